@@ -1,0 +1,60 @@
+"""Where a communication of the flat shape belongs. It has no id there, so the answer depends on its neighbours.
+
+Decided anew at each fold, never on arrival: the answer is a function of what is known, not of its order.
+"""
+
+from typing import NamedTuple
+
+from consumer.core.timeline import union
+from schemas.state import Observation, Standing
+
+
+class Leg(NamedTuple):
+    """One stored communication of a participant, as far as belonging depends on it."""
+
+    communication_id: str | None
+    session_digest: str | None
+    shown_digest: str | None
+    """The co-browse session that a nested communication has shown."""
+    timeline: list[Observation]
+
+
+class Place(NamedTuple):
+    """Where a leg counts. `standing` is None for a nested communication, which counts under its own id."""
+
+    standing: Standing | None
+    counted_as: str | None
+    """The communication id it counts under, None also for the only flat communication of its medium."""
+
+
+Timelines = dict[str | None, list[Observation]]
+"""What is folded, by the communication id under which it counts."""
+
+
+def places(legs: list[Leg]) -> list[Place]:
+    """The place of each of a participant's communications in one medium."""
+    nested = [leg for leg in legs if leg.communication_id is not None]
+    return [Place(None, leg.communication_id) if leg.communication_id else _flat_place(leg, nested) for leg in legs]
+
+
+def timelines(legs: list[Leg], cycles_max: int) -> Timelines:
+    """What is folded of a participant's communications in one medium."""
+    parts: dict[str | None, list[list[Observation]]] = {}
+    for leg, place in zip(legs, places(legs), strict=True):
+        if place.standing != "ambiguous":
+            parts.setdefault(place.counted_as, []).append(leg.timeline)
+    return {counted_as: part[0] if len(part) == 1 else union(part, cycles_max) for counted_as, part in parts.items()}
+
+
+def _flat_place(flat: Leg, nested: list[Leg]) -> Place:
+    candidates = nested
+    if flat.session_digest is not None:
+        candidates = [leg for leg in nested if leg.shown_digest == flat.session_digest]
+        candidates = candidates or [leg for leg in nested if leg.shown_digest is None]
+    match candidates:
+        case []:
+            return Place("alone", flat.session_digest)
+        case [only]:
+            return Place("joined", only.communication_id)
+        case _:
+            return Place("ambiguous", None)

@@ -1,0 +1,239 @@
+"""From the bytes of a record to a snapshot. Total: no input makes `decode` raise.
+
+What a relay passes on is one of three envelopes, or a frame that is no conversation update at all. The topic decides
+the shape of the body, so the decoder is chosen by a look at the first bytes and the choice is checked afterwards.
+"""
+
+import re
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from consumer.core import times
+from consumer.core.record import Record
+from consumer.core.rules import Rules
+from consumer.core.topics import NESTED_ARRAYS, Topic, classify
+from schemas.inbound import FlatConversation, FlatParticipant, FlatPayload, NestedConversation, NestedPayload, Participant
+from schemas.state import Media
+
+SNAPSHOT_TIME_HEADER: Final = "snapshot-time"
+"""Header that carries the snapshot time of a republished record: epoch milliseconds in digits."""
+
+NESTING_MAX: Final = 256
+"""Nesting of brackets allowed in a value; below the depth at which any supported Python gives up."""
+
+
+KeyFit = Literal["fits", "missing", "different"]
+
+
+class Snapshot(Struct, frozen=True, gc=False):
+    """A conversation update: what the whole conversation looked like at `time_ms`."""
+
+    conversation_id: str
+    time_ms: int
+    template: str
+    medium: Media | None
+    """The medium of a flat body, None for a nested one."""
+    key: KeyFit
+    """How the record's key fits the conversation id."""
+    participants: list[Participant | None] | list[FlatParticipant | None]
+
+
+class Ignored(Struct, frozen=True, gc=False):
+    """A record that is none of this service's business."""
+
+    reason: str
+
+
+class Rejected(Struct, frozen=True, gc=False):
+    """A record that should have been a conversation update and cannot be used.
+
+    `where` says what the rule was and where it was broken: a path of property names, never a value.
+    """
+
+    reason: str
+    where: str = ""
+
+
+_Payload = NestedPayload | FlatPayload
+
+
+_NULL: Final = Raw(b"null")
+
+
+class _Frame(Struct, rename="camel"):
+    """Only what tells the topic, for values whose body cannot be decoded."""
+
+    topic_name: str | None = None
+    detail_type: str | None = msgspec.field(name="detail-type", default=None)
+    detail: Raw | None = None
+
+
+class _DetailFrame(Struct, rename="camel"):
+    topic_name: str | None = None
+
+
+class _Reply(Struct):
+    """What a reply to a subscription shows instead of a topic."""
+
+    result: Raw = _NULL
+    status: Raw = _NULL
+
+
+class _StateProbe(Struct):
+    state: Raw = _NULL
+
+
+class _FlatProbe(Struct, rename="camel"):
+    """Whether participants show a state on themselves, as only the flat shape does."""
+
+    participants: list[_StateProbe | None] | None = None
+    event_body: "_FlatProbe | None" = None
+    detail: "_FlatProbe | None" = None
+
+
+_NESTED: Final = msgspec.json.Decoder(NestedPayload)
+_FLAT: Final = msgspec.json.Decoder(FlatPayload)
+_FRAME: Final = msgspec.json.Decoder(_Frame)
+_DETAIL_FRAME: Final = msgspec.json.Decoder(_DetailFrame)
+_REPLY: Final = msgspec.json.Decoder(_Reply)
+_FLAT_PROBE: Final = msgspec.json.Decoder(_FlatProbe)
+
+_TOPIC_HINT: Final = re.compile(rb'"topicName"\s*:\s*"([^"\\]{1,200})"')
+_HINT_BYTES = 1_024
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def decode(record: Record, rules: Rules) -> Snapshot | Ignored | Rejected:
+    """What a record says, or why it says nothing."""
+    value = record.value
+    if value is None:
+        return Ignored("tombstone")
+    if len(value) > rules.record_bytes_max:
+        return Rejected("too_large", f"{len(value)} bytes, record_bytes_max is {rules.record_bytes_max}")
+    if _too_deep(value):
+        return Rejected("too_deep", f"nested deeper than {NESTING_MAX}")
+    hint = _TOPIC_HINT.search(value, 0, _HINT_BYTES)
+    flat = hint is not None and classify(hint[1].decode("utf-8", "replace")).shape == "flat"
+    payload = _decode(value, flat=flat)
+    topic = _topic_of_frame(value) if isinstance(payload, Rejected) else classify(_topic_name(payload))
+    if topic.ignored is not None:
+        return Ignored(topic.ignored)
+    if flat is not (topic.shape == "flat"):
+        payload = _decode(value, flat=not flat)
+    if isinstance(payload, Rejected):
+        return payload
+    return _snapshot(record, payload, topic, rules)
+
+
+def _snapshot(record: Record, payload: _Payload, topic: Topic, rules: Rules) -> Snapshot | Ignored | Rejected:
+    body = _body(payload)
+    value = record.value or b""
+    if topic.template == "none":
+        if body is payload and not body.id and body.participants is None and _is_reply(value):
+            return Ignored("subscription_reply")
+        if _is_bare_flat(body, value):
+            return Ignored("bare_flat")
+    if body is None or not body.id:
+        return Rejected("no_conversation_id", "a conversation update without an id")
+    time_ms = _snapshot_time(record, payload)
+    if time_ms is None:
+        return Rejected("no_time", "no readable snapshot time")
+    key = _key_fit(record.key, body.id)
+    if key != "fits" and rules.key_mismatch == "dead_letter":
+        return Rejected("key_mismatch", f"the record key is {key}: it should be the conversation id")
+    return Snapshot(body.id, time_ms, topic.template, topic.medium, key, body.participants or [])
+
+
+def _key_fit(key: bytes | None, conversation_id: str) -> KeyFit:
+    if key is None:
+        return "missing"
+    return "fits" if key == conversation_id.encode() else "different"
+
+
+def _decode(value: bytes, *, flat: bool) -> _Payload | Rejected:
+    try:
+        return _FLAT.decode(value) if flat else _NESTED.decode(value)
+    except msgspec.ValidationError as error:
+        return Rejected("wrong_type", str(error))
+    except UnicodeDecodeError as error:
+        return Rejected("bad_utf8", error.reason)
+    except msgspec.DecodeError as error:
+        return Rejected("bad_json", str(error))
+
+
+def _too_deep(value: bytes) -> bool:
+    """Whether brackets nest deeper than `NESTING_MAX`: innermost pairs are taken away, one level at a time."""
+    if value.count(b"{") + value.count(b"[") <= NESTING_MAX:
+        return False
+    brackets = _STRING.sub(b"", value).translate(_ONE_BRACKET, _NO_BRACKETS)
+    for level in range(NESTING_MAX):
+        outer = brackets.replace(b"[]", b"")
+        if len(outer) == len(brackets):
+            return level + brackets.count(b"[") > NESTING_MAX
+        brackets = outer
+    return b"[" in brackets
+
+
+def _topic_name(payload: _Payload) -> str | None:
+    if payload.detail is not None:
+        return payload.detail.topic_name or payload.detail_type
+    return payload.topic_name or payload.detail_type
+
+
+def _topic_of_frame(value: bytes) -> Topic:
+    try:
+        frame = _FRAME.decode(value)
+        if frame.detail is None:
+            return classify(frame.topic_name or frame.detail_type)
+        return classify(_DETAIL_FRAME.decode(frame.detail).topic_name or frame.detail_type)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return classify(None)
+
+
+def _body(payload: _Payload) -> NestedConversation | FlatConversation | None:
+    if payload.detail is not None:
+        return payload.detail.event_body
+    if payload.event_body is not None:
+        return payload.event_body
+    return payload if payload.topic_name is None and payload.detail_type is None else None
+
+
+def _is_reply(value: bytes) -> bool:
+    reply = _REPLY.decode(value)
+    return reply.result != _NULL or reply.status != _NULL
+
+
+def _is_bare_flat(body: NestedConversation | FlatConversation | None, value: bytes) -> bool:
+    """Whether participants show a state but no array of communications: a flat body whose medium nobody knows."""
+    if body is None or not body.participants:
+        return False
+    if any(
+        getattr(participant, array, None) is not None
+        for participant in body.participants
+        if participant is not None
+        for array in NESTED_ARRAYS
+    ):
+        return False
+    probe = _FLAT_PROBE.decode(value)
+    probe = probe.detail or probe
+    probe = probe.event_body or probe
+    return any(participant is not None and participant.state != _NULL for participant in probe.participants or ())
+
+
+def _snapshot_time(record: Record, payload: _Payload) -> int | None:
+    """The first readable time of: our own header, EventBridge's, the record's. No clock of ours has a say."""
+    latest_ms = min(record.timestamp_ms + times.DAY_MS, times.LATEST_MS)
+    for name, digits in record.headers:
+        if name == SNAPSHOT_TIME_HEADER and digits is not None and digits.isdigit() and len(digits) <= 15:
+            stamped_ms = int(digits)
+            if times.EARLIEST_MS <= stamped_ms <= latest_ms:
+                return stamped_ms
+    if payload.detail is not None:
+        event_ms = times.parse(payload.detail.timestamp)
+        if event_ms is not None and times.EARLIEST_MS <= event_ms <= latest_ms:
+            return event_ms
+    return record.timestamp_ms if times.EARLIEST_MS <= record.timestamp_ms <= latest_ms else None

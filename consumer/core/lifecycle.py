@@ -1,0 +1,65 @@
+"""States of a communication and their rank. Enumerations of Genesys Cloud are open: unknown values are kept."""
+
+from typing import Final
+
+BEFORE: Final = 0
+LIVE: Final = 1
+DISCONNECTED: Final = 2
+TERMINATED: Final = 3
+
+PARKED: Final = "parked"
+CONNECTED: Final = "connected"
+
+BEFORE_ORDER: Final = {
+    state: index for index, state in enumerate(("none", "scheduled", "offering", "contacting", "dialing", "alerting"))
+}
+"""States before the communication is live, in the order in which they happen where their times are equal."""
+
+RANKS: Final = (
+    dict.fromkeys(BEFORE_ORDER, BEFORE)
+    | dict.fromkeys((CONNECTED, PARKED, "uploading", "converting", "transmitting"), LIVE)
+    | {"disconnected": DISCONNECTED, "terminated": TERMINATED}
+)
+"""The rank of every state that the public models name."""
+
+DISCONNECT_TYPES: Final = frozenset(
+    (
+        "client",
+        "endpoint",
+        "endpoint.dnd",
+        "error",
+        "inactivity",
+        "other",
+        "peer",
+        "session.expired",
+        "spam",
+        "system",
+        "takeover",
+        "timeout",
+        "transfer",
+        "transfer.conference",
+        "transfer.consult",
+        "transfer.dnd",
+        "transfer.forward",
+        "transfer.noanswer",
+        "transfer.notavailable",
+        "transport.failure",
+        "uncallable",
+    )
+)
+"""Every disconnect type that the public models name."""
+
+_CANONICAL: Final = frozenset(RANKS) | DISCONNECT_TYPES | {"inbound", "outbound", "customer", "agent", "acd"}
+
+
+def folded(value: str) -> str:
+    """An enumeration value in the one spelling that is kept: older models wrote `TRANSFER_CONFERENCE`."""
+    return value if value in _CANONICAL else value.lower().replace("_", ".")
+
+
+def rank(state: str, *, ended: bool) -> int:
+    """The rank of a folded state. `ended`: whether a `disconnectedTime` is shown, which decides for unknown states."""
+    known = RANKS.get(state)
+    if known is not None:
+        return known
+    return DISCONNECTED if ended else LIVE

@@ -1,0 +1,15 @@
+"""A Kafka record, as the core sees it."""
+
+from msgspec import Struct
+
+
+class Record(Struct, frozen=True, gc=False):
+    """One record of the input topic. `timestamp_ms` is the broker's or producer's, in epoch milliseconds, -1 if none."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()

@@ -1,0 +1,175 @@
+"""One record, one step: what becomes of it and what is to be published. Pure; the shell performs what it returns.
+
+1. Every record gets exactly one disposition: `applied`, `unchanged`, `ignored` or `dead_lettered`.
+2. The state handed in is never changed: a step that fails, for whatever reason, leaves nothing behind.
+3. An exception of ours is a dead letter `internal_error`, told by its type and place, never by its text.
+"""
+
+import traceback
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from consumer.core import conversation, times
+from consumer.core.conversation import Change
+from consumer.core.decode import Ignored, Rejected, Snapshot, decode
+from consumer.core.record import Record
+from consumer.core.retention import advanced, is_late
+from consumer.core.rules import Rules
+from consumer.core.transitions import operations
+from schemas.state import ConversationState, Source
+from schemas.transition import Transition
+
+Disposition = Literal["applied", "unchanged", "ignored", "dead_lettered"]
+
+DISPOSITIONS: tuple[Disposition, ...] = ("applied", "unchanged", "ignored", "dead_lettered")
+IGNORED_REASONS = ("tombstone", "heartbeat", "system", "subscription_reply", "other_topic", "bare_flat")
+DEAD_LETTER_REASONS = (
+    "bad_json",
+    "bad_utf8",
+    "wrong_type",
+    "too_deep",
+    "too_large",
+    "no_conversation_id",
+    "no_time",
+    "nothing_usable",
+    "key_mismatch",
+    "late",
+    "internal_error",
+)
+NOTES = (
+    "implausible_time",
+    "participant_without_id",
+    "communication_without_id",
+    "communication_without_state",
+    "ambiguous_communication",
+    "unknown_state",
+    "unknown_disconnect_type",
+    "key_missing",
+    "key_different",
+)
+"""Every oddity that `Outcome.notes` can name."""
+
+_STATE = msgspec.json.Decoder(ConversationState)
+_ENCODER = msgspec.json.Encoder()
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """What one record came to. `state` is set only if applied, `reason` only if ignored or dead-lettered."""
+
+    disposition: Disposition
+    reason: str = ""
+    detail: str = ""
+    """For a dead letter: the rule and where it was broken, free of values."""
+    notes: tuple[str, ...] = ()
+    template: str = "other"
+    """The topic's template, from the closed set `topics.TEMPLATES`."""
+    conversation_id: str = ""
+    snapshot_ms: int | None = None
+    stream_ms: int | None = None
+    """Stream time of the partition after this record."""
+    newest_ms: int = 0
+    """The newest snapshot of the conversation, if applied."""
+    live: int = 0
+    """Communications that have not ended, if applied."""
+    was_live: int = 0
+    state: bytes | None = None
+    transitions: tuple[Transition, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+def step(record: Record, rules: Rules, stream_ms: int | None, lookup: Callable[[str], bytes | None]) -> Outcome:
+    """What becomes of a record.
+
+    `lookup` gives the state of a conversation by id as it was last published, None for one that is not known;
+    `stream_ms` is the stream time of the partition before this record, None at its beginning.
+    """
+    try:
+        decoded = decode(record, rules)
+        if isinstance(decoded, Ignored):
+            return Outcome("ignored", decoded.reason, stream_ms=stream_ms)
+        if isinstance(decoded, Rejected):
+            return _dead_letter(decoded, stream_ms)
+        return _apply(record, decoded, rules, stream_ms, lookup(decoded.conversation_id))
+    except Exception as error:  # noqa: BLE001 - a bug of ours must not stop a partition; it is told by type and place
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return _dead_letter(
+            Rejected("internal_error", f"{type(error).__name__} in {place.name}, line {place.lineno}"), stream_ms
+        )
+
+
+def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | None, known: bytes | None) -> Outcome:
+    source = Source(record.topic, record.partition, record.offset)
+    notes: list[str] = [] if snapshot.key == "fits" else [f"key_{snapshot.key}"]
+    advanced_ms = advanced(stream_ms, snapshot.time_ms)
+    if known is None:
+        if is_late(stream_ms, snapshot.time_ms, rules):
+            return _dead_letter(Rejected("late", "first seen after its retention"), advanced_ms, snapshot)
+        state = conversation.empty(snapshot, source)
+    else:
+        state = _STATE.decode(known)
+    was_live = state.live
+    applied = conversation.apply(state, snapshot, rules, notes)
+    if not applied.usable:
+        return _dead_letter(Rejected("nothing_usable", "no participant has an id"), advanced_ms, snapshot)
+    if known is not None and not applied.changed:
+        return Outcome(
+            "unchanged",
+            notes=tuple(notes),
+            template=snapshot.template,
+            conversation_id=snapshot.conversation_id,
+            snapshot_ms=snapshot.time_ms,
+            stream_ms=advanced_ms,
+        )
+    state.source = source
+    encoded = _ENCODER.encode(state)
+    oversize = _oversize(state, encoded, rules)
+    if oversize is not None:
+        return _dead_letter(oversize, advanced_ms, snapshot)
+    return Outcome(
+        "applied",
+        "",
+        "",
+        tuple(notes),
+        snapshot.template,
+        snapshot.conversation_id,
+        snapshot.time_ms,
+        advanced_ms,
+        times.milliseconds(state.snapshot_time),
+        state.live,
+        was_live,
+        encoded,
+        tuple(
+            operation
+            for change in applied.changes
+            for operation in operations(snapshot.conversation_id, change, source)
+        ),
+        tuple(applied.changes),
+    )
+
+
+def _oversize(state: ConversationState, encoded: bytes, rules: Rules) -> Rejected | None:
+    if len(encoded) > rules.state_bytes_max:
+        return Rejected("too_large", f"state of {len(encoded)} bytes, state_bytes_max is {rules.state_bytes_max}")
+    communications = sum(len(participant.communications) for participant in state.participants)
+    if communications > rules.communications_max:
+        return Rejected(
+            "too_large", f"{communications} communications, communications_max is {rules.communications_max}"
+        )
+    return None
+
+
+def _dead_letter(rejected: Rejected, stream_ms: int | None, snapshot: Snapshot | None = None) -> Outcome:
+    if snapshot is None:
+        return Outcome("dead_lettered", rejected.reason, rejected.where, stream_ms=stream_ms)
+    return Outcome(
+        "dead_lettered",
+        rejected.reason,
+        rejected.where,
+        template=snapshot.template,
+        conversation_id=snapshot.conversation_id,
+        snapshot_ms=snapshot.time_ms,
+        stream_ms=stream_ms,
+    )

@@ -1,0 +1,65 @@
+"""Times: from what the wire says to epoch milliseconds and to the one text form of the outputs. No clock is read.
+
+Inside the core a time is either an `int`, milliseconds since 1970 UTC, where there is arithmetic, or its text as
+published, `2026-01-01T10:05:01.123Z`, which is of fixed width and therefore sorts as the time does.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+EARLIEST_MS = 1_262_304_000_000
+"""2010-01-01: no conversation of Genesys Cloud is older, so an earlier time is a broken clock."""
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, the last that fits the text form."""
+DAY_MS = 86_400_000
+
+_TEXT_LENGTH_MAX = 40  # "YYYY-MM-DDTHH:MM:SS.nnnnnnnnn+HH:MM" has 35; longer texts are not worth a place in the cache
+_TEXT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def parse(wire: str | float | None) -> int | None:
+    """Epoch milliseconds of a time on the wire, None where it is absent or unreadable. Fractions are cut."""
+    if wire is None:
+        return None
+    if isinstance(wire, str):
+        return _parse_text(wire) if len(wire) <= _TEXT_LENGTH_MAX else None
+    return int(wire) if -LATEST_MS <= wire <= LATEST_MS else None
+
+
+@lru_cache(maxsize=65_536)
+def _parse_text(text: str) -> int | None:
+    matched = _TEXT.fullmatch(text)
+    if matched is None:
+        return None
+    date, time, fraction, sign, hours, minutes = matched.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time}+00:00")
+    except ValueError:
+        return None
+    milliseconds = (moment - _EPOCH) // _MILLISECOND
+    if fraction is not None:
+        milliseconds += int(fraction[:3].ljust(3, "0"))
+    if sign is not None:
+        if int(hours) > 23 or int(minutes) > 59:
+            return None
+        offset = (int(hours) * 60 + int(minutes)) * 60_000
+        milliseconds += -offset if sign == "+" else offset
+    return milliseconds
+
+
+@lru_cache(maxsize=65_536)
+def text(milliseconds: int) -> str:
+    """The published form of a time from `EARLIEST_MS` to `LATEST_MS`."""
+    moment = _EPOCH + timedelta(milliseconds=milliseconds)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def milliseconds(published: str) -> int:
+    """Epoch milliseconds of a published time. Raises ValueError where the text is none."""
+    parsed = _parse_text(published)
+    if parsed is None:
+        raise ValueError(f"not a published time: {published[:_TEXT_LENGTH_MAX]!r}")
+    return parsed

@@ -1,0 +1,95 @@
+"""Notification topics: which of them carry conversation updates, and in which shape.
+
+Source of the list: `notificationMappings.json` of the public Genesys Cloud SDK. Its spellings differ in case.
+"""
+
+from functools import lru_cache
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from schemas.state import Media
+
+NESTED_ARRAYS: Final[dict[str, Media]] = {
+    "calls": "call",
+    "callbacks": "callback",
+    "chats": "chat",
+    "cobrowsesessions": "cobrowse",
+    "emails": "email",
+    "internal_messages": "internalmessage",
+    "messages": "message",
+    "screen_monitorings": "screenmonitoring",
+    "screenshares": "screenshare",
+    "social_expressions": "socialexpression",
+    "videos": "video",
+}
+"""The eleven arrays of a nested participant, by attribute, and the medium of each."""
+
+_FLAT_OF_USER: Final[dict[str, Media]] = {
+    "calls": "call",
+    "callbacks": "callback",
+    "chats": "chat",
+    "cobrowsesessions": "cobrowse",
+    "emails": "email",
+    "messages": "message",
+    "screenshares": "screenshare",
+    "socialexpressions": "socialexpression",
+    "videos": "video",
+}
+_NESTED_OF_QUEUE: Final = frozenset(("socialexpressions", "videos"))
+
+TEMPLATES: Final = (
+    "v2.users.{id}.conversations",
+    "v2.routing.queues.{id}.conversations",
+    *(f"v2.users.{{id}}.conversations.{suffix}" for suffix in _FLAT_OF_USER),
+    *(f"v2.routing.queues.{{id}}.conversations.{suffix}" for suffix in _FLAT_OF_USER),
+    "none",
+    "other",
+)
+"""Every template that `Topic.template` can be: a closed set, fit for a metric label."""
+
+
+class Topic(Struct, frozen=True, gc=False):
+    """What a topic name says of a record."""
+
+    shape: Literal["nested", "flat", "ignored"]
+    template: str
+    medium: Media | None = None
+    """The medium of a flat body."""
+    ignored: str | None = None
+    """Why a record of this topic is ignored."""
+
+
+NO_TOPIC: Final = Topic("nested", "none")
+
+_NAME_LENGTH_MAX = 200  # the limit of Genesys Cloud for a topic id
+
+
+def classify(name: str | None) -> Topic:
+    """The topic of a record; a body without one is taken as nested."""
+    if not name:
+        return NO_TOPIC
+    if len(name) > _NAME_LENGTH_MAX:
+        return Topic("ignored", "other", ignored="other_topic")
+    return _classify(name)
+
+
+@lru_cache(maxsize=16_384)
+def _classify(name: str) -> Topic:
+    match name.lower().split("."):
+        case ["v2", "users", _, "conversations"]:
+            return Topic("nested", "v2.users.{id}.conversations")
+        case ["v2", "routing", "queues", _, "conversations"]:
+            return Topic("nested", "v2.routing.queues.{id}.conversations")
+        case ["v2", "users", _, "conversations", suffix] if suffix in _FLAT_OF_USER:
+            return Topic("flat", f"v2.users.{{id}}.conversations.{suffix}", medium=_FLAT_OF_USER[suffix])
+        case ["v2", "routing", "queues", _, "conversations", suffix] if suffix in _NESTED_OF_QUEUE:
+            return Topic("nested", f"v2.routing.queues.{{id}}.conversations.{suffix}")
+        case ["v2", "routing", "queues", _, "conversations", suffix] if suffix in _FLAT_OF_USER:
+            return Topic("flat", f"v2.routing.queues.{{id}}.conversations.{suffix}", medium=_FLAT_OF_USER[suffix])
+        case ["channel", "metadata"]:
+            return Topic("ignored", "other", ignored="heartbeat")
+        case ["v2", "system", *_]:
+            return Topic("ignored", "other", ignored="system")
+        case _:
+            return Topic("ignored", "other", ignored="other_topic")

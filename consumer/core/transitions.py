@@ -1,0 +1,59 @@
+"""From a changed fold to the operations that tell of it: retractions, newest first, then assertions in order."""
+
+import hashlib
+from itertools import takewhile
+
+from consumer.core import times
+from consumer.core.conversation import Change
+from consumer.core.timeline import Entry
+from schemas.state import Source
+from schemas.transition import TRANSITION_SCHEMA, Context, Operation, Transition
+
+_SEPARATOR = "\x1f"
+
+
+def operations(conversation_id: str, change: Change, source: Source) -> list[Transition]:
+    """What to publish for one communication: the common prefix of the two folds stands, the rest is replaced."""
+    standing = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(change.before, change.after, strict=False)))
+    context = Context(
+        change.participant.purpose, change.participant.user_id, change.participant.queue_id, change.disconnect_type
+    )
+
+    def operation(op: Operation, entries: list[Entry], index: int) -> Transition:
+        entry = entries[index]
+        since = times.milliseconds(entries[index - 1].time) if index else None
+        return Transition(
+            TRANSITION_SCHEMA,
+            _id(conversation_id, change, entry),
+            op,
+            conversation_id,
+            change.participant_id,
+            change.communication_id,
+            change.media,
+            entry.from_state,
+            entry.to_state,
+            entry.time,
+            entry.time_class,
+            None if since is None else times.milliseconds(entry.time) - since,
+            context,
+            source,
+        )
+
+    retracted = [operation("retract", change.before, index) for index in range(len(change.before) - 1, standing - 1, -1)]
+    return retracted + [operation("assert", change.after, index) for index in range(standing, len(change.after))]
+
+
+def _id(conversation_id: str, change: Change, entry: Entry) -> str:
+    """A digest of what makes the transition this one: the same whoever derives it."""
+    parts = (
+        conversation_id,
+        change.participant_id,
+        change.media,
+        change.communication_id or "",
+        entry.from_state or "",
+        entry.to_state,
+        str(entry.rank),
+        entry.cycle,
+        entry.time,
+    )
+    return hashlib.blake2b(_SEPARATOR.join(parts).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,249 @@
+"""The conversation updates of Genesys Cloud, as far as this service uses them.
+
+Property names and types are those of the public Genesys models `ConversationEventTopic*` (nested shape) and
+`Conversation<Medium>EventTopic*` (flat shape). Every property is optional there, and null occurs everywhere, list
+elements included. Undeclared properties are skipped while decoding, unread: declare a field only where it is used.
+
+A time is decoded as it comes, an ISO-8601 string or epoch milliseconds, and parsed by the core: a malformed one is
+an implausible time, not a broken record.
+"""
+
+from msgspec import Struct, field
+
+WireTime = str | int | float | None
+"""A time as it stands on the wire: ISO-8601 text, epoch milliseconds, or absent."""
+
+
+class Wrapup(Struct, rename="camel", gc=False):
+    """The wrap-up of one communication; `notes` and `tags` are personal data and left out."""
+
+    code: str | None = None
+    duration_seconds: int | None = None
+
+
+class AfterCallWork(Struct, rename="camel", gc=False):
+    """After-call work of one communication; it changes after the communication has ended."""
+
+    state: str | None = None
+    start_time: WireTime = None
+    end_time: WireTime = None
+
+
+class Communication(Struct, rename="camel", gc=False):
+    """What all eleven media have in common: one leg of one participant in one medium."""
+
+    id: str | None = None
+    state: str | None = None
+    initial_state: str | None = None
+    provider: str | None = None
+    disconnect_type: str | None = None
+    connected_time: WireTime = None
+    disconnected_time: WireTime = None
+
+
+class RoutedCommunication(Communication, rename="camel", gc=False):
+    """The nine media that can be routed to an agent: peer, wrap-up and after-call work are known."""
+
+    peer_id: str | None = None
+    wrapup: Wrapup | None = None
+    after_call_work: AfterCallWork | None = None
+    after_call_work_required: bool | None = None
+
+
+class Call(RoutedCommunication, rename="camel", gc=False):
+    """A voice call."""
+
+    direction: str | None = None
+    held: bool | None = None
+    muted: bool | None = None
+
+
+class Callback(RoutedCommunication, rename="camel", gc=False):
+    """A callback; its numbers and names are personal data and left out."""
+
+    direction: str | None = None
+    held: bool | None = None
+
+
+class Chat(RoutedCommunication, rename="camel", gc=False):
+    """A web chat (the older medium, before messaging)."""
+
+    held: bool | None = None
+
+
+class CobrowseSession(RoutedCommunication, rename="camel", gc=False):
+    """One leg of a co-browse session: a sharer (usually the customer) or a viewer (usually the agent).
+
+    `viewer_url` opens the live session and is a secret: only that it was shown is kept. Left out: see
+    `COBROWSE_LEFT_OUT`.
+    """
+
+    room_id: str | None = None
+    cobrowse_session_id: str | None = None
+    cobrowse_role: str | None = None
+    controlling: list[str | None] | None = None
+    viewer_url: str | None = None
+    provider_event_time: WireTime = None
+
+
+COBROWSE_LEFT_OUT = {
+    "self": "names and addresses of a person; the participant and its user id say who it is",
+    "scriptId": "the agent's script is no property of the session",
+    "queueMediaSettings": "configuration of the queue, the same for all its sessions",
+}
+"""Properties of the co-browse event model that are not decoded, and why."""
+
+
+class Email(RoutedCommunication, rename="camel", gc=False):
+    """An e-mail; it can be parked. `resumeTime` is a plan and left out."""
+
+    direction: str | None = None
+    held: bool | None = None
+    park_time: WireTime = None
+
+
+class Message(RoutedCommunication, rename="camel", gc=False):
+    """A message thread (SMS, web messaging, ...); it can be parked. `resumeTime` is a plan and left out."""
+
+    direction: str | None = None
+    held: bool | None = None
+    type: str | None = None
+    park_time: WireTime = None
+
+
+class Screenshare(RoutedCommunication, rename="camel", gc=False):
+    """A screen share."""
+
+
+class SocialExpression(RoutedCommunication, rename="camel", gc=False):
+    """A post in a social network."""
+
+    held: bool | None = None
+
+
+class Video(RoutedCommunication, rename="camel", gc=False):
+    """A video call."""
+
+
+class InternalMessage(Communication, rename="camel", gc=False):
+    """A message between two users of the organization."""
+
+
+class ScreenMonitoring(Communication, rename="camel", gc=False):
+    """A supervisor watching an agent's screen."""
+
+
+class Participant(Struct, rename="camel", gc=False):
+    """A participant in the nested shape: its communications are in one array per medium."""
+
+    id: str | None = None
+    purpose: str | None = None
+    user_id: str | None = None
+    queue_id: str | None = None
+    team_id: str | None = None
+    external_contact_id: str | None = None
+    wrapup_required: bool | None = None
+    calls: list[Call | None] | None = None
+    callbacks: list[Callback | None] | None = None
+    chats: list[Chat | None] | None = None
+    cobrowsesessions: list[CobrowseSession | None] | None = None
+    emails: list[Email | None] | None = None
+    messages: list[Message | None] | None = None
+    internal_messages: list[InternalMessage | None] | None = None
+    screen_monitorings: list[ScreenMonitoring | None] | None = None
+    screenshares: list[Screenshare | None] | None = None
+    social_expressions: list[SocialExpression | None] | None = None
+    videos: list[Video | None] | None = None
+
+
+class Reference(Struct, gc=False):
+    """A reference to another entity. `{}` where it is unset; its `name` is left out."""
+
+    id: str | None = None
+
+
+class FlatParticipant(Struct, rename="camel", gc=False):
+    """A participant in the flat shape: the state of its one communication stands on itself, without an id."""
+
+    id: str | None = None
+    purpose: str | None = None
+    user: Reference | None = None
+    queue: Reference | None = None
+    team: Reference | None = None
+    external_contact: Reference | None = None
+    wrapup_required: bool | None = None
+    state: str | None = None
+    initial_state: str | None = None
+    provider: str | None = None
+    disconnect_type: str | None = None
+    direction: str | None = None
+    held: bool | None = None
+    muted: bool | None = None
+    peer: str | None = None
+    type: str | None = None
+    wrapup: Wrapup | None = None
+    connected_time: WireTime = None
+    end_time: WireTime = None
+    park_time: WireTime = None
+    start_acw_time: WireTime = None
+    end_acw_time: WireTime = None
+    cobrowse_session_id: str | None = None
+    cobrowse_role: str | None = None
+    controlling: list[str | None] | None = None
+    viewer_url: str | None = None
+    provider_event_time: WireTime = None
+
+
+class NestedConversation(Struct, gc=False):
+    """The body of `v2.users.{id}.conversations` and `v2.routing.queues.{id}.conversations`."""
+
+    id: str | None = None
+    participants: list[Participant | None] | None = None
+
+
+class FlatConversation(Struct, gc=False):
+    """The body of the per-medium topics, such as `v2.users.{id}.conversations.cobrowseSessions`."""
+
+    id: str | None = None
+    participants: list[FlatParticipant | None] | None = None
+
+
+class NestedDetail(Struct, rename="camel", gc=False):
+    """What an EventBridge event carries in `detail`: the WebSocket envelope and a timestamp in milliseconds."""
+
+    topic_name: str | None = None
+    event_body: NestedConversation | None = None
+    timestamp: WireTime = None
+
+
+class FlatDetail(Struct, rename="camel", gc=False):
+    """`NestedDetail` with a body of the flat shape."""
+
+    topic_name: str | None = None
+    event_body: FlatConversation | None = None
+    timestamp: WireTime = None
+
+
+class NestedPayload(NestedConversation, rename="camel", gc=False):
+    """The value of a record with nested bodies: one Struct reads the three envelopes in one pass.
+
+    | envelope    | filled                                                                      |
+    | ----------- | --------------------------------------------------------------------------- |
+    | WebSocket   | `topic_name`, `event_body`                                                  |
+    | EventBridge | `detail_type` (the topic's template), `detail`; `id` is the event's own     |
+    | bare        | `id` and `participants` of the conversation itself                          |
+    """
+
+    topic_name: str | None = None
+    event_body: NestedConversation | None = None
+    detail_type: str | None = field(name="detail-type", default=None)
+    detail: NestedDetail | None = None
+
+
+class FlatPayload(FlatConversation, rename="camel", gc=False):
+    """`NestedPayload` with bodies of the flat shape."""
+
+    topic_name: str | None = None
+    event_body: FlatConversation | None = None
+    detail_type: str | None = field(name="detail-type", default=None)
+    detail: FlatDetail | None = None

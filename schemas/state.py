@@ -1,0 +1,151 @@
+"""The state of a conversation: the value of the compacted topic `conversation-state`, keyed by conversation id.
+
+Times are ISO-8601 UTC text with exactly milliseconds (`2026-01-01T10:05:01.123Z`): of fixed width, so they sort as
+text. Lists are sorted by the ids of their members, and a field that says nothing is omitted, so equal states are
+equal bytes. Everything but `source` is a pure function of the set of the conversation's records.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+STATE_SCHEMA = 1
+"""The `schema` number of the state: it rises when a reader of the older form would go wrong."""
+
+Media = Literal[
+    "call",
+    "callback",
+    "chat",
+    "cobrowse",
+    "email",
+    "internalmessage",
+    "message",
+    "screenmonitoring",
+    "screenshare",
+    "socialexpression",
+    "video",
+]
+TimeClass = Literal["provider", "state", "snapshot"]
+"""Where a time is from, best first: the provider's event, the state's own time, or only the snapshot's (an upper bound)."""
+
+Standing = Literal["alone", "joined", "ambiguous"]
+
+
+class Source(Struct, frozen=True, gc=False):
+    """The input record that an output stems from. It tells of arrival, so a replay may give another."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Observation(Struct, rename="camel", omit_defaults=True, gc=False):
+    """A communication entered `state` at `time`; at most one is kept per (rank, state, cycle).
+
+    `rank`: 0 before, 1 live, 2 disconnected, 3 terminated. `cycle`: the park time that a live communication shows,
+    empty where it shows none.
+    """
+
+    state: str
+    rank: int
+    time: str
+    time_class: TimeClass
+    cycle: str = ""
+
+
+class Version(Struct, rename="camel", omit_defaults=True, order=True, frozen=True, gc=False):
+    """How new a detail of a communication is; compared field by field in this order."""
+
+    rank: int
+    cycle: str = ""
+    own_time: str = ""
+    snapshot_time: str = ""
+
+
+class CommunicationDetails(Struct, rename="camel", omit_defaults=True, gc=False):
+    """What else is known of a communication. Enumerations are folded to lower case with dots."""
+
+    initial_state: str | None = None
+    disconnect_type: str | None = None
+    provider: str | None = None
+    direction: str | None = None
+    held: bool | None = None
+    muted: bool | None = None
+    peer_id: str | None = None
+    message_type: str | None = None
+    wrapup_code: str | None = None
+    wrapup_duration_seconds: int | None = None
+    after_call_work_required: bool | None = None
+    after_call_work_state: str | None = None
+    after_call_work_start_time: str | None = None
+    after_call_work_end_time: str | None = None
+    cobrowse_session_digest: str | None = None
+    room_digest: str | None = None
+    cobrowse_role: str | None = None
+    controlling: list[str] | None = None
+    viewable: bool | None = None
+    """True once a viewer URL was shown; the URL itself is a secret and kept nowhere."""
+
+
+class CommunicationState(Struct, rename="camel", omit_defaults=True, gc=False):
+    """One leg of a participant in one medium.
+
+    The flat shape shows no communication id: such an entry has a `standing` instead. `joined` to the nested
+    communication `joined_to` it counts there; `alone` it counts under `session_digest` (or no id at all);
+    `ambiguous` it counts nowhere until it is clear where it belongs.
+
+    `state`, `state_time` and `time_class` are the last entry of the folded timeline; a joined or ambiguous entry
+    has none.
+    """
+
+    media: Media
+    details: CommunicationDetails
+    version: Version
+    """The newest version at which the communication was shown: that of each detail not in `detail_versions`."""
+    timeline: list[Observation]
+    communication_id: str | None = None
+    session_digest: str | None = None
+    standing: Standing | None = None
+    joined_to: str | None = None
+    state: str | None = None
+    state_time: str | None = None
+    time_class: TimeClass | None = None
+    detail_versions: dict[str, Version] = {}
+    """Versions of the details, by published name, that the newest showing left out."""
+
+
+class ParticipantDetails(Struct, rename="camel", omit_defaults=True, gc=False):
+    """What is known of a participant. Ids only: names and addresses are personal data."""
+
+    purpose: str | None = None
+    user_id: str | None = None
+    queue_id: str | None = None
+    team_id: str | None = None
+    external_contact_id: str | None = None
+    wrapup_required: bool | None = None
+
+
+class ParticipantState(Struct, rename="camel", omit_defaults=True, gc=False):
+    """One participant with its communications, sorted by (media, communication id, session digest)."""
+
+    participant_id: str
+    snapshot_time: str
+    """The newest snapshot that showed the participant: the time of each detail not in `detail_times`."""
+    details: ParticipantDetails
+    communications: list[CommunicationState] = []
+    detail_times: dict[str, str] = {}
+    """Snapshot times of the details, by published name, that the newest showing left out."""
+
+
+class ConversationState(Struct, rename="camel", omit_defaults=True, gc=False):
+    """The whole state of a conversation."""
+
+    schema: int
+    conversation_id: str
+    snapshot_time: str
+    """The newest snapshot of the conversation."""
+    live: int
+    """How many communications have not ended (folded rank before or live). Ambiguous ones are not counted."""
+    source: Source
+    """The last record that changed this state."""
+    participants: list[ParticipantState] = []
