@@ -13,3 +13,8 @@ class Record(Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    @property
+    def next_offset(self) -> int:
+        """The offset to continue from once this record is done."""
+        return self.offset + 1

@@ -1,0 +1,138 @@
+"""Publishing a lane's effects, by aiokafka: exactly once in a transaction, or at least once without.
+
+Facts of aiokafka 0.14 that shape it: `commit_transaction()` succeeds although a batch failed, so the future of every
+batch is awaited before the offsets go in; after a failure the producer answers wrongly for that partition from then
+on, so it is thrown away; `stop()` may hang, so it is bounded and the client is closed under it; a fenced producer
+answers later calls with AssertionError.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from consumer.adapters.kafka_connection import connection_arguments, world_error
+from consumer.adapters.kafka_group import GroupIntake
+from consumer.runtime.ports import Committed, Effects, Fenced, Letter
+from consumer.runtime.settings import Settings
+
+_STOP_S = 5.0
+
+
+class _LanePublisher:
+    """What both ways of publishing share. Implements `open` and `close` of `runtime.ports.Publisher`."""
+
+    def __init__(self, settings: Settings, partition: int, **producer: Any) -> None:
+        self._settings = settings
+        self._partition = partition
+        self._opened = False
+        self._producer = AIOKafkaProducer(
+            acks="all",
+            enable_idempotence=True,
+            compression_type=None if settings.compression == "none" else settings.compression,
+            max_batch_size=settings.batch_bytes_max,
+            max_request_size=settings.batch_bytes_max + 65_536,
+            **producer,
+            **connection_arguments(settings),
+        )
+
+    async def open(self) -> None:
+        """Start the producer; a transactional one fences its predecessor here. Raises WorldError."""
+        self._opened = True
+        await self._bounded(self._producer.start(), "starting the producer")
+
+    async def close(self) -> None:
+        """Stop the producer; whatever it still had in flight is aborted by its successor."""
+        if not self._opened:
+            return
+        try:
+            await asyncio.wait_for(self._producer.stop(), _STOP_S)
+        except (KafkaError, TimeoutError, AssertionError):
+            await self._producer.client.close()
+
+    async def _send(self, effects: Effects) -> int | None:
+        """Write all effects and wait for the broker's answer to each; returns the offset after the last state."""
+        settings = self._settings
+        sending = await self._send_letters(settings.state_topic, effects.states)
+        states = len(sending)
+        sending += await self._send_letters(settings.transitions_topic, effects.transitions)
+        sending += await self._send_letters(settings.dead_letters_topic, effects.dead_letters)
+        counts = [count for count, _ in sending]
+        answers = await asyncio.gather(*(future for _, future in sending))
+        return max(
+            (answer.offset + count for count, answer in zip(counts[:states], answers[:states], strict=True)), default=None
+        )
+
+    async def _send_letters(self, topic: str, letters: Sequence[Letter]) -> list[tuple[int, Awaitable[Any]]]:
+        """Send letters in as few batches as fit; returns each batch's count and the future of its answer."""
+        sent: list[tuple[int, Awaitable[Any]]] = []
+        batch = self._producer.create_batch()
+        for letter in letters:
+            if not _append(batch, letter):
+                sent.append(await self._send_batch(batch, topic))
+                batch = self._producer.create_batch()
+                if not _append(batch, letter):
+                    raise AssertionError("a letter alone in a batch always fits")
+        if batch.record_count():
+            sent.append(await self._send_batch(batch, topic))
+        return sent
+
+    async def _send_batch(self, batch: Any, topic: str) -> tuple[int, Awaitable[Any]]:
+        return batch.record_count(), await self._producer.send_batch(batch, topic, partition=self._partition)
+
+    async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
+        try:
+            return await asyncio.wait_for(doing, self._settings.commit_timeout_s)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise world_error(error, what) from error
+        except AssertionError as error:
+            raise Fenced("the producer had been fenced") from error
+
+
+class TransactionalPublisher(_LanePublisher):
+    """Effects and input offset in one transaction. One transactional id per input partition, whoever owns it:
+    that alone keeps a zombie out, since aiokafka sends no member or generation with the offsets of a transaction.
+    """
+
+    def __init__(self, settings: Settings, partition: int) -> None:
+        super().__init__(
+            settings,
+            partition,
+            transactional_id=f"{settings.group_id}-{settings.input_topic}-{partition}",
+            transaction_timeout_ms=settings.transaction_timeout_ms,
+        )
+
+    async def commit(self, effects: Effects) -> int | None:
+        """See `Publisher.commit`."""
+        return await self._bounded(self._transact(effects), "committing")  # type: ignore[no-any-return]
+
+    async def _transact(self, effects: Effects) -> int | None:
+        await self._producer.begin_transaction()
+        log_offset = await self._send(effects)
+        source = TopicPartition(self._settings.input_topic, self._partition)
+        offsets = {source: (effects.next_offset, effects.metadata)}
+        await self._producer.send_offsets_to_transaction(offsets, self._settings.group_id)
+        await self._producer.commit_transaction()
+        return log_offset
+
+
+class AtLeastOncePublisher(_LanePublisher):
+    """Effects first, the offset after them: a crash in between repeats the effects."""
+
+    def __init__(self, settings: Settings, partition: int, intake: GroupIntake) -> None:
+        super().__init__(settings, partition)
+        self._intake = intake
+
+    async def commit(self, effects: Effects) -> int | None:
+        """See `Publisher.commit`."""
+        log_offset = await self._bounded(self._send(effects), "publishing")
+        await self._intake.commit(self._partition, Committed(effects.next_offset, effects.metadata))
+        return log_offset  # type: ignore[no-any-return]
+
+
+def _append(batch: Any, letter: Letter) -> bool:
+    return (
+        batch.append(key=letter.key, value=letter.value, timestamp=None, headers=list(letter.headers)) is not None
+    )

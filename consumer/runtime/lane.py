@@ -1,0 +1,316 @@
+"""A lane: everything that belongs to one assigned input partition. Gate -> open -> run -> close.
+
+1. The gate is shut until the lane is open: its producer has fenced every earlier owner, then the committed offset was
+   read, then the state was restored to the end of its log. In any other order the offset or the state may be stale.
+2. One commit holds the effects of whole records only, and the offset after the last of them. Nothing is consumed
+   while it is under way.
+3. A failed commit leaves nothing: what is staged is dropped, the producer is thrown away, and the lane opens anew.
+4. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
+   revocation that it must still be the owner (the broker had aborted its transaction).
+5. Once stopping, it commits what is staged and begins nothing new.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from consumer.core.record import Record
+from consumer.core.rules import Rules
+from consumer.core.step import step
+from consumer.runtime.breaker import Breaker
+from consumer.runtime.commit_policy import CommitPolicy, Staged
+from consumer.runtime.dead_letters import dead_letter
+from consumer.runtime.ports import (
+    Committed,
+    Effects,
+    Fenced,
+    Intake,
+    Letter,
+    Misfit,
+    Publisher,
+    StateLog,
+    Telemetry,
+    Unreachable,
+)
+from consumer.runtime.settings import Settings
+from consumer.runtime.state_store import StateStore
+from consumer.runtime.tally import Tally
+
+Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
+
+IDLE_S = 1.0
+"""How long a lane waits for records before it looks around."""
+_BACKOFF_S = 1.0
+_EVICTIONS_PER_RECORD_MAX = 64
+_SETTLED_PER_TURN_MAX = 200
+_STREAM_TIME = "stream-ms="
+_ENCODER = msgspec.json.Encoder()
+
+
+class World(Struct, frozen=True):
+    """What a lane needs of the outside."""
+
+    intake: Intake
+    state_log: StateLog
+    new_publisher: Callable[[int], Publisher]
+    telemetry: Telemetry
+    monotonic_s: Callable[[], float]
+    wall_ms: Callable[[], int]
+    version: str
+
+
+class Lane:
+    """One input partition while it is assigned to this worker."""
+
+    def __init__(
+        self, partition: int, store: StateStore, settings: Settings, policy: Callable[[], CommitPolicy], world: World
+    ) -> None:
+        self.partition = partition
+        self.store = store
+        self.phase: Phase = "opening"
+        self.breaker = Breaker(settings)
+        self.last_progress_s = world.monotonic_s()
+        self._settings = settings
+        self._rules: Rules = settings.rules()
+        self._policy = policy
+        self._world = world
+        self._stop = asyncio.Event()
+        self._waiting: asyncio.Future[list[Record]] | None = None
+        self._failing_since_s: float | None = None
+        self._next_offset: int | None = None
+        self._stream_ms: int | None = None
+        self._clear_staged()
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.partition} {self.phase}, {len(self.store)} conversations, next {self._next_offset}>"
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
+        self._stop.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def run(self) -> None:
+        """Consume until stopped. Raises Misfit for what only an operator can mend, and when retrying took too long."""
+        try:
+            while not self._stop.is_set():
+                await self._live_once()
+        finally:
+            self.phase = "closed"
+
+    async def _live_once(self) -> None:
+        """One life of the lane's producer, from opening to the first failure or the stop."""
+        publisher = self._world.new_publisher(self.partition)
+        try:
+            await self._open(publisher)
+            await self._consume(publisher)
+        except Unreachable as error:
+            await self._fail(error)
+        except Fenced as error:
+            self.phase = "fenced"
+            self._world.telemetry.commit_failed(self.partition, error)
+            await self._pause(self._settings.session_timeout_ms / 1_000)
+        finally:
+            self.store.drop()
+            self._clear_staged()
+            await publisher.close()
+
+    async def _fail(self, error: Unreachable) -> None:
+        self.phase = "failing"
+        now_s = self._world.monotonic_s()
+        self._world.telemetry.commit_failed(self.partition, error)
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        if now_s - self._failing_since_s > self._settings.retry_s_max:
+            raise Misfit(
+                f"partition {self.partition} could not be served for {self._settings.retry_s_max:g} s "
+                f"(CC_RETRY_S_MAX): {error}"
+            ) from error
+        await self._pause(_BACKOFF_S)
+
+    async def _open(self, publisher: Publisher) -> None:
+        self.phase = "opening"
+        started_s = self._world.monotonic_s()
+        await publisher.open()
+        committed = await self._world.intake.committed(self.partition)
+        self._next_offset = await self._world.intake.seek(
+            self.partition, None if committed is None else committed.next_offset
+        )
+        self._stream_ms = _stream_ms(committed)
+        await self._restore()
+        if self._stop.is_set():
+            return
+        duration_s = self._world.monotonic_s() - started_s
+        self._world.telemetry.spent("restore", duration_s)
+        self._world.telemetry.restored(self.partition, len(self.store), self.store.committed_bytes, duration_s)
+        self.phase = "running"
+
+    async def _restore(self) -> None:
+        """Read the state log from where the store left off, which is its beginning for a new one."""
+        read = 0
+        async with contextlib.aclosing(
+            self._world.state_log.read(self.partition, self.store.log_offset)
+        ) as chunks:
+            async for chunk in chunks:
+                if self._stop.is_set():
+                    return
+                if chunk.end_offset < self.store.log_offset:
+                    raise Misfit(
+                        f"the state topic's partition {self.partition} ends at {chunk.end_offset}, before what this "
+                        f"worker has already read of it: it was truncated or made anew; restart to restore from it"
+                    )
+                for key, state in chunk.entries:
+                    self.store.restore(key, state)
+                while self.store.settle(_SETTLED_PER_TURN_MAX):
+                    await asyncio.sleep(0)
+                self.store.log_offset = max(self.store.log_offset, chunk.next_offset)
+                read += len(chunk.entries)
+                self._progress()
+                self._world.telemetry.restoring(self.partition, read, max(0, chunk.end_offset - chunk.next_offset))
+
+    async def _consume(self, publisher: Publisher) -> None:
+        while not self._stop.is_set():
+            now_s = self._world.monotonic_s()
+            if self._policy().is_due(self._staged, now_s):
+                await self._commit(publisher)
+                continue
+            records = await self._fetch(self._policy().patience_s(self._staged, now_s, IDLE_S))
+            self._progress()
+            if not records and not self._staged.records:
+                self._failing_since_s = None
+            await self._process(records, publisher)
+            if self.breaker.open_because:
+                await self._block(publisher)
+        if self._staged.records:
+            await self._commit(publisher)
+
+    async def _fetch(self, patience_s: float) -> list[Record]:
+        started_s = self._world.monotonic_s()
+        self._waiting = asyncio.ensure_future(
+            self._world.intake.fetch(self.partition, self._settings.fetch_records_max, patience_s)
+        )
+        try:
+            return await self._waiting
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                self._waiting.cancel()
+                raise
+            return []
+        finally:
+            self._waiting = None
+            self._world.telemetry.spent("fetch_wait", self._world.monotonic_s() - started_s)
+
+    async def _process(self, records: list[Record], publisher: Publisher) -> None:
+        """Step through records in slices, between which the event loop gets its turn and commits that are due happen."""
+        slice_s = self._settings.slice_ms_max / 1_000
+        now_ms = self._world.wall_ms()
+        started_s = time.perf_counter()
+        for record in records:
+            self._step(record, now_ms)
+            if self.breaker.open_because:
+                break
+            elapsed_s = time.perf_counter() - started_s
+            if elapsed_s >= slice_s:
+                self._world.telemetry.spent("process", elapsed_s)
+                await asyncio.sleep(0)
+                if self._stop.is_set():
+                    return
+                if self._policy().is_due(self._staged, self._world.monotonic_s()):
+                    await self._commit(publisher)
+                started_s = time.perf_counter()
+        self._world.telemetry.spent("process", time.perf_counter() - started_s)
+
+    def _step(self, record: Record, now_ms: int) -> None:
+        """Stage what a record comes to."""
+        outcome = step(record, self._rules, self._stream_ms, self.store.lookup)
+        self._tally.add(record, outcome, self._stream_ms, now_ms)
+        if not self._staged.records:
+            self._staged.since_s = self._world.monotonic_s()
+        self._staged.records += 1
+        self._next_offset = record.next_offset
+        if outcome.disposition == "applied":
+            self.store.stage(outcome)
+            key = outcome.conversation_id.encode()
+            for transition in outcome.transitions:
+                self._transitions.append(Letter(key, _ENCODER.encode(transition)))
+            self._staged.bytes += len(outcome.state or b"")
+        elif outcome.disposition == "dead_lettered":
+            self._dead_letters.append(
+                dead_letter(
+                    record,
+                    outcome,
+                    keep_payload=self._settings.dead_letter_payload == "keep",
+                    payload_bytes_max=self._settings.batch_bytes_max,
+                    version=self._world.version,
+                )
+            )
+            self._staged.bytes += len(record.value or b"")
+        if outcome.stream_ms is not None and outcome.stream_ms != self._stream_ms:
+            self._stream_ms = outcome.stream_ms
+            self._tally.evicted += self.store.evict(self._stream_ms, _EVICTIONS_PER_RECORD_MAX)
+        self.breaker.add(outcome)
+
+    async def _commit(self, publisher: Publisher) -> None:
+        assert self._next_offset is not None
+        effects = Effects(
+            self._next_offset,
+            "" if self._stream_ms is None else f"{_STREAM_TIME}{self._stream_ms}",
+            [Letter(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
+            self._transitions,
+            self._dead_letters,
+        )
+        started_s = self._world.monotonic_s()
+        log_offset = await publisher.commit(effects)
+        self.store.merge(log_offset)
+        tally = self._tally
+        self._clear_staged()
+        self._failing_since_s = None
+        self._progress()
+        duration_s = self._world.monotonic_s() - started_s
+        self._world.telemetry.spent("commit", duration_s)
+        lag_records = await self._world.intake.lag_records(self.partition)
+        self._world.telemetry.committed(self.partition, tally, duration_s, lag_records)
+
+    async def _block(self, publisher: Publisher) -> None:
+        """The breaker is open: commit what came before it and consume no more until the process is restarted."""
+        await self._commit(publisher)
+        self.phase = "blocked"
+        self._world.telemetry.breaker_opened(self.partition, self.breaker.open_because)
+        while not self._stop.is_set():
+            await self._pause(IDLE_S)
+
+    async def _pause(self, most_s: float) -> None:
+        """Wait for the stop, in turns short enough to count as progress."""
+        until_s = self._world.monotonic_s() + most_s
+        while not self._stop.is_set() and (left_s := until_s - self._world.monotonic_s()) > 0:
+            self._progress()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), min(left_s, IDLE_S))
+
+    def _progress(self) -> None:
+        self.last_progress_s = self._world.monotonic_s()
+
+    def _clear_staged(self) -> None:
+        self._staged = Staged()
+        self._tally = Tally()
+        self._transitions: list[Letter] = []
+        self._dead_letters: list[Letter] = []
+
+
+def _stream_ms(committed: Committed | None) -> int | None:
+    """Stream time travels in the metadata of the committed offset, so it is as durable as the offset."""
+    if committed is None or not committed.metadata.startswith(_STREAM_TIME):
+        return None
+    digits = committed.metadata.removeprefix(_STREAM_TIME)
+    return int(digits) if digits.isdecimal() else None

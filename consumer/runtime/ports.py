@@ -1,0 +1,135 @@
+"""What the runtime needs of the world. Adapters implement these; so do the fakes of the tests.
+
+Errors an adapter may raise, and whose fault they are:
+
+| error        | meaning                                                        | what the runtime does                  |
+| ------------ | -------------------------------------------------------------- | -------------------------------------- |
+| `Unreachable`| the broker does not answer, or answers that it cannot just now | drops what is staged, reopens the lane |
+| `Fenced`     | another worker owns the partition                              | drops the lane until assigned anew     |
+| `Misfit`     | settings, permissions or topics are wrong                      | ends the process with the message      |
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from consumer.core.record import Record
+from consumer.runtime.tally import Tally
+
+
+class WorldError(Exception):
+    """Base of what can go wrong outside the process. The message says what to do and holds no data of records."""
+
+
+class Unreachable(WorldError):
+    """A failure that can heal by itself."""
+
+
+class Fenced(WorldError):
+    """The lane's transactional id was taken over."""
+
+
+class Misfit(WorldError):
+    """A failure that only an operator can mend."""
+
+
+class Committed(Struct, frozen=True):
+    """The group's committed offset of an input partition, with what was stored beside it."""
+
+    next_offset: int
+    metadata: str
+
+
+class Chunk(Struct, frozen=True):
+    """Part of a state topic's partition, in order. A None value is a tombstone."""
+
+    entries: list[tuple[bytes, bytes | None]]
+    next_offset: int
+    end_offset: int
+
+
+class Letter(Struct, frozen=True):
+    """A record to publish."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Effects(Struct, frozen=True):
+    """Everything that one commit makes visible at once."""
+
+    next_offset: int
+    """The input offset to continue from."""
+    metadata: str
+    states: list[Letter]
+    transitions: list[Letter]
+    dead_letters: list[Letter]
+
+
+class Intake(Protocol):
+    """The group member that reads the input topic."""
+
+    async def fetch(self, partition: int, records_max: int, timeout_s: float) -> list[Record]:
+        """Up to `records_max` records of an assigned partition, none if the time passes without. May be cancelled."""
+
+    async def committed(self, partition: int) -> Committed | None:
+        """Where the group stands, None if it never committed."""
+
+    async def seek(self, partition: int, next_offset: int | None) -> int:
+        """Continue from an offset, None for the beginning; returns where that is."""
+
+    async def lag_records(self, partition: int) -> int | None:
+        """Records between the position and the end of the partition; None if not known yet."""
+
+
+class StateLog(Protocol):
+    """The reader of the state topic."""
+
+    def read(self, partition: int, from_offset: int) -> AsyncGenerator[Chunk, None]:
+        """The partition from an offset (0 for all of it) to its last stable offset as of the start of reading."""
+
+
+class Publisher(Protocol):
+    """A lane's producer."""
+
+    async def open(self) -> None:
+        """Take over the partition: fences an earlier owner and settles its transaction."""
+
+    async def commit(self, effects: Effects) -> int | None:
+        """Publish all effects and the offset as one; returns the offset after the last state written, if any was."""
+
+    async def close(self) -> None:
+        """Let go of everything within a bounded time. Never raises."""
+
+
+class Telemetry(Protocol):
+    """Where the runtime tells how it is doing: metrics and life events. Called from the event loop; must not block."""
+
+    def committed(self, partition: int, tally: Tally, duration_s: float, lag_records: int | None) -> None:
+        """A commit succeeded: count what it held."""
+
+    def commit_failed(self, partition: int, error: WorldError) -> None:
+        """A commit or an opening failed and will be tried again."""
+
+    def restored(self, partition: int, conversations: int, state_bytes: int, duration_s: float) -> None:
+        """A lane has restored its state and opens its gate."""
+
+    def restoring(self, partition: int, read: int, remaining: int) -> None:
+        """Progress of a restore, in records of the state topic."""
+
+    def lane_closed(self, partition: int, reason: str) -> None:
+        """A lane is gone: its series must go too."""
+
+    def breaker_opened(self, partition: int, cause: str) -> None:
+        """A lane stopped consuming because of too many dead letters."""
+
+    def rebalanced(self, kind: str, partitions: Sequence[int]) -> None:
+        """`kind` is `assigned` or `revoked`."""
+
+    def spent(self, activity: str, seconds: float) -> None:
+        """Loop time by what it was spent on, from `ACTIVITIES`."""
+
+
+ACTIVITIES = ("fetch_wait", "process", "commit", "restore")

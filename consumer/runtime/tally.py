@@ -1,0 +1,86 @@
+"""What a lane counts between two commits. It reaches the metrics only when the commit has succeeded, so that a record
+is counted once however often it was tried.
+"""
+
+from collections import Counter
+
+from msgspec import Struct, field
+
+from consumer.core import times
+from consumer.core.conversation import Change
+from consumer.core.lifecycle import BEFORE, DISCONNECTED, LIVE
+from consumer.core.record import Record
+from consumer.core.step import Outcome
+from consumer.core.timeline import Entry
+
+
+class Tally(Struct):
+    """Counts of one lane since its last commit. Keys are small closed sets or folded to one by the metrics."""
+
+    records: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By (disposition, reason); the reason is empty for applied and unchanged."""
+    templates: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    record_bytes: int = 0
+    asserted: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Transitions by (media, from, to); `from` is empty for the first state."""
+    retracted: Counter[str] = field(default_factory=Counter)
+    """Retracted transitions by media."""
+    time_classes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Asserted transitions by (media, time class)."""
+    disconnects: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Communications that ended, by (media, disconnect type); empty if none was shown."""
+    connect_ms: list[tuple[str, int]] = field(default_factory=list)
+    """(media, milliseconds from the first state to the first live one)."""
+    duration_ms: list[tuple[str, int]] = field(default_factory=list)
+    """(media, milliseconds from the first live state to the end)."""
+    ages_ms: list[int] = field(default_factory=list)
+    """Now minus the record's timestamp, when it was processed."""
+    behind_ms: list[int] = field(default_factory=list)
+    """For records out of order: how far their snapshot lies behind stream time."""
+    evicted: int = 0
+
+    @property
+    def consumed(self) -> int:
+        """Records that got a disposition."""
+        return self.records.total()
+
+    def add(self, record: Record, outcome: Outcome, stream_ms: int | None, now_ms: int) -> None:
+        """Count a record. `stream_ms` is the stream time before it; `now_ms` the wall clock."""
+        self.records[outcome.disposition, outcome.reason] += 1
+        self.templates[outcome.template] += 1
+        self.record_bytes += len(record.value or b"")
+        if outcome.notes:
+            self.notes.update(outcome.notes)
+        if record.timestamp_ms >= 0:
+            self.ages_ms.append(now_ms - record.timestamp_ms)
+        if stream_ms is not None and outcome.snapshot_ms is not None and outcome.snapshot_ms < stream_ms:
+            self.behind_ms.append(stream_ms - outcome.snapshot_ms)
+        for transition in outcome.transitions:
+            if transition.op == "assert":
+                self.asserted[transition.media, transition.from_state or "", transition.to_state] += 1
+                self.time_classes[transition.media, transition.time_class] += 1
+            else:
+                self.retracted[transition.media] += 1
+        for change in outcome.changes:
+            self._add_change(change)
+
+    def _add_change(self, change: Change) -> None:
+        connected, ended = _first(change.after, LIVE), _first(change.after, DISCONNECTED)
+        if connected is not None and _first(change.before, LIVE) is None and change.after[0].rank == BEFORE:
+            self.connect_ms.append((change.media, _between(change.after[0], connected)))
+        if ended is not None and _first(change.before, DISCONNECTED) is None:
+            self.disconnects[change.media, change.disconnect_type or ""] += 1
+            if connected is not None:
+                self.duration_ms.append((change.media, _between(connected, ended)))
+
+
+def _first(entries: list[Entry], rank: int) -> Entry | None:
+    """The first entry of a rank; for `DISCONNECTED` any end counts."""
+    return next(
+        (entry for entry in entries if entry.rank == rank or (rank == DISCONNECTED and entry.rank > rank)), None
+    )
+
+
+def _between(earlier: Entry, later: Entry) -> int:
+    return times.milliseconds(later.time) - times.milliseconds(earlier.time)
