@@ -118,7 +118,7 @@ class GroupIntake:
             position = await asyncio.wait_for(self._consumer.position(tp), self._timeout_s)
         except (KafkaError, TimeoutError):
             return None
-        return max(0, end - position)
+        return max(0, int(end) - int(position))
 
     async def commit(self, partition: int, committed: Committed) -> None:
         """Commit an offset outside of a transaction. Raises Unreachable, also if the partition is not owned any more."""

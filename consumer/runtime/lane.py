@@ -152,7 +152,7 @@ class Lane:
             return
         duration_s = self._world.monotonic_s() - started_s
         self._world.telemetry.spent("restore", duration_s)
-        self._world.telemetry.restored(self.partition, len(self.store), self.store.committed_bytes, duration_s)
+        self._world.telemetry.restored(self.partition, self.store, duration_s)
         self.phase = "running"
 
     async def _restore(self) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from consumer.core.record import Record
+from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
 
@@ -113,8 +114,8 @@ class Telemetry(Protocol):
     def commit_failed(self, partition: int, error: WorldError) -> None:
         """A commit or an opening failed and will be tried again."""
 
-    def restored(self, partition: int, conversations: int, state_bytes: int, duration_s: float) -> None:
-        """A lane has restored its state and opens its gate."""
+    def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
+        """A lane has restored its state and opens its gate. The store may be read until `lane_closed`."""
 
     def restoring(self, partition: int, read: int, remaining: int) -> None:
         """Progress of a restore, in records of the state topic."""

@@ -1,0 +1,18 @@
+"""The command line."""
+
+import click
+
+from consumer.cli.run import run
+from consumer.cli.topics import topics
+
+
+@click.group()
+def main() -> None:
+    """Genesys Cloud conversation updates in, clean state and ordered transitions out, exactly once."""
+
+
+for command in (run, topics):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main(prog_name="conversation-consumer")

@@ -1,0 +1,50 @@
+"""Exit codes, as in sysexits.h, and the border where errors of the world become one of them."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from consumer.runtime.ports import Misfit, Unreachable, WorldError
+from consumer.runtime.settings import Settings, SettingsError, parse
+
+OK = 0
+UNAVAILABLE = 69
+"""The broker does not answer; starting again later may help."""
+SOFTWARE = 70
+"""A bug of ours."""
+CONFIG = 78
+"""Settings, permissions or topics are wrong; starting again will not help."""
+
+
+def settings_or_exit(**overrides: str) -> Settings:
+    """Settings from the environment, a few of them given on the command line; exits with every problem named."""
+    environ = {**os.environ, **overrides}
+    try:
+        return parse(environ, lambda path: Path(path).read_text(encoding="utf-8"))
+    except SettingsError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        sys.exit(CONFIG)
+
+
+@contextmanager
+def exit_on_world_error() -> Iterator[None]:
+    """Turn what the world does wrong into a message on stderr and an exit code."""
+    try:
+        yield
+    except WorldError as error:
+        print(error, file=sys.stderr)
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: WorldError) -> int:
+    """The exit code that tells whether starting again may help."""
+    match error:
+        case Misfit():
+            return CONFIG
+        case Unreachable():
+            return UNAVAILABLE
+        case _:
+            return SOFTWARE

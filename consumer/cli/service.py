@@ -1,0 +1,77 @@
+"""The composition of the service: which adapters the worker gets, and how it starts and ends."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+
+import structlog
+from msgspec import Struct
+
+from consumer.adapters.admin import AdminServer
+from consumer.adapters.kafka_group import GroupIntake, Listener
+from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
+from consumer.adapters.kafka_state_log import KafkaStateLog
+from consumer.adapters.metrics import Metrics
+from consumer.adapters.telemetry import ServiceTelemetry
+from consumer.runtime.lane import World
+from consumer.runtime.ports import Publisher
+from consumer.runtime.settings import Settings
+from consumer.runtime.worker import Worker
+from consumer.version import VERSION
+
+_HEARTBEAT_S = 0.5
+
+
+class Service(Struct, frozen=True):
+    """A running worker."""
+
+    worker: Worker
+    metrics: Metrics
+    admin_port: int
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncGenerator[Service, None]:
+    """A worker with its admin port, drained and stopped at the end of the context. Raises WorldError, OSError."""
+    metrics = Metrics()
+    telemetry = ServiceTelemetry(metrics)
+    intake = GroupIntake(settings)
+
+    def new_publisher(partition: int) -> Publisher:
+        if settings.delivery == "exactly_once":
+            return TransactionalPublisher(settings, partition)
+        return AtLeastOncePublisher(settings, partition, intake)
+
+    world = World(
+        intake, KafkaStateLog(settings), new_publisher, telemetry, time.monotonic, lambda: time.time_ns() // 1_000_000,
+        VERSION,
+    )  # fmt: skip
+    worker = Worker(settings, world)
+    admin = AdminServer(metrics.registry, worker.stalled, worker.unready)
+    port = await admin.start(settings.admin_host, settings.admin_port)
+    log = structlog.get_logger()
+    log.info("consumer.starting", version=VERSION, delivery=settings.delivery, admin_port=port)
+    beat = asyncio.create_task(_beat(metrics, telemetry))
+    try:
+        await intake.start(Listener(worker.assigned, worker.revoked))
+        try:
+            yield Service(worker, metrics, port)
+        finally:
+            log.info("consumer.draining", seconds_max=settings.drain_s)
+            drained = await worker.drain()
+            telemetry.progress(now=True)
+            log.info("consumer.drained", in_time=drained)
+    finally:
+        await intake.stop()
+        beat.cancel()
+        await admin.stop()
+
+
+async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:
+    """Measure how late the event loop is, and let the progress line out when nothing is committed."""
+    while True:
+        due_s = time.monotonic() + _HEARTBEAT_S
+        await asyncio.sleep(_HEARTBEAT_S)
+        metrics.loop_late(max(0.0, time.monotonic() - due_s))
+        telemetry.progress()

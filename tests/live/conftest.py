@@ -1,0 +1,70 @@
+"""Fixtures of the tests on a real broker: one broker for the whole session."""
+
+import asyncio
+import os
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from tests.live.broker import running_broker
+
+UniqueName = Callable[[str], str]
+Topics = Mapping[str, tuple[int, Mapping[str, str]]]
+"""Partitions and settings by name."""
+CreateTopics = Callable[[Topics], Awaitable[None]]
+
+_ADMIN_S = 30
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Bootstrap servers of a real Kafka. Without one the test is skipped; under CI that is a failure."""
+    try:
+        with running_broker() as bootstrap_servers:
+            yield bootstrap_servers
+    except LookupError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs a real Kafka: {error}")
+        pytest.skip(f"needs a real Kafka: {error}")
+
+
+@pytest.fixture
+def unique_name(request: pytest.FixtureRequest) -> UniqueName:
+    """A maker of names for topics, groups and transactional ids that no other test or run has."""
+    test = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:60].strip("-")
+    run = uuid.uuid4().hex[:8]
+    return lambda purpose: f"{test}.{purpose}.{run}"
+
+
+@pytest.fixture
+def create_topics(kafka: str) -> CreateTopics:
+    """A maker of topics with replication factor 1; it returns when every partition has a leader."""
+
+    async def create(topics: Topics) -> None:
+        client = AIOKafkaAdminClient(bootstrap_servers=kafka)
+        async with asyncio.timeout(_ADMIN_S):
+            try:
+                await client.start()
+                wanted = [NewTopic(name, count, 1, topic_configs=dict(set_)) for name, (count, set_) in topics.items()]
+                answer = await client.create_topics(wanted)
+                refused = [each for each in answer.topic_errors if each[1] != 0]
+                assert not refused, f"topics were not made: {refused!r}"
+                while not _led(await client.describe_topics(list(topics)), topics):  # noqa: ASYNC110 - Kafka tells nobody
+                    await asyncio.sleep(0.05)
+            finally:
+                await client.close()
+
+    return create
+
+
+def _led(described: list[dict[str, object]], topics: Topics) -> bool:
+    found = {each["topic"]: each["partitions"] for each in described}
+    return all(
+        isinstance(partitions := found.get(name), list)
+        and len(partitions) == count
+        and all(each["leader"] >= 0 for each in partitions)
+        for name, (count, _) in topics.items()
+    )
