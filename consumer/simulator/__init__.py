@@ -1,0 +1,1 @@
+"""Realistic traffic of a contact centre: pure, repeatable from a seed. For demonstrations, tests and measurements."""
