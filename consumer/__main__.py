@@ -2,6 +2,8 @@
 
 import click
 
+from consumer.cli.demo import demo
+from consumer.cli.generate import generate
 from consumer.cli.run import run
 from consumer.cli.topics import topics
 
@@ -11,7 +13,7 @@ def main() -> None:
     """Genesys Cloud conversation updates in, clean state and ordered transitions out, exactly once."""
 
 
-for command in (run, topics):
+for command in (run, demo, topics, generate):
     main.add_command(command)
 
 if __name__ == "__main__":
