@@ -1,0 +1,71 @@
+"""The core and the independent model say the same, of any set of records in any order."""
+
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.core.record import Record
+from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS
+from consumer.simulator.traffic import Traffic, records
+from tests import model
+from tests.core.play import Played, play
+from tests.strategies import BASE_MS, histories, noise
+
+RULES = model.Rules(record_bytes_max=4_194_304)
+
+
+def standing_by_id(recorded: list[Record]) -> dict[str, dict[str, Any]]:
+    return {each["id"]: each for found in model.standing(recorded, RULES).values() for each in found}
+
+
+def assert_equals_model(played: Played, recorded: list[Record]) -> None:
+    assert played.documents() == model.conversations(recorded, RULES)
+    model.check_log(played.log)
+    assert model.net(played.log) == standing_by_id(recorded)
+
+
+@given(histories(), st.randoms(use_true_random=False))
+def test_any_order_and_any_duplication_gives_what_the_model_says(history: list[Record], chance: random.Random) -> None:
+    in_order = play(history)
+    assert_equals_model(in_order, history)
+    disordered = history + chance.choices(history, k=3)
+    chance.shuffle(disordered)
+    again = play(disordered)
+    assert again.documents() == in_order.documents()
+    assert_equals_model(again, history)
+
+
+@given(histories())
+def test_a_repeated_record_changes_nothing(history: list[Record]) -> None:
+    played = play([*history, *history])
+    for outcome in played.outcomes[len(history) :]:
+        assert outcome.disposition in {"unchanged", "ignored", "dead_lettered"}
+
+
+@given(noise)
+def test_noise_gets_the_disposition_the_model_gives_it(value: bytes | None) -> None:
+    record = Record("in", 0, 0, BASE_MS, b"c-1", value)
+    outcome = play([record]).outcomes[0]
+    match model.judge(record, RULES):
+        case model.Ignored(reason):
+            assert (outcome.disposition, outcome.reason) == ("ignored", reason)
+        case model.Rejected(reason, reasons):
+            assert outcome.disposition == "dead_lettered"
+            # Brackets are counted before the value is parsed: one that is broken as well may be called too deep.
+            assert outcome.reason in reasons | {reason} | ({"too_deep"} if reason == "bad_json" else set())
+        case _:
+            assert outcome.disposition == "applied"
+    assert outcome.reason in {"", *IGNORED_REASONS, *DEAD_LETTER_REASONS} - {"internal_error"}
+
+
+def test_generated_traffic_gives_what_the_model_says() -> None:
+    stream = records(Traffic(seed=7, conversations=30, broken=0.05))
+    recorded = [
+        Record("in", 0, offset, draft.timestamp_ms, draft.key, draft.value)
+        for offset, draft in zip(range(1_500), stream, strict=False)
+    ]
+    played = play(recorded)
+    assert sum(outcome.disposition == "dead_lettered" for outcome in played.outcomes) > 20
+    assert_equals_model(played, recorded)
