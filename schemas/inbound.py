@@ -194,6 +194,31 @@ class FlatParticipant(Struct, rename="camel", gc=False):
     provider_event_time: WireTime = None
 
 
+FLAT_COBROWSE_LEFT_OUT = {
+    "name": "names a person",
+    "address": "addresses a person",
+    "attributes": "free map: names, account numbers, card data",
+    "startTime": "when the participant joined; the session's own times are connectedTime and providerEventTime",
+    "startHoldTime": "holding is published as a flag, not as a time",
+    "resumeTime": "a plan, not a fact",
+    "errorInfo": "carries ids and addresses",
+    "script": "the agent's script is no property of the session",
+    "externalOrganization": "the external contact says enough of who it is",
+    "externalContactInitialDivisionId": "administration of the contact, not of the session",
+    "conversationRoutingData": "how the participant was chosen; the queue id says where from",
+    "queueMediaSettings": "configuration of the queue, the same for all its sessions",
+    "alertingTimeoutMs": "configuration of the queue",
+    "wrapupPrompt": "configuration of the queue",
+    "wrapupTimeoutMs": "configuration of the queue",
+    "wrapupSkipped": "the wrap-up itself says what was entered",
+    "screenRecordingState": "of the participant's screen, not of the session",
+    "flaggedReason": "a mark for supervisors",
+    "journeyContext": "identifies the customer in another system",
+    "mediaRoles": "roles in conferences of other media",
+}
+"""Properties of the flat co-browse participant that are not decoded, and why."""
+
+
 class NestedConversation(Struct, gc=False):
     """The body of `v2.users.{id}.conversations` and `v2.routing.queues.{id}.conversations`."""
 

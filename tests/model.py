@@ -23,7 +23,9 @@ Where the rules are silent, this model reads them so:
 9.  An empty string says something (it erases with `""`), except for ids, `state` and `viewerUrl`.
 10. Numbers follow msgspec: an integer of more than 4300 characters, or a fraction beyond the range of a double, in a
     used field is a wrong type; an integer field takes no fraction, `3.0` neither.
-11. A value that nests deeper than `NESTING_MAX` is too deep, whether the deep part is used or not.
+11. A value that nests deeper than `NESTING_MAX` is too deep, whether the deep part is used or not, and before
+    anything else is said of it. Brackets within strings do not count; where the strings of a malformed value end is
+    anybody's guess, so that one may be called `bad_json` as well.
 12. The park cycles kept by `park_cycles_max` n are the smallest one and the n - 1 largest ones.
 13. `millisecondsInFrom` runs from the transition into `from`, not from the last observation of it.
 """
@@ -40,8 +42,6 @@ from typing import Any, Literal
 
 from consumer.core.record import Record
 
-# --- what comes out ---------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Rules:
@@ -51,7 +51,7 @@ class Rules:
     park_cycles_max: int = 32
     key_mismatch: Literal["dead_letter", "apply"] = "dead_letter"
     digest_key: bytes = b""
-    record_bytes_max: int = 1_000_000
+    record_bytes_max: int = 4_194_304
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,6 @@ class Sight:
 
 Verdict = Ignored | Rejected | Sight
 
-# --- times ------------------------------------------------------------------------------------------------------------
-
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - arithmetic on UTC without a zone cannot overflow by an offset
 YEAR_2010_MS = 1_262_304_000_000
 YEAR_9999_END_MS = 253_402_300_799_999
@@ -139,7 +137,7 @@ def text_ms(text: str) -> int | None:
         return None
     *whole, fraction, sign, offset_hours, offset_minutes = match.groups()
     try:
-        moment = datetime(*map(int, whole))  # type: ignore[arg-type,misc]  # noqa: DTZ001
+        moment = datetime(*map(int, whole))  # type: ignore[arg-type]  # noqa: DTZ001
     except ValueError:
         return None
     ms = (moment - EPOCH) // timedelta(milliseconds=1) + int(((fraction or "") + "000")[:3])
@@ -170,9 +168,7 @@ def canonical(ms: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
 
-# --- JSON and the types of the fields that are read -------------------------------------------------------------------
-
-NESTING_MAX = 500
+NESTING_MAX = 256
 NUMBER_CHARACTERS_MAX = 4300
 
 
@@ -342,11 +338,9 @@ def read(shape: Shape, tree: Any, faults: list[str]) -> Any:
     return None
 
 
-# --- topics -----------------------------------------------------------------------------------------------------------
-
-USER_FLAT = "calls callbacks chats cobrowsesessions emails messages screenshares socialexpressions videos".split()
-QUEUE_FLAT = "calls callbacks chats cobrowsesessions emails messages screenshares".split()
-QUEUE_NESTED = "socialexpressions videos".split()
+QUEUE_FLAT = ["calls", "callbacks", "chats", "cobrowsesessions", "emails", "messages", "screenshares"]
+QUEUE_NESTED = ["socialexpressions", "videos"]
+USER_FLAT = QUEUE_FLAT + QUEUE_NESTED
 MEDIUM = {array.lower(): medium for array, (medium, _) in ARRAYS.items()}
 
 
@@ -373,8 +367,6 @@ def topic_medium(topic: str | None) -> str | Ignored | None:
     return Ignored("other_topic")
 
 
-# --- states -----------------------------------------------------------------------------------------------------------
-
 BEFORE, LIVE, DISCONNECTED, TERMINATED = range(4)
 BEFORE_ORDER = ["none", "scheduled", "offering", "contacting", "dialing", "alerting"]
 KNOWN_RANKS = (
@@ -395,7 +387,8 @@ def digest(text: str, key: bytes) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=key).hexdigest()
 
 
-# --- one record -------------------------------------------------------------------------------------------------------
+MALFORMED_TOO = frozenset({"bad_utf8", "wrong_type"})
+"""What a decoder that stops at the first fault may find before it comes to the place that is no JSON."""
 
 
 def judge(record: Record, rules: Rules) -> Verdict:
@@ -405,12 +398,15 @@ def judge(record: Record, rules: Rules) -> Verdict:
         return Ignored("tombstone")
     if len(value) > rules.record_bytes_max:
         return Rejected("too_large")
-    if nesting(value) > NESTING_MAX:
-        return Rejected("too_deep", frozenset({"bad_json", "bad_utf8", "wrong_type"}))
+    too_deep = nesting(value) > NESTING_MAX
     try:
         tree = parse(value)
     except ValueError:
-        return Rejected("bad_json", frozenset({"bad_utf8", "wrong_type"}))
+        return Rejected("too_deep", frozenset({"bad_json"})) if too_deep else Rejected("bad_json", MALFORMED_TOO)
+    except RecursionError:
+        return Rejected("too_deep")
+    if too_deep:
+        return Rejected("too_deep")
     if not isinstance(tree, Members):
         return Rejected("wrong_type")
     return judge_payload(tree, record, rules)
@@ -421,33 +417,44 @@ def judge_payload(tree: Members, record: Record, rules: Rules) -> Verdict:
     faults: list[str] = []
     envelope = read(TOPICS_ONLY, tree, faults)
     if faults:
-        return Rejected(faults[0], frozenset(faults) | {"bad_utf8", "wrong_type"})
-    eventbridge = "detail" in envelope or "detail-type" in envelope
-    if eventbridge:
+        return Rejected(faults[0], frozenset({"bad_utf8", "wrong_type"}))
+    if is_eventbridge(envelope):
         topic = envelope.get("detail", {}).get("topicName", envelope.get("detail-type"))
     else:
         topic = envelope.get("topicName")
     medium = topic_medium(topic)
     if isinstance(medium, Ignored):
         return medium
-
     document = read(payload(NESTED_PARTICIPANT if medium is None else FLAT_PARTICIPANT), tree, faults)
     if faults:
         return Rejected(faults[0], frozenset(faults))
-    timestamp = None
-    if eventbridge:
-        detail = document.get("detail", {})
-        body, timestamp = detail.get("eventBody", {}), detail.get("timestamp")
-        body_tree = (tree.last().get("detail") or Members()).last().get("eventBody") or Members()
-    elif "topicName" in document or "eventBody" in document:
-        body, body_tree = document.get("eventBody", {}), tree.last().get("eventBody") or Members()
-    else:
-        body, body_tree = document, tree
+    body, body_tree, timestamp = unwrapped(document, tree)
     if topic is None and is_subscription_reply(tree.last(), document):
         return Ignored("subscription_reply")
     if topic is None and is_bare_flat(body_tree):
         return Ignored("bare_flat")
+    return judge_body(body, medium, timestamp, record, rules)
 
+
+def is_eventbridge(envelope: dict[str, Any]) -> bool:
+    """Whether the members are those of an EventBridge event."""
+    return "detail" in envelope or "detail-type" in envelope
+
+
+def unwrapped(document: dict[str, Any], tree: Members) -> tuple[dict[str, Any], Members, str | float | None]:
+    """The conversation's body as read, the same with all its members, and EventBridge's timestamp."""
+    if is_eventbridge(document):
+        detail, detail_tree = document.get("detail", {}), tree.last().get("detail") or Members()
+        return detail.get("eventBody", {}), detail_tree.last().get("eventBody") or Members(), detail.get("timestamp")
+    if "topicName" in document or "eventBody" in document:
+        return document.get("eventBody", {}), tree.last().get("eventBody") or Members(), None
+    return document, tree, None
+
+
+def judge_body(
+    body: dict[str, Any], medium: str | None, timestamp: str | float | None, record: Record, rules: Rules
+) -> Verdict:
+    """What the body of a conversation update says; `medium` is that of the flat shape."""
     conversation_id = body.get("id") or None
     if conversation_id is None:
         return Rejected("no_conversation_id")
@@ -548,43 +555,81 @@ def participant_details(participant: dict[str, Any]) -> dict[str, Any]:
     return details
 
 
+@dataclass(frozen=True)
+class Times:
+    """The plausible times that a communication shows, in epoch milliseconds."""
+
+    provider: int | None
+    connected: int | None
+    disconnected: int | None
+    park: int | None
+    work_start: int | None
+    work_end: int | None
+
+    @property
+    def latest(self) -> str:
+        """The latest of them, empty if there is none."""
+        shown = [self.provider, self.connected, self.disconnected, self.park, self.work_start, self.work_end]
+        known = [ms for ms in shown if ms is not None]
+        return canonical(max(known)) if known else ""
+
+
 def communication_sight(medium: str, shown: dict[str, Any], snapshot_ms: int, rules: Rules) -> CommunicationSight:
     """What a record says of a communication that shows a state."""
     latest_ms = min(snapshot_ms + rules.future_skew_max_s * 1000, YEAR_9999_END_MS)
-
-    def time(value: str | float | None) -> int | None:
-        return plausible(wire_ms(value), latest_ms)
-
     work = shown.get("afterCallWork", {})
-    provider_ms = time(shown.get("providerEventTime"))
-    connected_ms = time(shown.get("connectedTime"))
-    disconnected_ms = time(shown.get("disconnectedTime"))
-    park_ms = time(shown.get("parkTime"))
-    work_start_ms, work_end_ms = time(work.get("startTime")), time(work.get("endTime"))
-
+    wire = [shown.get(f"{name}Time") for name in ("providerEvent", "connected", "disconnected", "park")]
+    wire += [work.get("startTime"), work.get("endTime")]
+    times = Times(*(plausible(wire_ms(each), latest_ms) for each in wire))
     state = folded_enum(shown["state"])
-    rank = KNOWN_RANKS.get(state, LIVE if disconnected_ms is None else DISCONNECTED)
-    cycle = canonical(park_ms) if park_ms is not None and rank == LIVE else ""
+    rank = KNOWN_RANKS.get(state, LIVE if times.disconnected is None else DISCONNECTED)
+    cycle = canonical(times.park) if times.park is not None and rank == LIVE else ""
+    details = communication_details(shown, times, rules)
+    communication_id = shown.get("id")
+    return CommunicationSight(
+        medium,
+        communication_id,
+        details.get("cobrowseSessionDigest") if communication_id is None else None,
+        (rank, cycle, times.latest, canonical(snapshot_ms)),
+        details,
+        (entered(state, rank, cycle, times, snapshot_ms), *implied(rank, times)),
+    )
 
-    own_ms = None
+
+def own_time(state: str, rank: int, times: Times) -> int | None:
+    """The state's own time."""
     if rank >= DISCONNECTED:
-        own_ms = disconnected_ms
-    elif state == "parked":
-        own_ms = park_ms
-    elif state == "connected" and connected_ms is not None and (park_ms is None or park_ms <= connected_ms):
-        own_ms = connected_ms
-    if provider_ms is not None and (own_ms is None or provider_ms - own_ms <= OTHER_EVENT_MS):
-        observations = [Observation(state, rank, provider_ms, "provider", cycle)]
-    elif own_ms is not None:
-        observations = [Observation(state, rank, own_ms, "state", cycle)]
-    else:
-        observations = [Observation(state, rank, snapshot_ms, "snapshot", cycle)]
-    if rank >= LIVE and connected_ms is not None:
-        observations.append(Observation("connected", LIVE, connected_ms, "state"))
-    if rank >= LIVE and park_ms is not None:
-        observations.append(Observation("parked", LIVE, park_ms, "state", canonical(park_ms)))
-    if rank == TERMINATED and disconnected_ms is not None:
-        observations.append(Observation("disconnected", DISCONNECTED, disconnected_ms, "state"))
+        return times.disconnected
+    if state == "parked":
+        return times.park
+    resumed = times.park is not None and times.connected is not None and times.park > times.connected
+    return times.connected if state == "connected" and not resumed else None
+
+
+def entered(state: str, rank: int, cycle: str, times: Times, snapshot_ms: int) -> Observation:
+    """When the communication entered the state that it shows."""
+    own = own_time(state, rank, times)
+    if times.provider is not None and (own is None or times.provider - own <= OTHER_EVENT_MS):
+        return Observation(state, rank, times.provider, "provider", cycle)
+    if own is not None:
+        return Observation(state, rank, own, "state", cycle)
+    return Observation(state, rank, snapshot_ms, "snapshot", cycle)
+
+
+def implied(rank: int, times: Times) -> list[Observation]:
+    """What the times of a live or ended communication tell of states that it does not show."""
+    found = []
+    if rank >= LIVE and times.connected is not None:
+        found.append(Observation("connected", LIVE, times.connected, "state"))
+    if rank >= LIVE and times.park is not None:
+        found.append(Observation("parked", LIVE, times.park, "state", canonical(times.park)))
+    if rank == TERMINATED and times.disconnected is not None:
+        found.append(Observation("disconnected", DISCONNECTED, times.disconnected, "state"))
+    return found
+
+
+def communication_details(shown: dict[str, Any], times: Times, rules: Rules) -> dict[str, Any]:
+    """What a record says of a communication besides its state, under the published names."""
 
     def digested(value: str | None) -> str | None:
         return digest(value, rules.digest_key) if value else None
@@ -592,7 +637,8 @@ def communication_sight(medium: str, shown: dict[str, Any], snapshot_ms: int, ru
     def folded(value: str | None) -> str | None:
         return None if value is None else folded_enum(value)
 
-    seconds = shown.get("wrapup", {}).get("durationSeconds")
+    wrapup, work = shown.get("wrapup", {}), shown.get("afterCallWork", {})
+    seconds = wrapup.get("durationSeconds")
     controlling = shown.get("controlling")
     details = {
         "initialState": folded(shown.get("initialState")),
@@ -603,32 +649,19 @@ def communication_sight(medium: str, shown: dict[str, Any], snapshot_ms: int, ru
         "muted": shown.get("muted"),
         "peerId": shown.get("peerId"),
         "messageType": folded(shown.get("type")),
-        "wrapupCode": shown.get("wrapup", {}).get("code"),
+        "wrapupCode": wrapup.get("code"),
         "wrapupDurationSeconds": seconds if seconds is not None and abs(seconds) <= 2**53 else None,
         "afterCallWorkRequired": shown.get("afterCallWorkRequired"),
         "afterCallWorkState": folded(work.get("state")),
-        "afterCallWorkStartTime": None if work_start_ms is None else canonical(work_start_ms),
-        "afterCallWorkEndTime": None if work_end_ms is None else canonical(work_end_ms),
+        "afterCallWorkStartTime": None if times.work_start is None else canonical(times.work_start),
+        "afterCallWorkEndTime": None if times.work_end is None else canonical(times.work_end),
         "cobrowseSessionDigest": digested(shown.get("cobrowseSessionId")),
         "roomDigest": digested(shown.get("roomId")),
         "cobrowseRole": folded(shown.get("cobrowseRole")),
         "controlling": None if controlling is None else sorted({each for each in controlling if each is not None}),
         "viewable": True if shown.get("viewerUrl") else None,
     }
-    own_times = [provider_ms, connected_ms, disconnected_ms, park_ms, work_start_ms, work_end_ms]
-    latest_own_ms = max((ms for ms in own_times if ms is not None), default=None)
-    communication_id = shown.get("id")
-    return CommunicationSight(
-        medium,
-        communication_id,
-        details["cobrowseSessionDigest"] if communication_id is None else None,
-        (rank, cycle, "" if latest_own_ms is None else canonical(latest_own_ms), canonical(snapshot_ms)),
-        {name: value for name, value in details.items() if value is not None},
-        tuple(observations),
-    )
-
-
-# --- one communication, of all its sights -----------------------------------------------------------------------------
+    return {name: value for name, value in details.items() if value is not None}
 
 
 def fold_order(observation: Observation) -> tuple[Any, ...]:
@@ -701,9 +734,6 @@ def registers(shown: Iterable[tuple[Any, dict[str, Any]]]) -> dict[str, tuple[An
     return {name: max(all_, key=lambda each: (each[0], canonical_bytes(each[1]))) for name, all_ in found.items()}
 
 
-# --- one conversation, of all its sights ------------------------------------------------------------------------------
-
-
 @dataclass
 class Leg:
     """A stored communication: a nested one has an id; a flat one a standing, and perhaps a session digest."""
@@ -732,7 +762,12 @@ def legs(sights: Iterable[Sight], rules: Rules) -> list[Leg]:
     for sight in sights:
         for participant in sight.participants:
             for each in participant.communications:
-                identity = (participant.participant_id, each.media, each.communication_id or "", each.session_digest or "")
+                identity = (
+                    participant.participant_id,
+                    each.media,
+                    each.communication_id or "",
+                    each.session_digest or "",
+                )
                 shown[identity].append(each)
     found = [
         Leg(
@@ -778,9 +813,6 @@ def place(leg: Leg, all_legs: Iterable[Leg]) -> None:
         leg.standing, leg.joined_to = "joined", candidates[0].communication_id
     else:
         leg.standing = "ambiguous" if candidates else "alone"
-
-
-# --- the outputs ------------------------------------------------------------------------------------------------------
 
 
 def sights_by_conversation(records: Iterable[Record], rules: Rules) -> dict[str, list[Sight]]:
@@ -909,9 +941,9 @@ def standing(records: Iterable[Record], rules: Rules) -> dict[str, list[dict[str
 
 def transition_document(conversation_id: str, leg: Leg, change: Change) -> dict[str, Any]:
     """The published form of a transition, without what tells of arrival."""
-    entered, time = change.observation, canonical(change.time_ms)
+    into, time = change.observation, canonical(change.time_ms)
     identity = [conversation_id, leg.participant_id, leg.medium, leg.shown_id or "", change.from_state or ""]
-    identity += [entered.state, str(entered.rank), entered.cycle, time]
+    identity += [into.state, str(into.rank), into.cycle, time]
     return {
         "id": digest("\x1f".join(identity), b""),
         "conversationId": conversation_id,
@@ -919,14 +951,11 @@ def transition_document(conversation_id: str, leg: Leg, change: Change) -> dict[
         "communicationId": leg.shown_id,
         "media": leg.medium,
         "from": change.from_state,
-        "to": entered.state,
+        "to": into.state,
         "eventTime": time,
-        "timeClass": entered.time_class,
+        "timeClass": into.time_class,
         "millisecondsInFrom": change.ms_in_from,
     }
-
-
-# --- the log of operations --------------------------------------------------------------------------------------------
 
 
 def net(operations: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:

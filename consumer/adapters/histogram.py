@@ -1,4 +1,4 @@
-"""A Prometheus histogram that is fed in bulk: an observation costs a bisection and an addition."""
+"""A Prometheus histogram that is fed milliseconds in bulk: an observation costs a bisection and an addition."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,40 +8,47 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 
 class BulkHistogram(Collector):
-    """One histogram with at most one label. `buckets` are upper bounds in ascending order, without infinity."""
+    """One histogram in seconds with at most one label. `bounds_s` are upper bounds, ascending, without infinity."""
 
     def __init__(
-        self, name: str, documentation: str, buckets: Sequence[float], registry: CollectorRegistry, label: str = ""
+        self, name: str, documentation: str, bounds_s: Sequence[float], registry: CollectorRegistry, label: str = ""
     ) -> None:
-        self.name, self.documentation, self.label = name, documentation, label
-        self._buckets = tuple(buckets)
+        self._name, self._documentation, self._label = name, documentation, label
+        self._bounds_ms = tuple(bound_s * 1_000 for bound_s in bounds_s)
+        self._bounds = (*(str(float(bound_s)) for bound_s in bounds_s), "+Inf")
         self._counts: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
+        self._sums_ms: dict[str, float] = {}
         registry.register(self)
 
-    def initialise(self, values: Iterable[str]) -> None:
+    def initialise(self, values: Iterable[str] = ("",)) -> None:
         """Show a series for each label value from the start."""
         for value in values:
-            self._counts.setdefault(value, [0] * (len(self._buckets) + 1))
-            self._sums.setdefault(value, 0.0)
+            self._counts.setdefault(value, [0] * len(self._bounds))
+            self._sums_ms.setdefault(value, 0.0)
 
-    def observe(self, observations: Iterable[float], label_value: str = "") -> None:
-        """Count observations in the histogram's unit."""
-        counts = self._counts.setdefault(label_value, [0] * (len(self._buckets) + 1))
-        total = 0.0
-        for observation in observations:
-            counts[bisect_left(self._buckets, observation)] += 1
-            total += observation
-        self._sums[label_value] = self._sums.get(label_value, 0.0) + total
+    def observe_ms(self, observations_ms: Sequence[float], label_value: str = "") -> None:
+        """Count observations. Of a label value that was not initialised a series begins."""
+        if label_value not in self._counts:
+            self.initialise((label_value,))
+        counts, bounds_ms = self._counts[label_value], self._bounds_ms
+        for observation_ms in observations_ms:
+            counts[bisect_left(bounds_ms, observation_ms)] += 1
+        self._sums_ms[label_value] += sum(observations_ms)
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """The family without its series, by which the registry knows the names taken."""
+        yield self._family()
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """The series as of now."""
-        family = HistogramMetricFamily(self.name, self.documentation, labels=[self.label] if self.label else [])
-        bounds = [*(str(float(bound)) for bound in self._buckets), "+Inf"]
+        family = self._family()
         for label_value, counts in self._counts.items():
             cumulative, buckets = 0, []
-            for bound, count in zip(bounds, counts, strict=True):
+            for bound, count in zip(self._bounds, counts, strict=True):
                 cumulative += count
                 buckets.append((bound, float(cumulative)))
-            family.add_metric([label_value] if self.label else [], buckets, self._sums[label_value])
+            family.add_metric([label_value] if self._label else [], buckets, self._sums_ms[label_value] / 1_000)
         yield family
+
+    def _family(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self._name, self._documentation, labels=[self._label] if self._label else [])

@@ -4,20 +4,43 @@ Nothing is ever created silently: `create` is only called by the command `topics
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidConfigurationError,
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    InvalidRequestError,
+    KafkaError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from msgspec import Struct
 
-from consumer.adapters.kafka_connection import connection_arguments, world_error
-from consumer.runtime.ports import Misfit, Unreachable
+from consumer.adapters.kafka_connection import connection_arguments, connection_fault, world_error
+from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
 _BATCH_SLACK_BYTES = 65_536
-_CONFIGS_READ = ("cleanup.policy", "max.message.bytes", "message.timestamp.after.max.ms")
+_CONFIGS_READ = (
+    "cleanup.policy",
+    "max.message.bytes",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.type",
+    "min.insync.replicas",
+)
+_NOT_ALLOWED = (PolicyViolationError, InvalidConfigurationError, InvalidPartitionsError, InvalidRequestError)
+_FINE_CODES = (0, TopicAlreadyExistsError.errno)
+_CLOSE_S = 5.0
+_VISIBLE_POLL_S = 0.05
 _HOUR_MS = 3_600_000
 
 
@@ -27,8 +50,8 @@ class TopicPlan(Struct, frozen=True):
     name: str
     setting: str
     """The setting that names it."""
-    same_partitions: bool
-    """Whether it needs as many partitions as the input: outputs go to the partition their input came from."""
+    more_partitions: bool
+    """Whether it may have more partitions than the input. None may have fewer: outputs go to their input's number."""
     configs: dict[str, str]
 
 
@@ -36,6 +59,8 @@ class TopicFound(Struct, frozen=True):
     """What one topic is like on the broker."""
 
     partitions: int
+    replicas: int
+    """Of the partition that has the fewest."""
     configs: dict[str, str]
 
 
@@ -43,23 +68,23 @@ def plans(settings: Settings) -> list[TopicPlan]:
     """The input topic, then the three output topics."""
     batch = str(settings.batch_bytes_max + _BATCH_SLACK_BYTES)
     return [
-        TopicPlan(settings.input_topic, "CC_INPUT_TOPIC", same_partitions=True, configs={}),
+        TopicPlan(settings.input_topic, "CC_INPUT_TOPIC", more_partitions=False, configs={}),
         TopicPlan(
             settings.state_topic,
             "CC_STATE_TOPIC",
-            same_partitions=True,
+            more_partitions=False,
             configs={"cleanup.policy": "compact", "max.message.bytes": batch},
         ),
         TopicPlan(
             settings.transitions_topic,
             "CC_TRANSITIONS_TOPIC",
-            same_partitions=True,
+            more_partitions=False,
             configs={"cleanup.policy": "delete", "max.message.bytes": batch},
         ),
         TopicPlan(
             settings.dead_letters_topic,
             "CC_DEAD_LETTERS_TOPIC",
-            same_partitions=True,
+            more_partitions=True,
             configs={"cleanup.policy": "delete", "max.message.bytes": batch},
         ),
     ]
@@ -73,14 +98,16 @@ def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
         topic = found.get(plan.name)
         if topic is None:
             problems.append(
-                f"topic {plan.name!r} ({plan.setting}) does not exist: create it, or run `conversation-consumer topics "
-                f"--create --partitions N`"
+                f"topic {plan.name!r} ({plan.setting}) does not exist: check the setting, or run "
+                f"`conversation-consumer topics --create --partitions N --replication-factor N`"
             )
             continue
-        if source is not None and plan.same_partitions and topic.partitions != source.partitions:
+        if source is not None:
+            problems.extend(_partitions_misfit(plan, topic.partitions, settings.input_topic, source.partitions))
+        if _insync(topic) > topic.replicas:
             problems.append(
-                f"topic {plan.name!r} has {topic.partitions} partitions but {settings.input_topic!r} has "
-                f"{source.partitions}: they must be equal, since outputs keep the partition of their input"
+                f"topic {plan.name!r} has min.insync.replicas={_insync(topic)} but {topic.replicas} replicas, so that "
+                f"nothing can be written to it: `{_alter(plan.name, 'min.insync.replicas', str(topic.replicas))}`"
             )
         for name, wanted in plan.configs.items():
             problem = _config_misfit(plan, name, wanted, topic.configs.get(name), settings)
@@ -91,22 +118,60 @@ def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
 
 def warnings(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
     """What fits but should be looked at."""
+    told: list[str] = []
     source = found.get(settings.input_topic)
-    if source is None:
+    if source is not None and source.configs.get("message.timestamp.type") != "LogAppendTime":
+        after_ms = source.configs.get("message.timestamp.after.max.ms", "")
+        if after_ms.isdecimal() and int(after_ms) > _HOUR_MS:
+            remedy = _alter(settings.input_topic, "message.timestamp.after.max.ms", str(_HOUR_MS))
+            told.append(
+                f"topic {settings.input_topic!r} accepts timestamps more than an hour in the future, and evictions "
+                f"follow the timestamps of records: `{remedy}`"
+            )
+    told.extend(
+        f"topic {name!r} has {topic.replicas} replicas but min.insync.replicas=1, so that one copy counts as safe: "
+        f"`{_alter(name, 'min.insync.replicas', '2')}`"
+        for name, topic in found.items()
+        if name != settings.input_topic and topic.replicas > 2 and _insync(topic) == 1  # noqa: PLR2004 - 2 of 2 would stop at one loss
+    )
+    lonely = [name for name, topic in found.items() if topic.replicas == 1]
+    if lonely:
+        told.append(f"{', '.join(map(repr, lonely))}: one replica, so that a lost disk loses data; fine for trying out")
+    return told
+
+
+def _partitions_misfit(plan: TopicPlan, count: int, source: str, source_count: int) -> list[str]:
+    if count == source_count or (plan.more_partitions and count > source_count):
         return []
-    after_ms = source.configs.get("message.timestamp.after.max.ms", "")
-    if after_ms.isdecimal() and int(after_ms) > _HOUR_MS:
-        return [
-            f"topic {settings.input_topic!r} accepts timestamps more than an hour in the future: set "
-            f"message.timestamp.after.max.ms={_HOUR_MS} on it, since evictions follow the timestamps of records"
-        ]
-    return []
+    wanted = "at least as many" if plan.more_partitions else "equal"
+    told = (
+        f"topic {plan.name!r} has {count} partitions but {source!r} has {source_count}: they must be {wanted}, since "
+        f"outputs keep the partition of their input: "
+    )
+    if count > source_count:
+        return [f"{told}name another topic in {plan.setting}, since partitions cannot be taken away"]
+    remedy = f"`kafka-topics --alter --topic {plan.name} --partitions {source_count}`"
+    if plan.setting == "CC_STATE_TOPIC":
+        remedy += (
+            ", if the service never ran; else the input has grown and its keys have moved: name new output topics and "
+            "a new CC_GROUP_ID, and read the input anew"
+        )
+    return [f"{told}{remedy}"]
+
+
+def _insync(topic: TopicFound) -> int:
+    text = topic.configs.get("min.insync.replicas", "")
+    return int(text) if text.isdecimal() else 1
+
+
+def _alter(topic: str, name: str, value: str) -> str:
+    return f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config {name}={value}"
 
 
 def _config_misfit(plan: TopicPlan, name: str, wanted: str, value: str | None, settings: Settings) -> str | None:
     if value is None:
         return None
-    remedy = f"kafka-configs --alter --entity-type topics --entity-name {plan.name} --add-config {name}={wanted}"
+    remedy = _alter(plan.name, name, wanted)
     if name == "max.message.bytes":
         if int(value) >= settings.batch_bytes_max:
             return None
@@ -125,34 +190,60 @@ class TopicAdmin:
         self._timeout_s = settings.request_timeout_ms / 1_000
         self._client = AIOKafkaAdminClient(**connection_arguments(settings))
 
-    async def __aenter__(self) -> "TopicAdmin":
+    async def __aenter__(self) -> Self:
         try:
             await self._bounded(self._client.start(), f"connecting to {self._settings.bootstrap_servers}")
         except Unreachable as error:
-            await self._client.close()
-            raise Unreachable(f"{error}: is CC_BOOTSTRAP_SERVERS right, and does the broker run?") from error
+            await self._close()
+            fault = await connection_fault(self._settings)
+            if isinstance(fault, Misfit):
+                raise fault from error
+            raise Unreachable(
+                f"{fault or error}: are CC_BOOTSTRAP_SERVERS and CC_SECURITY_PROTOCOL right, and does the broker run?"
+            ) from error
+        except BaseException:
+            await self._close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+        await self._close()
 
     async def find(self) -> dict[str, TopicFound]:
-        """Those of the four topics that exist."""
-        existing = set(await self._bounded(self._client.list_topics(), "listing topics"))
-        names = [plan.name for plan in plans(self._settings) if plan.name in existing]
-        if not names:
+        """Those of the four topics that exist. Raises Misfit if one may not be looked at."""
+        configs = await self._configs()
+        if not configs:
             return {}
-        described = await self._bounded(self._client.describe_topics(names), "describing topics")
-        partitions = {each["topic"]: len(each["partitions"]) for each in described}
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        described = await self._bounded(self._client.describe_topics(list(configs)), "describing topics")
+        found: dict[str, TopicFound] = {}
+        for each in described:
+            name, partitions = each["topic"], each["partitions"]
+            if each["error_code"]:
+                raise world_error(for_code(each["error_code"])(), f"describing topic {name!r}")
+            if partitions:
+                replicas = min(len(one["replicas"]) for one in partitions)
+                found[name] = TopicFound(len(partitions), replicas, configs[name])
+        return {name: found[name] for name in configs if name in found}
+
+    async def _configs(self) -> dict[str, dict[str, str]]:
+        """Settings of those that exist, in the plans' order.
+
+        Asking for metadata by name could create a topic, and the list of all topics leaves out those that the user may
+        not see; this question does neither.
+        """
+        resources = [ConfigResource(ConfigResourceType.TOPIC, plan.name) for plan in plans(self._settings)]
         answers = await self._bounded(self._client.describe_configs(resources), "describing the topics' settings")
         configs: dict[str, dict[str, str]] = {}
         for answer in answers:
             for error_code, _, _, name, entries in answer.resources:
+                if error_code == UnknownTopicOrPartitionError.errno:
+                    continue
                 if error_code:
                     raise world_error(for_code(error_code)(), f"describing the settings of topic {name!r}")
-                configs[name] = {entry[0]: entry[1] for entry in entries if entry[0] in _CONFIGS_READ}
-        return {name: TopicFound(partitions[name], configs.get(name, {})) for name in names}
+                configs[name] = {
+                    entry[0]: entry[1] for entry in entries if entry[0] in _CONFIGS_READ and entry[1] is not None
+                }
+        return {plan.name: configs[plan.name] for plan in plans(self._settings) if plan.name in configs}
 
     async def verify(self) -> int:
         """The input topic's partition count. Raises Misfit with everything that does not fit."""
@@ -163,7 +254,11 @@ class TopicAdmin:
         return found[self._settings.input_topic].partitions
 
     async def create(self, partitions: int, replication_factor: int) -> list[str]:
-        """Create those of the four topics that do not exist; returns their names."""
+        """Create those of the four topics that do not exist, and wait until they are there; returns their names.
+
+        An input topic that exists decides the partitions instead of `partitions`. A topic that somebody else creates
+        meanwhile is left as it is. Raises Misfit with every topic that the broker refused.
+        """
         found = await self.find()
         missing = [plan for plan in plans(self._settings) if plan.name not in found]
         if not missing:
@@ -172,13 +267,41 @@ class TopicAdmin:
         count = partitions if source is None else source.partitions
         new = [NewTopic(plan.name, count, replication_factor, topic_configs=plan.configs) for plan in missing]
         answer = await self._bounded(self._client.create_topics(new), "creating topics")
-        for name, error_code, *_ in answer.topic_errors:
-            if error_code:
-                raise Misfit(f"topic {name!r} could not be created: {for_code(error_code).__name__}")
-        return [plan.name for plan in missing]
+        codes = {name: error_code for name, error_code, *_ in answer.topic_errors}
+        refused = [_refusal(name, for_code(code)()) for name, code in codes.items() if code not in _FINE_CODES]
+        if refused:
+            kind = Misfit if any(isinstance(each, Misfit) for each in refused) else Unreachable
+            raise kind("\n".join(map(str, refused)))
+        await self._bounded(self._visible({plan.name for plan in missing}), "waiting for the new topics")
+        return [plan.name for plan in missing if codes.get(plan.name) == 0]
+
+    async def _visible(self, names: set[str]) -> None:
+        """Wait for brokers to hear of topics that the controller has made."""
+        while True:
+            try:
+                if names <= (await self.find()).keys():
+                    return
+            except Unreachable:
+                pass  # a partition without a leader yet; the caller bounds the wait
+            await asyncio.sleep(_VISIBLE_POLL_S)
+
+    async def _close(self) -> None:
+        with contextlib.suppress(KafkaError, TimeoutError, OSError):
+            await asyncio.wait_for(self._client.close(), _CLOSE_S)
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
             return await asyncio.wait_for(doing, self._timeout_s)
         except (KafkaError, TimeoutError, OSError) as error:
             raise world_error(error, what) from error
+
+
+def _refusal(name: str, error: KafkaError) -> WorldError:
+    kind = type(error).__name__
+    if isinstance(error, InvalidReplicationFactorError):
+        return Misfit(f"topic {name!r}: fewer brokers than --replication-factor ({kind}): lower it, or add brokers")
+    if isinstance(error, TopicAuthorizationFailedError | ClusterAuthorizationFailedError):
+        return Misfit(f"topic {name!r}: grant the user of CC_SASL_USERNAME Create on the topic or the cluster ({kind})")
+    if isinstance(error, _NOT_ALLOWED):
+        return Misfit(f"topic {name!r}: the broker does not allow it like this ({kind}): ask who runs the cluster")
+    return world_error(error, f"creating topic {name!r}")

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -17,7 +19,10 @@ _PENDING_MAX = 2_000
 
 
 class KafkaWriter:
-    """An idempotent producer, as an async context manager. Raises WorldError from every method."""
+    """An idempotent producer, as an async context manager. Raises WorldError from every method but leaving.
+
+    Keys go to partitions as the Java client sends them (murmur2), so one conversation stays in one partition.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.input_topic
@@ -31,37 +36,57 @@ class KafkaWriter:
             **connection_arguments(settings),
         )
 
-    async def __aenter__(self) -> "KafkaWriter":
+    async def __aenter__(self) -> Self:
         try:
             await asyncio.wait_for(self._producer.start(), _START_S)
         except (KafkaError, TimeoutError, OSError) as error:
-            await self._producer.client.close()
+            await self._stop()
             raise world_error(error, "connecting to CC_BOOTSTRAP_SERVERS") from error
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        try:
-            await asyncio.wait_for(self._producer.stop(), _START_S)
-        except (KafkaError, TimeoutError):
-            await self._producer.client.close()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+        for sent in self._pending:
+            if sent.done() and not sent.cancelled():
+                sent.exception()  # seen: the error that ended the block says it already
 
-    async def write(self, drafts: Iterable[Draft]) -> None:
-        """Write records in their order per key, and wait for the broker when too many are on the way."""
-        for draft in drafts:
-            sending = self._producer.send(
-                self._topic, draft.value, key=draft.key, timestamp_ms=draft.timestamp_ms
-            )
+    async def write(self, drafts: Iterable[Draft]) -> int:
+        """Write records in their order per key, waiting for the broker when too many are on the way; how many."""
+        drafts, written = iter(drafts), 0
+        while some := list(islice(drafts, _PENDING_MAX - len(self._pending))):
             try:
-                self._pending.append(await asyncio.wait_for(sending, _FLUSH_S))
+                async with asyncio.timeout(_FLUSH_S):
+                    for draft in some:
+                        self._pending.append(await self._send(draft))
             except (KafkaError, TimeoutError) as error:
-                raise world_error(error, f"writing to topic {self._topic!r} (CC_INPUT_TOPIC)") from error
+                raise self._refused(error) from error
+            written += len(some)
             if len(self._pending) >= _PENDING_MAX:
                 await self.flush()
+        return written
 
     async def flush(self) -> None:
         """Wait until the broker has everything."""
         pending, self._pending = self._pending, []
         try:
-            await asyncio.wait_for(asyncio.gather(*pending), _FLUSH_S)
+            async with asyncio.timeout(_FLUSH_S):
+                await asyncio.gather(*pending)
         except (KafkaError, TimeoutError) as error:
-            raise world_error(error, f"writing to topic {self._topic!r} (CC_INPUT_TOPIC)") from error
+            raise self._refused(error) from error
+
+    async def _stop(self) -> None:
+        try:
+            await asyncio.wait_for(self._producer.stop(), _START_S)
+        except (KafkaError, TimeoutError):
+            await self._producer.client.close()
+
+    async def _send(self, draft: Draft) -> asyncio.Future[Any]:
+        sent: asyncio.Future[Any] = await self._producer.send(
+            self._topic, draft.value, key=draft.key, timestamp_ms=draft.timestamp_ms, headers=list(draft.headers)
+        )
+        return sent
+
+    def _refused(self, error: BaseException) -> Exception:
+        return world_error(error, f"writing to topic {self._topic!r} (CC_INPUT_TOPIC)")

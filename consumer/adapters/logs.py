@@ -1,7 +1,9 @@
 """Logging: one JSON object per line on stderr, or colours on a terminal. Event names are dotted constants.
 
-Nothing of a record is ever logged. Lines of other libraries are cut to their message, told without their
-tracebacks' values, and limited in number: aiokafka writes thousands while a broker is down.
+1. Nothing of a record is ever logged. An exception is told by its type and place, never by its text.
+2. Lines of other libraries are let through from WARNING on, cut to one line of bounded length, and only with
+   arguments that cannot hold a record (see `_told`).
+3. They are limited in number, for aiokafka writes thousands while a broker is down; what was left out is counted.
 """
 
 import asyncio
@@ -9,23 +11,32 @@ import logging
 import sys
 import time
 import traceback
-from typing import Any, TextIO
+from collections.abc import Callable
+from itertools import islice
+from pathlib import PurePath
+from typing import Any, Final, TextIO
 
 import structlog
 
 from consumer.runtime.settings import Settings
 
-_FOREIGN_LINES_MAX = 20
-_FOREIGN_WINDOW_S = 10.0
-_FOREIGN_MESSAGE_MAX = 300
-_RECORD_WORDS = ("ConsumerRecord", "value=", "key=")
+LINES_MAX: Final = 20
+"""Lines of one foreign logger in `WINDOW_S`."""
+WINDOW_S: Final = 10.0
+MESSAGE_LENGTH_MAX: Final = 500
+
+_WITHHELD: Final = "(withheld)"
+_RECORD_WORDS: Final = ("ConsumerRecord(", "value=", "key=")
+_PLAIN: Final = (str, int, float, type(None))
+_PARTITION: Final = ("aiokafka.structs", "TopicPartition")
+_LISTED_MAX: Final = 10
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Set up logging for the whole process, to `stream` or stderr."""
     stream = stream or sys.stderr
     console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(sort_keys=False)
+    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[
@@ -44,45 +55,94 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
 
 def place_of(error: BaseException) -> str:
     """The type of an exception and where it was raised; never its text, which may hold a value."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
+        return type(error).__name__
+    frame, line = frames[-1]
+    return f"{type(error).__name__} in {frame.f_code.co_name}, {PurePath(frame.f_code.co_filename).name}:{line}"
 
 
 def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Log what nobody awaited."""
+    """Log what nobody awaited, by type and place: asyncio's own message would show the arguments of a callback."""
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        what = context.get("message", "") if error is None else place_of(error)
+        what = context.get("message", "")[:MESSAGE_LENGTH_MAX] if error is None else place_of(error)
         structlog.get_logger().error("loop.exception", error=what)
 
     loop.set_exception_handler(handle)
 
 
 class ForeignHandler(logging.Handler):
-    """Passes on the lines of other libraries, at most `_FOREIGN_LINES_MAX` per logger in `_FOREIGN_WINDOW_S`."""
+    """Passes on the lines of other libraries, at most `LINES_MAX` per logger in `WINDOW_S`.
 
-    def __init__(self) -> None:
-        super().__init__()
+    How many were left out is told with the first foreign line after the window, and at the latest when the process
+    ends, by `flush`.
+    """
+
+    def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(logging.WARNING)
+        self._monotonic_s = monotonic_s
         self._windows: dict[str, tuple[float, int]] = {}
+        """By logger: when its window began, and its lines since."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a line on, or count it as left out."""
-        started_s, count = self._windows.get(record.name, (0.0, 0))
-        now_s = time.monotonic()
-        log = structlog.get_logger().bind(logger=record.name)
-        if now_s - started_s >= _FOREIGN_WINDOW_S:
-            if count > _FOREIGN_LINES_MAX:
-                log.warning("library.suppressed", lines=count - _FOREIGN_LINES_MAX)
-            started_s, count = now_s, 0
-        self._windows[record.name] = (started_s, count + 1)
-        if count >= _FOREIGN_LINES_MAX:
+        now_s = self._monotonic_s()
+        self._end_windows(before_s=now_s - WINDOW_S)
+        began_s, count = self._windows.get(record.name, (now_s, 0))
+        self._windows[record.name] = (began_s, count + 1)
+        if count >= LINES_MAX:
             return
-        message = record.getMessage()
-        if any(word in message for word in _RECORD_WORDS):
-            message = str(record.msg)
         error = record.exc_info[1] if record.exc_info else None
         told = {} if error is None else {"error": place_of(error)}
-        level = "error" if record.levelno >= logging.ERROR else "warning"
-        getattr(log, level)("library.message", message=message[:_FOREIGN_MESSAGE_MAX], **told)
+        log = structlog.get_logger()
+        write = log.error if record.levelno >= logging.ERROR else log.warning
+        write("library.message", logger=record.name, message=_message(record), **told)
+
+    def flush(self) -> None:
+        """Tell of every logger how many lines were left out so far."""
+        self._end_windows(before_s=float("inf"))
+
+    def _end_windows(self, before_s: float) -> None:
+        for name in [name for name, (began_s, _) in self._windows.items() if began_s <= before_s]:
+            _, count = self._windows.pop(name)
+            if count > LINES_MAX:
+                structlog.get_logger().warning("library.suppressed", logger=name, lines=count - LINES_MAX)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The first line of a message. The arguments of asyncio are left out: they describe callbacks with their values."""
+    template = str(record.msg)
+    if record.name == "asyncio" or not record.args:
+        message = template
+    else:
+        args = record.args
+        try:
+            message = template % (
+                {name: _told(arg) for name, arg in args.items()}
+                if isinstance(args, dict)
+                else tuple(_told(arg) for arg in args)
+            )
+        except (TypeError, ValueError, KeyError):  # a number was expected where the argument is withheld
+            message = template
+    first = message.partition("\n")[0]
+    return _WITHHELD if any(word in first for word in _RECORD_WORDS) else first[:MESSAGE_LENGTH_MAX]
+
+
+def _told(arg: object) -> object:
+    """An argument of a foreign line as it may be shown: numbers, text, and what is said of brokers and partitions.
+
+    No line of aiokafka from WARNING on has the text of a record among its arguments; bytes and any other object
+    could come to hold one, and so could the text of an exception that is neither the system's nor aiokafka's.
+    """
+    if isinstance(arg, (*_PLAIN, OSError)):
+        return arg
+    if isinstance(arg, type):
+        return arg.__name__
+    kind = type(arg)
+    if kind.__module__ == "aiokafka.errors" or (kind.__module__, kind.__name__) == _PARTITION:
+        return arg
+    if isinstance(arg, list | tuple | set | frozenset):
+        return [_told(each) for each in islice(arg, _LISTED_MAX)]
+    return f"<{kind.__name__}>"

@@ -1,23 +1,28 @@
 """Every metric of the service, declared once. Two families: the contact centre and the pipeline.
 
-1. Label values come from closed sets; anything else is shown as `other`. Series of closed sets start at 0.
+1. Label values come from closed sets; anything else is shown as `other`. Series of closed sets start at 0, but for
+   transitions, where most pairs of states never happen.
 2. Counters move once per commit, after it succeeded: consumed = applied + unchanged + ignored + dead_lettered.
 3. Series of a partition are removed when its lane closes.
 """
 
+import contextlib
 import platform
+import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Final, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from consumer.adapters.histogram import BulkHistogram
 from consumer.core import times
 from consumer.core.lifecycle import DISCONNECT_TYPES, RANKS
-from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS, NOTES
+from consumer.core.step import DEAD_LETTER_REASONS, DISPOSITIONS, IGNORED_REASONS, NOTES
 from consumer.core.topics import TEMPLATES
 from consumer.runtime.census import Census
 from consumer.runtime.ports import ACTIVITIES
@@ -25,10 +30,21 @@ from consumer.runtime.tally import Tally
 from consumer.version import VERSION
 from schemas.state import Media, TimeClass
 
-MEDIA: Final[tuple[str, ...]] = get_args(Media)
+PREFIX: Final = "conversation_"
 OTHER: Final = "other"
+MEDIA: Final[tuple[str, ...]] = get_args(Media)
+TIME_CLASSES: Final[tuple[str, ...]] = get_args(TimeClass)
+STATES: Final = tuple(RANKS)
+REASONS: Final = {
+    "applied": ("",),
+    "unchanged": ("",),
+    "ignored": IGNORED_REASONS,
+    "dead_lettered": DEAD_LETTER_REASONS,
+}
+"""Every valid pair of disposition and reason."""
 
-_LATENCY_S: Final = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800)
+_MEDIA_SHOWN: Final = (*MEDIA, OTHER)
+_CONNECT_S: Final = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800)
 _DURATION_S: Final = (5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 86_400)
 _AGE_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
 _COMMIT_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
@@ -38,140 +54,185 @@ PartitionSize = Callable[[], tuple[int, int]]
 """Conversations and bytes of state of a lane."""
 
 
+class Described(Struct, frozen=True, order=True):
+    """One metric as the documentation lists it. `labels` are separated by commas."""
+
+    name: str
+    type: str
+    labels: str
+    documentation: str
+
+
 class Metrics:
-    """The registry and everything in it."""
+    """The registry and everything in it. `now_s` is the wall clock, read at scrapes."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float] = time.time) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the counters' series; resets are seen without them
         self.registry = CollectorRegistry()
-        self._partitions = _Partitions(self.registry)
-        self._contact_centre()
-        self._pipeline()
+        self._described: list[Described] = []
+        self._partition_gauges: list[Gauge] = []
+        self._assigned: set[int] = set()
+        self._lanes = _Lanes(self.registry, now_s)
+        self._described.extend(Described(*each) for each in _Lanes.families)
+        self._declare_contact_centre()
+        self._declare_pipeline()
+        self._declare_partitions()
 
-    def _contact_centre(self) -> None:
-        self._transitions = self._counter("transitions", "Transitions asserted", "media", "from", "to")
+    def _declare_contact_centre(self) -> None:
+        self._transitions = self._counter(
+            "transitions_total",
+            "Transitions asserted, from the state left (empty for the first) to the state entered.",
+            {"media": _MEDIA_SHOWN, "from": ("", *STATES, OTHER), "to": (*STATES, OTHER)},
+            [],
+        )
         self._corrections = self._counter(
-            "corrections", "Transitions retracted because an older observation arrived later", "media", media=True
+            "corrections_total",
+            "Transitions retracted because an older observation arrived later.",
+            {"media": _MEDIA_SHOWN},
+            [(media,) for media in MEDIA],
         )
         self._time_sources = self._counter(
-            "time_sources", "Transitions asserted, by where their time is from", "media", "time_class"
+            "time_sources_total",
+            "Transitions asserted, by where their time is from: the provider, the state itself or only the snapshot.",
+            {"media": _MEDIA_SHOWN, "time_class": (*TIME_CLASSES, OTHER)},
+            list(product(MEDIA, TIME_CLASSES)),
         )
-        self._initialise(self._time_sources, ((media, each) for media in MEDIA for each in get_args(TimeClass)))
-        self._disconnects = self._counter("disconnects", "Communications that ended", "media", "disconnect_type")
-        self._connect = BulkHistogram(
-            "conversation_connect_seconds", "Time from the first state to the first live one", _LATENCY_S,
-            self.registry, "media",
-        )  # fmt: skip
-        self._duration = BulkHistogram(
-            "conversation_duration_seconds", "Time from the first live state to the end", _DURATION_S,
-            self.registry, "media",
-        )  # fmt: skip
-        self._connect.initialise(MEDIA)
-        self._duration.initialise(MEDIA)
+        disconnect_types = ("", *sorted(DISCONNECT_TYPES))
+        self._disconnects = self._counter(
+            "disconnects_total",
+            "Communications that ended, by disconnect type (empty if none was shown).",
+            {"media": _MEDIA_SHOWN, "disconnect_type": disconnect_types},
+            list(product(MEDIA, disconnect_types)),
+        )
+        self._connect = self._histogram(
+            "connect_seconds", "Time from a communication's first state to its first live one.", _CONNECT_S, "media"
+        )
+        self._duration = self._histogram(
+            "duration_seconds", "Time from a communication's first live state to its end.", _DURATION_S, "media"
+        )
 
-    def _pipeline(self) -> None:
-        self._records = self._counter("records", "Records consumed, by what became of them", "disposition", "reason")
-        self._initialise(self._records, (("applied", ""), ("unchanged", "")))
-        self._initialise(self._records, (("ignored", reason) for reason in IGNORED_REASONS))
-        self._initialise(self._records, (("dead_lettered", reason) for reason in DEAD_LETTER_REASONS))
-        self._topics = self._counter("topic_records", "Records consumed, by notification topic", "topic")
-        self._initialise(self._topics, ((template,) for template in TEMPLATES))
-        self._oddities = self._counter("oddities", "Things noticed in records that were used all the same", "kind")
-        self._initialise(self._oddities, ((note,) for note in NOTES))
-        self._bytes = self._counter("record_bytes", "Bytes of record values consumed")
-        self._evicted = self._counter("evicted", "Conversations evicted after their retention")
-        self._commits = self._counter("commits", "Commits of lanes", "result")
-        self._initialise(self._commits, (("success",), ("failure",)))
-        self._rebalances = self._counter("rebalances", "Decisions of the consumer group", "kind")
-        self._initialise(self._rebalances, (("assigned",), ("revoked",)))
-        self._loop = self._counter("loop_seconds", "Time of lanes by what it was spent on", "activity")
-        self._initialise(self._loop, ((activity,) for activity in ACTIVITIES))
-        self._age = BulkHistogram(
-            "conversation_record_age_seconds", "Age of records when they were processed", _AGE_S, self.registry
+    def _declare_pipeline(self) -> None:
+        self._records = self._counter(
+            "records_total",
+            "Records consumed, by what became of them and why.",
+            {"disposition": (*DISPOSITIONS, OTHER), "reason": ("", *IGNORED_REASONS, *DEAD_LETTER_REASONS, OTHER)},
+            [(disposition, reason) for disposition, reasons in REASONS.items() for reason in reasons],
         )
-        self._behind = BulkHistogram(
-            "conversation_out_of_order_seconds", "How far records lay behind the newest of their partition", _AGE_S,
-            self.registry,
-        )  # fmt: skip
-        self._commit_s = BulkHistogram(
-            "conversation_commit_duration_seconds", "Duration of commits", _COMMIT_S, self.registry
+        self._topics = self._counter(
+            "topic_records_total",
+            "Records consumed, by template of their notification topic.",
+            {"topic": TEMPLATES},
+            [(template,) for template in TEMPLATES],
         )
-        self._loop_lag = BulkHistogram(
-            "conversation_loop_lag_seconds", "How late the event loop was", _LOOP_LAG_S, self.registry
+        self._oddities = self._counter(
+            "oddities_total",
+            "Oddities noticed in records that were used all the same.",
+            {"kind": (*NOTES, OTHER)},
+            [(note,) for note in NOTES],
         )
-        for histogram in (self._age, self._behind, self._commit_s, self._loop_lag):
-            histogram.initialise([""])
-        self._lag_records = self._partition_gauge("lag_records", "Records between the position and the end")
-        self._lag_s = self._partition_gauge("lag_seconds", "Age of the last record processed while there is lag, else 0")
-        self._remaining = self._partition_gauge("restore_remaining_records", "Records of the state topic left to restore")
-        self._restore_s = self._partition_gauge("restore_duration_seconds", "Duration of the last opening of a lane")
-        self._breaker = self._partition_gauge("breaker_open", "1 while too many dead letters hold the lane")
-        self._last_commit = self._partition_gauge("last_commit_timestamp_seconds", "When the lane last committed")
-        self._assigned = Gauge("conversation_assigned_partitions", "Partitions this worker owns", registry=self.registry)
-        self._last_poll = Gauge(
-            "conversation_last_poll_timestamp_seconds", "When a lane last asked for records", registry=self.registry
+        self._bytes = self._counter("record_bytes_total", "Bytes of the values of consumed records.", {}, [()])
+        self._evicted = self._counter("evicted_total", "Conversations evicted after their retention.", {}, [()])
+        self._commits = self._counter(
+            "commits_total",
+            "Commits and openings of lanes: `failure` counts both, `success` commits.",
+            {"result": ("success", "failure")},
+            [("success",), ("failure",)],
         )
-        build = Info("conversation_build", "Version of the service", registry=self.registry)
+        self._rebalances = self._counter(
+            "rebalances_total",
+            "Decisions of the consumer group about this worker.",
+            {"kind": ("assigned", "revoked", OTHER)},
+            [("assigned",), ("revoked",)],
+        )
+        self._loop = self._counter(
+            "loop_seconds_total",
+            "Time of the lanes, by what it was spent on.",
+            {"activity": (*ACTIVITIES, OTHER)},
+            [(activity,) for activity in ACTIVITIES],
+        )
+        self._age = self._histogram("record_age_seconds", "Age of records when they were processed.", _AGE_S)
+        self._behind = self._histogram(
+            "out_of_order_seconds", "How far out-of-order records lay behind the newest of their partition.", _AGE_S
+        )
+        self._commit_duration = self._histogram("commit_duration_seconds", "Duration of successful commits.", _COMMIT_S)
+        self._loop_lag = self._histogram("loop_lag_seconds", "How late the event loop ran a timer.", _LOOP_LAG_S)
+        self._assigned_partitions = self._gauge("assigned_partitions", "Partitions that the group gave this worker.")
+        self._last_poll = self._gauge("last_poll_timestamp_seconds", "When a lane last waited for records.")
+        build = Info(f"{PREFIX}build", "Version of the service and of Python.", registry=self.registry)
         build.info({"version": VERSION, "python": platform.python_version()})
+        self._describe("build_info", "gauge", ("version", "python"), "Version of the service and of Python.")
+
+    def _declare_partitions(self) -> None:
+        self._lag_records = self._partition_gauge(
+            "lag_records", "Records between the lane's position and the end of its partition, as of its last commit."
+        )
+        self._restored = self._partition_gauge("restored_conversations", "Conversations known when the lane opened.")
+        self._remaining = self._partition_gauge(
+            "restore_remaining_records", "Records of the state topic that are left to restore."
+        )
+        self._restore_s = self._partition_gauge("restore_duration_seconds", "Duration of the lane's last opening.")
+        self._breaker = self._partition_gauge("breaker_open", "1 while too many dead letters hold the lane, else 0.")
+        self._last_commit = self._partition_gauge("last_commit_timestamp_seconds", "When the lane last committed.")
 
     def committed(self, partition: int, tally: Tally, duration_s: float, lag_records: int | None, now_s: float) -> None:
         """Count what a successful commit held."""
-        for pair, count in tally.records.items():
-            self._records.labels(*pair).inc(count)
-        for template, count in tally.templates.items():
-            self._topics.labels(template).inc(count)
-        for note, count in tally.notes.items():
-            self._oddities.labels(note).inc(count)
-        self._bytes.inc(tally.record_bytes)
-        self._evicted.inc(tally.evicted)
+        self._records.add_all(tally.records)
+        self._topics.add_each(tally.templates)
+        self._oddities.add_each(tally.notes)
+        self._bytes.add((), tally.record_bytes)
+        self._evicted.add((), tally.evicted)
         self._count_contact_centre(tally)
-        self._age.observe(age_ms / 1_000 for age_ms in tally.ages_ms)
-        self._behind.observe(behind_ms / 1_000 for behind_ms in tally.behind_ms)
-        self._commits.labels("success").inc()
-        self._commit_s.observe((duration_s,))
+        self._age.observe_ms([max(0, age_ms) for age_ms in tally.ages_ms])  # negative where clocks differ
+        self._behind.observe_ms(tally.behind_ms)
+        self._commits.add(("success",))
+        self._commit_duration.observe_ms((duration_s * 1_000,))
         self._last_commit.labels(partition).set(now_s)
+        if tally.ages_ms:
+            self._lanes.position_s[partition] = now_s - tally.ages_ms[-1] / 1_000
         if lag_records is not None:
             self._lag_records.labels(partition).set(lag_records)
-            age_s = tally.ages_ms[-1] / 1_000 if tally.ages_ms and lag_records else 0.0
-            self._lag_s.labels(partition).set(max(0.0, age_s))
+            self._lanes.lag_records[partition] = lag_records
 
     def _count_contact_centre(self, tally: Tally) -> None:
-        for (media, before, after), count in tally.asserted.items():
-            self._transitions.labels(media, _state(before) if before else "", _state(after)).inc(count)
-        for media, count in tally.retracted.items():
-            self._corrections.labels(media).inc(count)
-        for (media, time_class), count in tally.time_classes.items():
-            self._time_sources.labels(media, time_class).inc(count)
-        for (media, kind), count in tally.disconnects.items():
-            self._disconnects.labels(media, kind if kind in DISCONNECT_TYPES or not kind else OTHER).inc(count)
-        for media, milliseconds in tally.connect_ms:
-            self._connect.observe((milliseconds / 1_000,), media)
-        for media, milliseconds in tally.duration_ms:
-            self._duration.observe((milliseconds / 1_000,), media)
+        self._transitions.add_all(tally.asserted)
+        self._corrections.add_each(tally.retracted)
+        self._time_sources.add_all(tally.time_classes)
+        self._disconnects.add_all(tally.disconnects)
+        for media, connect_ms in tally.connect_ms:
+            self._connect.observe_ms((connect_ms,), media if media in MEDIA else OTHER)
+        for media, duration_ms in tally.duration_ms:
+            self._duration.observe_ms((duration_ms,), media if media in MEDIA else OTHER)
 
     def commit_failed(self) -> None:
         """A commit or an opening failed."""
-        self._commits.labels("failure").inc()
+        self._commits.add(("failure",))
 
     def spent(self, activity: str, seconds: float, now_s: float) -> None:
         """Count loop time."""
-        self._loop.labels(activity).inc(seconds)
+        self._loop.add((activity,), seconds)
         if activity == "fetch_wait":
             self._last_poll.set(now_s)
 
     def loop_late(self, seconds: float) -> None:
         """The event loop ran a timer so late."""
-        self._loop_lag.observe((seconds,))
+        self._loop_lag.observe_ms((seconds * 1_000,))
 
-    def rebalanced(self, kind: str) -> None:
-        """The group decided."""
-        self._rebalances.labels(kind).inc()
+    def rebalanced(self, kind: str, partitions: Sequence[int]) -> None:
+        """The group gave partitions (`assigned`) or took them (`revoked`)."""
+        self._rebalances.add((kind,))
+        if kind == "assigned":
+            self._assigned.update(partitions)
+        else:
+            self._assigned.difference_update(partitions)
+        self._assigned_partitions.set(len(self._assigned))
 
     def restoring(self, partition: int, remaining: int) -> None:
-        """Progress of a restore."""
+        """Progress of a restore, in records."""
         self._remaining.labels(partition).set(remaining)
 
-    def lane_opened(self, partition: int, duration_s: float) -> None:
-        """A lane opened its gate."""
+    def lane_opened(self, partition: int, conversations: int, duration_s: float) -> None:
+        """A lane opened its gate with so many conversations restored."""
+        self._restored.labels(partition).set(conversations)
         self._restore_s.labels(partition).set(duration_s)
         self._remaining.labels(partition).set(0)
         self._breaker.labels(partition).set(0)
@@ -181,99 +242,149 @@ class Metrics:
         self._breaker.labels(partition).set(1)
 
     def watch(self, partition: int, census: Census, size: PartitionSize) -> None:
-        """Read a lane's state at each scrape."""
-        self._partitions.watched[partition] = (census, size)
-        self._assigned.set(len(self._partitions.watched))
+        """Read a lane's state at each scrape, until `unwatch` or `lane_closed`."""
+        self._lanes.watched[partition] = (census, size)
+
+    def unwatch(self, partition: int) -> None:
+        """Read a lane's state no more."""
+        self._lanes.watched.pop(partition, None)
 
     def lane_closed(self, partition: int) -> None:
         """Remove every series of a partition."""
-        self._partitions.watched.pop(partition, None)
-        self._assigned.set(len(self._partitions.watched))
+        self.unwatch(partition)
+        self._lanes.lag_records.pop(partition, None)
+        self._lanes.position_s.pop(partition, None)
+        self._assigned.discard(partition)
+        self._assigned_partitions.set(len(self._assigned))
         for gauge in self._partition_gauges:
-            gauge.remove_by_labels({"partition": str(partition)})
+            with contextlib.suppress(KeyError):  # older clients raise for a series that never began
+                gauge.remove(partition)
 
-    def described(self) -> list[tuple[str, str, str, str]]:
-        """Every metric as (name, type, labels, help), sorted by name, for the documentation and its test."""
-        rows = []
-        for collector in self.registry._collector_to_names:  # noqa: SLF001 - the registry offers no list
-            for family in _families(collector):
-                labels = getattr(collector, "_labelnames", None) or (getattr(collector, "label", ""),)
-                if isinstance(collector, _Partitions):
-                    labels = collector.labels[family.name]
-                name = f"{family.name}_total" if family.type == "counter" else family.name
-                rows.append((name, family.type, ", ".join(filter(None, labels)), family.documentation))
-        return sorted(rows)
+    def described(self) -> list[Described]:
+        """Every metric, sorted by name, for the documentation and its test."""
+        return sorted(self._described)
 
-    def _counter(self, name: str, documentation: str, *labels: str, media: bool = False) -> Counter:
-        counter = Counter(f"conversation_{name}", documentation, labels, registry=self.registry)
-        if media:
-            self._initialise(counter, ((each,) for each in MEDIA))
-        return counter
+    def _counter(
+        self, name: str, documentation: str, labels: dict[str, tuple[str, ...]], initial: list[tuple[str, ...]]
+    ) -> "_ClosedCounter":
+        self._describe(name, "counter", tuple(labels), documentation)
+        counter = Counter(PREFIX + name, documentation, tuple(labels), registry=self.registry)
+        return _ClosedCounter(counter, tuple(labels.values()), initial)
+
+    def _histogram(self, name: str, documentation: str, bounds_s: Sequence[float], label: str = "") -> BulkHistogram:
+        self._describe(name, "histogram", (label,) if label else (), documentation)
+        histogram = BulkHistogram(PREFIX + name, documentation, bounds_s, self.registry, label)
+        histogram.initialise(MEDIA if label else ("",))
+        return histogram
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        self._describe(name, "gauge", (), documentation)
+        return Gauge(PREFIX + name, documentation, registry=self.registry)
 
     def _partition_gauge(self, name: str, documentation: str) -> Gauge:
-        gauge = Gauge(f"conversation_{name}", documentation, ["partition"], registry=self.registry)
+        self._describe(name, "gauge", ("partition",), documentation)
+        gauge = Gauge(PREFIX + name, documentation, ("partition",), registry=self.registry)
         self._partition_gauges.append(gauge)
         return gauge
 
-    @staticmethod
-    def _initialise(counter: Counter, labels: Iterable[tuple[str, ...]]) -> None:
-        for each in labels:
-            counter.labels(*each)
-
-    @property
-    def _partition_gauges(self) -> list[Gauge]:
-        return self._partitions.gauges
+    def _describe(self, name: str, kind: str, labels: tuple[str, ...], documentation: str) -> None:
+        self._described.append(Described(PREFIX + name, kind, ", ".join(labels), documentation))
 
 
-class _Partitions(Collector):
-    """What is read from the lanes at scrape time."""
+class _ClosedCounter:
+    """A counter whose label values are folded to closed sets, each with `other` in it if it can be exceeded.
 
-    labels: Final = {
-        "conversation_communications": ("media", "state"),
-        "conversation_oldest_live_timestamp_seconds": ("media",),
-        "conversation_state_conversations": ("partition",),
-        "conversation_state_bytes": ("partition",),
-    }
+    Only children of folded values are kept, so their number is bounded whatever arrives.
+    """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.gauges: list[Gauge] = []
+    def __init__(
+        self, counter: Counter, allowed: tuple[tuple[str, ...], ...], initial: Sequence[tuple[str, ...]]
+    ) -> None:
+        self._counter = counter
+        self._allowed = tuple(frozenset(values) for values in allowed)
+        self._children: dict[tuple[str, ...], Counter] = {}
+        for values in initial:
+            self._child(values)
+
+    def add(self, values: tuple[str, ...], amount: float = 1) -> None:
+        """Count `amount` of one combination of label values."""
+        (self._children.get(values) or self._child(values)).inc(amount)
+
+    def add_all(self, counts: "Counts[tuple[str, str]] | Counts[tuple[str, str, str]]") -> None:
+        """Count by several labels."""
+        for values, count in counts.items():
+            self.add(values, count)
+
+    def add_each(self, counts: Counts[str]) -> None:
+        """Count by the one label."""
+        for value, count in counts.items():
+            self.add((value,), count)
+
+    def _child(self, values: tuple[str, ...]) -> Counter:
+        folded = tuple(
+            value if value in allowed else OTHER for value, allowed in zip(values, self._allowed, strict=True)
+        )
+        child = self._children.get(folded)
+        if child is None:
+            child = self._children[folded] = self._counter.labels(*folded) if folded else self._counter
+        return child
+
+
+class _Lanes(Collector):
+    """What is read from the lanes at scrape time: sums over their states, and how far behind they are by now."""
+
+    families: Final = (
+        (f"{PREFIX}communications", "gauge", "media, state", "Communications known, by the state they are in."),
+        (
+            f"{PREFIX}oldest_live_timestamp_seconds", "gauge", "media",
+            "When the oldest communication that has not ended began.",
+        ),
+        (f"{PREFIX}state_conversations", "gauge", "partition", "Conversations in memory."),
+        (f"{PREFIX}state_bytes", "gauge", "partition", "Bytes of conversation state in memory."),
+        (
+            f"{PREFIX}lag_seconds", "gauge", "partition",
+            "Time since the timestamp of the last record committed while there is lag, else 0.",
+        ),
+    )  # fmt: skip
+
+    def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float]) -> None:
         self.watched: dict[int, tuple[Census, PartitionSize]] = {}
+        self.lag_records: dict[int, int] = {}
+        self.position_s: dict[int, float] = {}
+        """Timestamp of the last record committed."""
+        self._now_s = now_s
         registry.register(self)
 
+    def describe(self) -> Iterator[Metric]:
+        """The families without their series, by which the registry knows the names taken."""
+        yield from self._empty()
+
     def collect(self) -> Iterator[Metric]:
-        """The families as of now."""
-        communications = self._family("conversation_communications", "Communications known, by state")
-        oldest = self._family(
-            "conversation_oldest_live_timestamp_seconds", "First event of the oldest live communication"
-        )
-        conversations = self._family("conversation_state_conversations", "Conversations in memory")
-        state_bytes = self._family("conversation_state_bytes", "Bytes of state in memory")
-        states: Counts[tuple[str, str]] = Counts()
+        """The series as of now."""
+        communications, oldest, conversations, state_bytes, lag_s = self._empty()
+        states: Counts[tuple[str, str]] = Counts(dict.fromkeys(product(MEDIA, (*STATES, OTHER)), 0))
         since: dict[str, str] = {}
         for partition, (census, size) in self.watched.items():
             for (media, state), count in census.states.items():
-                states[media, _state(state)] += count
+                states[media if media in MEDIA else OTHER, state if state in RANKS else OTHER] += count
             for media, first in census.oldest_live().items():
                 since[media] = min(first, since.get(media, first))
-            count, held = size()
+            count, held_bytes = size()
             conversations.add_metric([str(partition)], count)
-            state_bytes.add_metric([str(partition)], held)
-        for media in MEDIA:
-            for state in RANKS:
-                communications.add_metric([media, state], states.pop((media, state), 0))
-            communications.add_metric([media, OTHER], states.pop((media, OTHER), 0))
-            if media in since:
-                oldest.add_metric([media], times.milliseconds(since[media]) / 1_000)
-        yield from (communications, oldest, conversations, state_bytes)
+            state_bytes.add_metric([str(partition)], held_bytes)
+        for (media, state), count in states.items():
+            communications.add_metric([media, state], count)
+        for media, first in since.items():
+            oldest.add_metric([media], times.milliseconds(first) / 1_000)
+        for partition, lag_records in self.lag_records.items():
+            if not lag_records:
+                lag_s.add_metric([str(partition)], 0)
+            elif partition in self.position_s:
+                lag_s.add_metric([str(partition)], max(0.0, self._now_s() - self.position_s[partition]))
+        yield from (communications, oldest, conversations, state_bytes, lag_s)
 
-    def _family(self, name: str, documentation: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(name, documentation, labels=self.labels[name])
-
-
-def _families(collector: Collector) -> Iterable[Metric]:
-    describe = getattr(collector, "describe", None)
-    return describe() if describe is not None else collector.collect()
-
-
-def _state(state: str) -> str:
-    return state if state in RANKS else OTHER
+    def _empty(self) -> list[GaugeMetricFamily]:
+        return [
+            GaugeMetricFamily(name, documentation, labels=labels.split(", "))
+            for name, _, labels, documentation in self.families
+        ]

@@ -1,73 +1,115 @@
-"""What the runtime tells, as metrics and as log lines: one wide line per interval, and one per life event."""
+"""What the runtime tells, as metrics and as log lines: one wide line per interval, and one per life event.
+
+1. No line holds anything of a record: numbers, partitions, and the runtime's own sentences only.
+2. A lane that fails over and over is logged once per interval, with how often it failed since.
+"""
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
+from msgspec import Struct, field
 
 from consumer.adapters.metrics import Metrics
+from consumer.core.step import DISPOSITIONS
 from consumer.runtime.ports import Fenced, WorldError
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
-PROGRESS_S = 10.0
-"""Time between two `consumer.progress` lines."""
+PROGRESS_S: Final = 10.0
+"""Least time between two `consumer.progress` lines, and between two failures of one lane."""
+
+_GROUP_EVENTS: Final = {"assigned": "group.assigned", "revoked": "group.revoked"}
+
+
+class _Interval(Struct):
+    """What was committed since the last `consumer.progress` line."""
+
+    dispositions: Counter[str] = field(default_factory=Counter)
+    commits: int = 0
+    transitions: int = 0
+    corrections: int = 0
+    evicted: int = 0
+    slowest_s: float = 0.0
+    oldest_ms: int = 0
+
+    def add(self, tally: Tally, duration_s: float) -> None:
+        """Take in a commit."""
+        for (disposition, _), count in tally.records.items():
+            self.dispositions[disposition] += count
+        self.commits += 1
+        self.transitions += tally.asserted.total()
+        self.corrections += tally.retracted.total()
+        self.evicted += tally.evicted
+        self.slowest_s = max(self.slowest_s, duration_s)
+        self.oldest_ms = max(self.oldest_ms, max(tally.ages_ms, default=0))
 
 
 class ServiceTelemetry:
     """Implements `runtime.ports.Telemetry`."""
 
-    _slowest_s: float
-
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
         self._metrics = metrics
+        self._monotonic_s, self._wall_s = monotonic_s, wall_s
         self._log = structlog.get_logger()
-        self._since_s = time.monotonic()
-        self._lag: dict[int, int] = {}
-        self._clear()
+        self._since_s = monotonic_s()
+        self._lag_records: dict[int, int] = {}
+        self._failures: dict[int, tuple[float, int]] = {}
+        """By partition: when its last failure was logged, and how many were not since."""
+        self._done = _Interval()
 
     def committed(self, partition: int, tally: Tally, duration_s: float, lag_records: int | None) -> None:
         """See `Telemetry.committed`."""
-        self._metrics.committed(partition, tally, duration_s, lag_records, time.time())
-        for (disposition, _), count in tally.records.items():
-            self._dispositions[disposition] += count
-        self._commits += 1
-        self._transitions += tally.asserted.total()
-        self._corrections += tally.retracted.total()
-        self._slowest_s = max(self._slowest_s, duration_s)
+        self._metrics.committed(partition, tally, duration_s, lag_records, self._wall_s())
+        self._done.add(tally, duration_s)
         if lag_records is not None:
-            self._lag[partition] = lag_records
+            self._lag_records[partition] = lag_records
         self.progress()
 
     def progress(self, *, now: bool = False) -> None:
         """Log what was done since the last time, if enough time has passed (or `now`) and anything was done."""
-        elapsed_s = time.monotonic() - self._since_s
-        if not self._commits or not (now or elapsed_s >= PROGRESS_S):
+        elapsed_s, done = self._monotonic_s() - self._since_s, self._done
+        if not done.commits or not (now or elapsed_s >= PROGRESS_S):
             return
         self._log.info(
             "consumer.progress",
             seconds=round(elapsed_s, 1),
-            consumed=self._dispositions.total(),
-            **self._dispositions,
-            transitions=self._transitions,
-            corrections=self._corrections,
-            commits=self._commits,
-            slowest_commit_s=round(self._slowest_s, 3),
-            lag_records=sum(self._lag.values()),
+            consumed=done.dispositions.total(),
+            **{disposition: done.dispositions[disposition] for disposition in DISPOSITIONS},
+            transitions=done.transitions,
+            corrections=done.corrections,
+            evicted=done.evicted,
+            commits=done.commits,
+            slowest_commit_s=round(done.slowest_s, 3),
+            lag_records=sum(self._lag_records.values()),
+            oldest_age_s=round(done.oldest_ms / 1_000, 3),
         )
-        self._since_s = time.monotonic()
-        self._clear()
+        self._since_s = self._monotonic_s()
+        self._done = _Interval()
 
     def commit_failed(self, partition: int, error: WorldError) -> None:
         """See `Telemetry.commit_failed`."""
         self._metrics.commit_failed()
-        event = "lane.fenced" if isinstance(error, Fenced) else "lane.failed"
-        self._log.warning(event, partition=partition, error=str(error))
+        logged_s, repeated = self._failures.get(partition, (float("-inf"), 0))
+        fenced = isinstance(error, Fenced)
+        if not fenced and self._monotonic_s() - logged_s < PROGRESS_S:
+            self._failures[partition] = (logged_s, repeated + 1)
+            return
+        self._failures[partition] = (self._monotonic_s(), 0)
+        self._log.warning(
+            "lane.fenced" if fenced else "lane.failed", partition=partition, error=str(error), repeated=repeated
+        )
 
     def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
         """See `Telemetry.restored`."""
-        self._metrics.lane_opened(partition, duration_s)
+        self._metrics.lane_opened(partition, len(store), duration_s)
         self._metrics.watch(partition, store.census, lambda: (len(store), store.committed_bytes))
         self._log.info(
             "lane.opened",
@@ -77,14 +119,15 @@ class ServiceTelemetry:
             seconds=round(duration_s, 3),
         )
 
-    def restoring(self, partition: int, read: int, remaining: int) -> None:
+    def restoring(self, partition: int, read: int, remaining: int) -> None:  # noqa: ARG002 - the metric shows what is left
         """See `Telemetry.restoring`."""
         self._metrics.restoring(partition, remaining)
 
     def lane_closed(self, partition: int, reason: str) -> None:
         """See `Telemetry.lane_closed`."""
         self._metrics.lane_closed(partition)
-        self._lag.pop(partition, None)
+        self._lag_records.pop(partition, None)
+        self._failures.pop(partition, None)
         self._log.info("lane.closed", partition=partition, reason=reason)
 
     def breaker_opened(self, partition: int, cause: str) -> None:
@@ -99,14 +142,9 @@ class ServiceTelemetry:
 
     def rebalanced(self, kind: str, partitions: Sequence[int]) -> None:
         """See `Telemetry.rebalanced`."""
-        self._metrics.rebalanced(kind)
-        self._log.info(f"group.{kind}", partitions=list(partitions))
+        self._metrics.rebalanced(kind, partitions)
+        self._log.info(_GROUP_EVENTS[kind], partitions=list(partitions))
 
     def spent(self, activity: str, seconds: float) -> None:
         """See `Telemetry.spent`."""
-        self._metrics.spent(activity, seconds, time.time())
-
-    def _clear(self) -> None:
-        self._dispositions: Counter[str] = Counter()
-        self._commits = self._transitions = self._corrections = 0
-        self._slowest_s = 0.0
+        self._metrics.spent(activity, seconds, self._wall_s())

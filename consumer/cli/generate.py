@@ -4,82 +4,124 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import click
 import msgspec
 
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
-from consumer.simulator.recording import lines, read
+from consumer.runtime.settings import Settings
+from consumer.simulator.recording import LINE_BYTES_MAX, RecordingError, lines, read
 from consumer.simulator.traffic import Draft, Traffic, records
 
+INTERRUPTED: Final = 130
+"""What a shell shows for a process that SIGINT ended."""
+_COUNT = 10_000
+_COUNT_MAX = 100_000_000
 _SHARE = click.FloatRange(0, 1)
 _TICK_S = 0.05
 _BURST = 500
 _DEFAULT = Traffic()
 
+_option = partial(click.option, show_default=True)
+
 
 @click.command()
-@click.option("--count", type=click.IntRange(1, 100_000_000), default=10_000, show_default=True, help="Records to write.")
-@click.option("--rate", type=click.FloatRange(0, 1_000_000), default=0.0, help="Records per second; 0 is as fast as possible.")
-@click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True, help="The same seed gives the same records.")
+@click.option("--bootstrap-servers", metavar="HOST:PORT,...", help="Brokers; CC_BOOTSTRAP_SERVERS if not given.")
+@click.option("--topic", help="Topic to write to; CC_INPUT_TOPIC if not given.")
+@click.option("--count", type=click.IntRange(1, _COUNT_MAX), help=f"Records; {_COUNT} or all of --input if not given.")
+@_option("--rate", type=click.FloatRange(0, 1_000_000), default=0.0, help="Per second; 0 is as fast as possible.")
+@_option("--seed", type=int, default=_DEFAULT.seed, help="The same seed and start give the same records.")
 @click.option("--start-ms", type=int, help="Epoch milliseconds at which the traffic begins; now if not given.")
-@click.option("--conversations", type=click.IntRange(1), default=_DEFAULT.conversations, show_default=True, help="Under way at once.")
-@click.option("--records-per-s", type=float, default=_DEFAULT.records_per_s, show_default=True, help="Pace of the traffic's own time.")
-@click.option("--disorder", type=_SHARE, default=_DEFAULT.disorder, show_default=True, help="Share delivered late.")
-@click.option("--delay-s-max", type=float, default=_DEFAULT.delay_s_max, show_default=True, help="How late at most.")
-@click.option("--duplicates", type=_SHARE, default=_DEFAULT.duplicates, show_default=True, help="Share delivered twice.")
-@click.option("--broken", type=_SHARE, default=_DEFAULT.broken, show_default=True, help="Share of broken records besides.")
-@click.option("--flat", type=_SHARE, default=_DEFAULT.flat, show_default=True, help="Share also in the flat shape.")
-@click.option("--eventbridge", type=_SHARE, default=_DEFAULT.eventbridge, show_default=True, help="Share in that envelope.")
-@click.option("--bare", type=_SHARE, default=_DEFAULT.bare, show_default=True, help="Share without an envelope.")
-@click.option("--ignorable", type=_SHARE, default=_DEFAULT.ignorable, show_default=True, help="Share of other frames besides.")
-@click.option("--output", type=click.Path(dir_okay=False, allow_dash=True), help="Write to a file instead, - for stdout.")
-@click.option("--input", "recording", type=click.Path(dir_okay=False, exists=True), help="Replay such a file.")
+@_option("--conversations", type=int, default=_DEFAULT.conversations, help="Under way at the same time.")
+@_option("--records-per-s", type=float, default=_DEFAULT.records_per_s, help="Pace of the traffic's own time.")
+@_option("--disorder", type=_SHARE, default=_DEFAULT.disorder, help="Share delivered late.")
+@_option("--delay-s-max", type=float, default=_DEFAULT.delay_s_max, help="How late at most, in its own time.")
+@_option("--duplicates", type=_SHARE, default=_DEFAULT.duplicates, help="Share delivered twice.")
+@_option("--broken", type=_SHARE, default=_DEFAULT.broken, help="Share of broken records.")
+@_option("--flat", type=_SHARE, default=_DEFAULT.flat, help="Share published in the flat shape as well.")
+@_option("--eventbridge", type=_SHARE, default=_DEFAULT.eventbridge, help="Share in that envelope.")
+@_option("--bare", type=_SHARE, default=_DEFAULT.bare, help="Share without an envelope; the rest is WebSocket.")
+@_option("--ignorable", type=_SHARE, default=_DEFAULT.ignorable, help="Share of frames that are no updates.")
+@click.option("--output", type=click.File("wb", lazy=True), help="Write JSON lines to a file instead, - for stdout.")
+@click.option("--input", "recording", type=click.File("rb"), help="Replay such a file, - for stdin.")
 def generate(
-    *, count: int, rate: float, start_ms: int | None, output: str | None, recording: str | None, **shape: Any
+    *,
+    bootstrap_servers: str | None,
+    topic: str | None,
+    count: int | None,
+    rate: float,
+    start_ms: int | None,
+    output: BinaryIO | None,
+    recording: BinaryIO | None,
+    **shape: Any,
 ) -> None:
-    """Write realistic conversation updates to CC_INPUT_TOPIC."""
+    """Write realistic conversation updates to the input topic.
+
+    Exit codes: 0 written; 1 not a recording, or the file cannot be written; 2 wrong options;
+    69 the broker does not answer; 78 settings, permissions or topic are wrong; 130 interrupted.
+    """
+    if output is not None and recording is not None:
+        raise click.UsageError("--output and --input exclude each other: a recording is a file already")
+    if recording is not None:
+        drafts = islice(read(iter(partial(recording.readline, LINE_BYTES_MAX), b"")), count or _COUNT_MAX)
+    else:
+        drafts = islice(_simulated(start_ms, shape), count or _COUNT)
+    try:
+        if output is not None:
+            written = _save(output, drafts)
+        else:
+            given = {"CC_BOOTSTRAP_SERVERS": bootstrap_servers, "CC_INPUT_TOPIC": topic}
+            settings = settings_or_exit(**{name: value for name, value in given.items() if value is not None})
+            with exit_on_world_error():
+                written = asyncio.run(_produce(settings, drafts, rate))
+    except RecordingError as error:
+        raise click.ClickException(f"--input: {error}") from error
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    click.echo(f"wrote {written} records", err=True)
+
+
+def _simulated(start_ms: int | None, shape: dict[str, Any]) -> Iterator[Draft]:
     start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
     try:
         traffic = msgspec.convert({**shape, "start_ms": start_ms}, Traffic)
     except msgspec.ValidationError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(f"seed {traffic.seed}, start {traffic.start_ms} ms, {count} records", err=True)
+    click.echo(f"--seed {traffic.seed} --start-ms {start_ms} repeats these records", err=True)
+    return records(traffic)
+
+
+def _save(file: BinaryIO, drafts: Iterator[Draft]) -> int:
+    written = 0
     try:
-        if output is not None:
-            with click.open_file(output, "wb") as file:
-                file.writelines(lines(islice(records(traffic), count)))
-            return
-        settings = settings_or_exit()
-        drafts = _replayed(recording) if recording else records(traffic)
-        with exit_on_world_error():
-            asyncio.run(_write(KafkaWriter(settings), islice(drafts, count), rate))
-    except msgspec.DecodeError as error:
-        raise click.ClickException(f"{recording}: not a recording of `generate`: {error}") from error
-    except KeyboardInterrupt:
-        sys.exit(130)
+        for line in lines(drafts):
+            file.write(line)
+            written += 1
+        file.flush()
+    except BrokenPipeError:
+        raise  # whoever read the pipe has enough; click ends quietly
+    except OSError as error:
+        raise click.ClickException(f"--output: {error.strerror} after {written} records") from error
+    return written
 
 
-def _replayed(recording: str) -> Iterator[Draft]:
-    with Path(recording).open("rb") as file:
-        yield from read(file)
-
-
-async def _write(writer: KafkaWriter, drafts: Iterator[Draft], rate: float) -> None:
-    async with writer:
+async def _produce(settings: Settings, drafts: Iterator[Draft], rate: float) -> int:
+    """Write all of them, no faster than `rate` per second if it is not 0; how many."""
+    async with KafkaWriter(settings) as writer:
         started_s, written = time.monotonic(), 0
         while True:
             owed = int((time.monotonic() - started_s) * rate) - written if rate else _BURST
-            burst = list(islice(drafts, min(owed, _BURST))) if owed > 0 else []
-            await writer.write(burst)
-            written += len(burst)
-            if owed > 0 and not burst:
-                break
+            if owed > 0:
+                burst = await writer.write(islice(drafts, min(owed, _BURST)))
+                written += burst
+                if not burst:
+                    break
             if rate:
                 await asyncio.sleep(_TICK_S)
         await writer.flush()
-    click.echo(f"wrote {written} records in {time.monotonic() - started_s:.1f} s", err=True)
+    return written

@@ -4,37 +4,66 @@ import asyncio
 
 import click
 
-from consumer.adapters.kafka_topics import TopicAdmin, misfits, plans, warnings
+from consumer.adapters.kafka_topics import TopicAdmin, TopicFound, misfits, plans, warnings
 from consumer.cli.exits import CONFIG, exit_on_world_error, settings_or_exit
 from consumer.runtime.settings import Settings
+
+_SHOWN = ("cleanup.policy", "max.message.bytes", "min.insync.replicas")
 
 
 @click.command()
 @click.option("--create", is_flag=True, help="Create the topics that do not exist.")
-@click.option("--partitions", type=click.IntRange(1, 10_000), default=4, show_default=True, help="Partitions of new topics, if the input topic is new too.")  # noqa: E501
-@click.option("--replication-factor", type=click.IntRange(1, 10), default=1, show_default=True, help="Replicas of new topics.")  # noqa: E501
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 10_000),
+    default=4,
+    show_default=True,
+    help="Partitions of new topics; an input topic that exists decides instead.",
+)
+@click.option(
+    "--replication-factor", type=click.IntRange(1, 10), default=1, show_default=True, help="Replicas of new topics."
+)
 def topics(*, create: bool, partitions: int, replication_factor: int) -> None:
     """Verify that the topics fit the settings, and say what to do where they do not."""
     settings = settings_or_exit()
     with exit_on_world_error():
-        problems = asyncio.run(_topics(settings, partitions if create else 0, replication_factor))
-    if problems:
-        raise SystemExit(CONFIG)
-
-
-async def _topics(settings: Settings, partitions: int, replication_factor: int) -> list[str]:
-    async with TopicAdmin(settings) as admin:
-        created = await admin.create(partitions, replication_factor) if partitions else []
-        found = await admin.find()
-    for plan in plans(settings):
-        topic = found.get(plan.name)
-        if topic is not None:
-            told = " ".join(f"{name}={value}" for name, value in sorted(topic.configs.items()))
-            state = "created" if plan.name in created else "exists"
-            click.echo(f"{plan.name}: {state}, {topic.partitions} partitions, {told}")
+        created, found = asyncio.run(
+            _create_and_find(settings, partitions, replication_factor) if create else _find(settings)
+        )
+    for line in table(settings, found, created):
+        click.echo(line)
     problems = misfits(settings, found)
     for problem in problems:
         click.echo(problem, err=True)
     for warning in warnings(settings, found):
         click.echo(f"warning: {warning}", err=True)
-    return problems
+    if problems:
+        raise SystemExit(CONFIG)
+
+
+def table(settings: Settings, found: dict[str, TopicFound], created: list[str]) -> list[str]:
+    """A line per topic under a line of headings, in columns; values that the broker did not tell are `-`."""
+    rows: list[tuple[str, ...]] = [("topic", "status", "partitions", "replicas", *_SHOWN)]
+    for plan in plans(settings):
+        topic = found.get(plan.name)
+        if topic is None:
+            rows.append((plan.name, "missing", "-", "-", *("-" for _ in _SHOWN)))
+        else:
+            status = "created" if plan.name in created else "exists"
+            shown = (topic.configs.get(name, "-") for name in _SHOWN)
+            rows.append((plan.name, status, str(topic.partitions), str(topic.replicas), *shown))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+async def _find(settings: Settings) -> tuple[list[str], dict[str, TopicFound]]:
+    async with TopicAdmin(settings) as admin:
+        return [], await admin.find()
+
+
+async def _create_and_find(
+    settings: Settings, partitions: int, replication_factor: int
+) -> tuple[list[str], dict[str, TopicFound]]:
+    async with TopicAdmin(settings) as admin:
+        created = await admin.create(partitions, replication_factor)
+        return created, await admin.find()

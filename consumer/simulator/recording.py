@@ -1,10 +1,25 @@
-"""Traffic in a file: one JSON object per line, with key and value in base64."""
+"""Traffic in a file: one JSON object per line, the fields of `Draft` by name, bytes in base64.
+
+    {"key":"Y29u…","value":"eyJ0…","timestamp_ms":1767225600250,"true_order":0,"broken":false,
+     "headers":[["relay","d2Vi…"]],"event_ms":1767225600003}
+
+Lines stand in the order of delivery; sorted by `true_order` they are in the order in which things happened.
+"""
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
 from consumer.simulator.traffic import Draft
+
+LINE_BYTES_MAX: Final = 16 * 1_048_576
+"""Longer lines are none that `lines` writes: a reader may cut there."""
+
+
+class RecordingError(ValueError):
+    """A line that `generate` has not written. The message holds the line's number, from 1, and nothing of its data."""
+
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Draft)
@@ -16,5 +31,9 @@ def lines(drafts: Iterable[Draft]) -> Iterator[bytes]:
 
 
 def read(recorded: Iterable[bytes]) -> Iterator[Draft]:
-    """The records of such lines. Raises msgspec.DecodeError on any other."""
-    return (_DECODER.decode(line) for line in recorded)
+    """The records of such lines. Raises RecordingError on any other."""
+    for number, line in enumerate(recorded, 1):
+        try:
+            yield _DECODER.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RecordingError(f"line {number} is no record written by `generate`: {error}") from error

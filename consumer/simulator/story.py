@@ -1,219 +1,314 @@
 """One conversation as it unfolds: its participants, their communications, and a change at a time.
 
-Every change moves the story's clock and gives what Genesys Cloud would publish then: the whole conversation.
+Invariants, whatever chance decides:
+
+1. A communication's state only moves forward by rank, apart from parked and back; its id is never used again.
+2. Times that a change writes are the story's clock, or up to `_CLOUD_CLOCK_MS` ahead of it for `connectedTime`
+   (Genesys Cloud's own clock; all other times are the provider's).
+3. Every change of a co-browse session carries its own `providerEventTime`, on the legs that changed.
+4. Participants and communications are never removed: a snapshot shows everything that ever was.
 """
 
 import random
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any
+from typing import Final
 
-Json = dict[str, Any]
+from msgspec import Struct
+
+from consumer.simulator.cast import (
+    HELD,
+    PARKED,
+    UNROUTED,
+    WITHOUT_TERMINATED,
+    Json,
+    acd,
+    agent,
+    communication,
+    customer,
+    iso,
+    uuid,
+)
 
 _MEDIA = {
-    "calls": 40,
+    "calls": 38,
     "messages": 30,
-    "chats": 8,
+    "chats": 7,
     "emails": 8,
-    "callbacks": 5,
+    "callbacks": 6,
     "videos": 3,
     "screenshares": 2,
     "socialExpressions": 2,
-    "internalMessages": 1,
-    "screenMonitorings": 1,
+    "internalMessages": 2,
+    "screenMonitorings": 2,
 }
-_ENDS_TERMINATED = {"calls", "callbacks", "videos", "screenshares", "chats", "socialExpressions", "cobrowsesessions"}
-_UNROUTED = {"internalMessages", "screenMonitorings"}
-_QUEUE_SETTINGS = {
-    "alertingTimeoutSeconds": 20,
-    "autoAnswerAlertToneSeconds": 5.0,
-    "manualAnswerAlertToneSeconds": 20.0,
-    "enableAutoAnswer": False,
-}
+_COBROWSED = ("calls", "messages")
+_CLOUD_CLOCK_MS = (20, 120)
+_CONTROL_MS_MIN = 2_500
+"""A control change this long after the connect is seen not to be the connect, which it must be beyond 2 s."""
+_ATTEMPTS_MAX = 3
+_REOPENED_MAX = 1
+_WRAPUP_CODES = ("resolved", "follow-up", "wrong-department", "callback-agreed")
+
+STEP_S: Final = 16.0
+"""About the mean time between two changes of a conversation that is not dormant, in life."""
 
 
-def iso(ms: int) -> str:
-    """The text Genesys Cloud writes for a time in epoch milliseconds."""
-    return f"{datetime.fromtimestamp(ms // 1_000, UTC):%Y-%m-%dT%H:%M:%S}.{ms % 1_000:03d}Z"
+class Change(Struct, frozen=True, gc=False):
+    """What a story did and when it goes on."""
+
+    array: str
+    """The array of the communications that changed; empty if nothing did and nothing is published."""
+    wait_s: float
+    """Until the next change, in the time of life, before any compression."""
+    wait_ms_min: int = 0
+    """And not before so many milliseconds of the stream's time."""
+    dormant: bool = False
+    """Nobody works on the conversation meanwhile, perhaps for hours."""
 
 
 class Story:
-    """A conversation from its first alert to its wrap-up."""
+    """A conversation from its first sign to its last wrap-up. Whoever drives it sets `now_ms` before each change."""
 
-    def __init__(self, chance: random.Random, start_ms: int, step_ms: int) -> None:
+    def __init__(self, chance: random.Random, now_ms: int) -> None:
         self._chance = chance
-        self._step_ms = step_ms
-        self.now_ms = start_ms
-        self.id = self._uuid()
-        self.participants: list[Json] = []
+        self.now_ms = now_ms
+        self.id = uuid(chance)
         self.array = chance.choices(list(_MEDIA), list(_MEDIA.values()))[0]
-        self._customer = self._participant("customer")
-        self.user_id = self._uuid()
+        self.user_id = uuid(chance)
+        self.queue_id = None if self.array in UNROUTED else uuid(chance)
+        self.participants: list[Json] = []
+        self._transfers: list[Json] = []
+        self._division = [{"division": {"id": uuid(chance)}, "entities": [{"id": self.user_id}]}]
 
     def body(self) -> Json:
-        """The conversation as it is now, in the nested shape."""
-        return {
-            "id": self.id,
-            "maxParticipants": 32,
-            "participants": self.participants,
-            "recordingState": "none",
-            "securePause": False,
-            "divisions": [{"division": {"id": self.user_id}, "entities": []}],
-        }
+        """The conversation as it is now, in the nested shape; `id` comes first."""
+        body: Json = {"id": self.id, "maxParticipants": 32, "participants": self.participants}
+        if self._transfers:
+            body["recentTransfers"] = self._transfers[-20:]
+        return body | {"recordingState": "none", "securePause": False, "divisions": self._division}
 
-    def changes(self) -> Iterator[str]:
-        """Let the story unfold; each step leaves the conversation as published then and names the array that changed."""
-        yield from self._reach_agent()
-        for reopened in range(2):
-            yield from self._talk()
-            yield from self._end()
-            if reopened or self.array != "messages" or self._chance.random() > 0.3:
-                break
-            yield from self._reach_agent()
+    def changes(self) -> Iterator[Change]:
+        """Let the story unfold, by a change for each step."""
+        if self.queue_id is None:
+            yield from self._between_users(self.array)
+        else:
+            yield from self._with_customer(self.array, self.queue_id)
 
-    def _reach_agent(self) -> Iterator[str]:
-        scheduled = self.array == "callbacks"
-        self._leg = self._communication(self._customer, self.array, "scheduled" if scheduled else "connected")
-        yield self._publish(self.array)
-        while True:
-            self._agent = self._participant("agent")
-            self._agent_leg = self._communication(self._agent, self.array, "alerting")
-            yield self._publish(self.array)
-            if self._chance.random() > 0.2:
+    def _between_users(self, array: str) -> Iterator[Change]:
+        first = "alerting" if array == "internalMessages" else "none"
+        legs = []
+        for user_id in (self.user_id, uuid(self._chance)):
+            participant = self._joined(agent(self._chance, user_id, None))
+            legs.append(communication(self._chance, participant, array, first))
+        yield self._after(array, 1, 8)
+        for leg in legs:
+            self._connect(leg)
+        yield self._after(array, 10, 90)
+        kinds = ("client", "peer") if array == "internalMessages" else ("system", "system")
+        for leg, kind in zip(legs, kinds, strict=True):
+            self._disconnect(leg, kind)
+        yield self._after(array, 1, 2)
+
+    def _with_customer(self, array: str, queue_id: str) -> Iterator[Change]:
+        self._customer = self._joined(customer(self._chance, self.now_ms))
+        for _ in range(1 + _REOPENED_MAX):
+            outbound = array == "calls" and self._chance.random() < 0.15
+            yield from self._dial(array, queue_id) if outbound else self._queue(array, queue_id)
+            yield from self._talk(array)
+            if not outbound and self._chance.random() < 0.12:
+                yield from self._transfer(array, queue_id)
+                yield from self._talk(array)
+            if array in _COBROWSED and self._chance.random() < 0.45:
+                yield from self._cobrowse()
+            yield from self._end(array)
+            if array != "messages" or self._chance.random() > 0.35:
+                return
+            yield Change("", 600 * 48 ** self._chance.random(), dormant=True)
+
+    def _dial(self, array: str, queue_id: str) -> Iterator[Change]:
+        """An outbound call: the agent's station first, then the far end."""
+        self._agent = self._joined(agent(self._chance, self.user_id, queue_id))
+        self._agent_leg = communication(self._chance, self._agent, array, "contacting")
+        yield self._after(array, 1, 3)
+        self._agent_leg["state"] = "dialing"
+        self._leg = communication(self._chance, self._customer, array, "dialing")
+        self._agent_leg["direction"] = self._leg["direction"] = "outbound"
+        yield self._after(array, 3, 20)
+        for leg in (self._agent_leg, self._leg):
+            self._connect(leg)
+        self._agent["connectedTime"] = iso(self.now_ms)
+        yield self._after(array, 5, 20)
+
+    def _queue(self, array: str, queue_id: str) -> Iterator[Change]:
+        """An inbound conversation, or a callback when its time has come: to an agent, mostly through the queue."""
+        scheduled = array == "callbacks"
+        first = "scheduled" if scheduled else "connected"
+        self._leg = communication(self._chance, self._customer, array, first)
+        waiting = [self._leg]
+        if scheduled or self._chance.random() < 0.5:
+            queue = self._joined(acd(self._chance, self.now_ms, queue_id))
+            waiting.append(communication(self._chance, queue, array, first))
+        if scheduled:
+            due_s = 600 + 7_200 * self._chance.random()
+            for leg in waiting:
+                leg["callbackScheduledTime"] = iso(self.now_ms + int(due_s * 1_000))
+            yield Change(array, due_s, dormant=True)
+        for leg in waiting:
+            self._connect(leg)
+        yield self._after(array, 2, 20)
+        yield from self._alert(array, queue_id)
+        for queued in waiting[1:]:
+            self._disconnect(queued, "transfer")
+        yield self._after(array, 5, 20)
+
+    def _alert(self, array: str, queue_id: str) -> Iterator[Change]:
+        """Alert agents until one answers; what it ends with is not published yet."""
+        for attempt in range(_ATTEMPTS_MAX):
+            self._agent = self._joined(agent(self._chance, self.user_id, queue_id))
+            self._agent_leg = communication(self._chance, self._agent, array, "alerting")
+            self._agent_leg["peerId"] = self._leg["id"]
+            yield self._after(array, 2, 12)
+            if attempt == _ATTEMPTS_MAX - 1 or self._chance.random() < 0.78:
                 break
             declined = self._chance.random() < 0.5
-            self._finish(self._agent_leg, "client" if declined else "system")
+            self._disconnect(self._agent_leg, "client" if declined else "system")
             self._agent["endTime"] = iso(self.now_ms)
-            yield self._publish(self.array)
-        for leg in (self._agent_leg, self._leg):
-            if leg["state"] != "connected":
-                leg["state"], leg["connectedTime"] = "connected", iso(self.now_ms)
+            yield self._after(array, 1, 8)
+            if self._chance.random() < 0.4:
+                self.user_id = uuid(self._chance)
+        self._connect(self._agent_leg)
         self._agent["connectedTime"] = iso(self.now_ms)
-        yield self._publish(self.array)
 
-    def _talk(self) -> Iterator[str]:
-        for _ in range(self._chance.randint(1, 5)):
-            if self.array in {"messages", "emails"} and self._chance.random() < 0.3:
-                self._agent_leg.update(state="parked", parkTime=iso(self.now_ms), resumeTime=iso(self.now_ms + 3_600_000))
-                yield self._publish(self.array)
-                self._agent_leg["state"] = "connected"
-            elif self.array in {"calls", "messages", "chats", "emails", "callbacks", "socialExpressions"}:
-                self._agent_leg["held"] = not self._agent_leg.get("held", False)
-            if self.array == "calls":
-                self._agent_leg["muted"] = self._chance.random() < 0.3
-            yield self._publish(self.array)
-        if self.array in {"calls", "messages"} and self._chance.random() < 0.6:
-            yield from self._cobrowse()
+    def _talk(self, array: str) -> Iterator[Change]:
+        for _ in range(self._chance.randint(1, 4)):
+            if array in PARKED and self._chance.random() < 0.25:
+                yield from self._park(array)
+            elif array in HELD:
+                yield from self._hold(array)
+            else:
+                self._agent_leg["peerCount"] = self._chance.randint(1, 3)
+                yield self._after(array, 10, 60)
 
-    def _cobrowse(self) -> Iterator[str]:
+    def _park(self, array: str) -> Iterator[Change]:
+        park_s = 60 * 100 ** self._chance.random()
+        resume = iso(self.now_ms + int(park_s * 1_000))
+        self._agent_leg.update(state="parked", parkTime=iso(self.now_ms), resumeTime=resume)
+        yield Change(array, park_s, dormant=True)
+        self._agent_leg["state"] = "connected"
+        yield self._after(array, 5, 40)
+
+    def _hold(self, array: str) -> Iterator[Change]:
+        if array == "calls" and self._chance.random() < 0.4:
+            self._agent_leg["muted"] = not self._agent_leg["muted"]
+            yield self._after(array, 3, 15)
+            return
+        self._agent_leg.update(held=True, startHoldTime=iso(self.now_ms))
+        yield self._after(array, 5, 30)
+        self._agent_leg["held"] = False
+        yield self._after(array, 5, 40)
+
+    def _transfer(self, array: str, queue_id: str) -> Iterator[Change]:
+        """A blind transfer to another agent: the first one is out at once."""
+        self._disconnect(self._agent_leg, "transfer")
+        self._agent["endTime"] = iso(self.now_ms)
+        self._transfers.append(
+            {
+                "id": uuid(self._chance),
+                "state": "complete",
+                "dateIssued": iso(self.now_ms),
+                "initiator": {"userId": self.user_id},
+                "transferType": "unattended",
+            }
+        )
+        yield self._after(array, 1, 4)
+        self.user_id = uuid(self._chance)
+        yield from self._alert(array, queue_id)
+        yield self._after(array, 5, 20)
+
+    def _cobrowse(self) -> Iterator[Change]:
+        """Sessions on top of the conversation: the customer shares, the agent looks on."""
         for _ in range(self._chance.randint(1, 2)):
-            session = str(self._chance.randrange(10**9)).zfill(9)
-            sharer = self._session(self._customer, session, "sharer")
-            viewer = self._session(self._agent, session, "viewer")
-            viewer["peerId"] = sharer["id"]
-            yield self._publish("cobrowsesessions")
+            session = f"{self._chance.randrange(10**9):09d}"
+            sharer, viewer = self._session(self._customer, session), self._session(self._agent, session)
+            viewer["peerId"], sharer["peerId"] = sharer["id"], viewer["id"]
+            yield self._after("cobrowsesessions", 3, 12)
             if self._chance.random() < 0.25:
-                for leg in (sharer, viewer):
-                    self._finish(leg, "client")
-                yield self._publish("cobrowsesessions")
+                yield from self._end_session((sharer, "client"), (viewer, "peer"))
                 continue
-            viewer["viewerUrl"] = f"https://viewer.example.test/{session}?token={self._uuid()}"
             for leg in (sharer, viewer):
-                leg.update(state="connected", connectedTime=iso(self.now_ms + 80), providerEventTime=iso(self.now_ms))
-            yield self._publish("cobrowsesessions")
+                self._connect(leg)
+            viewer["viewerUrl"] = f"https://viewer.example.test/{session}?token={uuid(self._chance)}"
+            yield self._after("cobrowsesessions", 5, 20, _CONTROL_MS_MIN)
             for _ in range(self._chance.randint(1, 4)):
                 viewer["controlling"] = [] if viewer["controlling"] else [sharer["id"]]
-                for leg in (sharer, viewer):
-                    leg["providerEventTime"] = iso(self.now_ms)
-                yield self._publish("cobrowsesessions")
-            for leg, kind in ((viewer, "client"), (sharer, "peer")):
-                self._finish(leg, kind)
-            yield self._publish("cobrowsesessions")
+                viewer["providerEventTime"] = iso(self.now_ms)
+                yield self._after("cobrowsesessions", 5, 30)
+            by_agent = self._chance.random() < 0.6
+            kinds = ("peer", "client") if by_agent else ("client", "peer")
+            yield from self._end_session((sharer, kinds[0]), (viewer, kinds[1]))
 
-    def _end(self) -> Iterator[str]:
-        self._finish(self._agent_leg, "client")
-        self._finish(self._leg, "peer")
-        routed = self.array not in _UNROUTED
-        if routed:
-            self._agent_leg.update(
-                afterCallWorkRequired=True, afterCallWork={"state": "pending", "startTime": iso(self.now_ms)}
-            )
-        yield self._publish(self.array)
-        if self.array in _ENDS_TERMINATED:
-            self._agent_leg["state"] = self._leg["state"] = "terminated"
-            yield self._publish(self.array)
-        if routed:
-            self._agent_leg["afterCallWork"].update(state="complete", endTime=iso(self.now_ms))
-            self._agent_leg["wrapup"] = {
-                "code": self._chance.choice(("resolved", "follow-up", "no-answer")),
+    def _end_session(self, *legs: tuple[Json, str]) -> Iterator[Change]:
+        for leg, kind in legs:
+            self._disconnect(leg, kind)
+        yield self._after("cobrowsesessions", 0.1, 1)
+        for leg, _ in legs:
+            leg.update(state="terminated", providerEventTime=iso(self.now_ms))
+        yield self._after("cobrowsesessions", 3, 15)
+
+    def _end(self, array: str) -> Iterator[Change]:
+        by_agent = self._chance.random() < 0.5
+        self._disconnect(self._agent_leg, "client" if by_agent else "peer")
+        self._disconnect(self._leg, "peer" if by_agent else "endpoint")
+        self._agent_leg["afterCallWork"] = {"state": "pending", "startTime": iso(self.now_ms)}
+        self._agent |= {"endTime": iso(self.now_ms), "startAcwTime": iso(self.now_ms)}
+        if array in WITHOUT_TERMINATED:
+            yield self._after(array, 5, 40)
+        else:
+            yield self._after(array, 0.05, 0.5)
+            for participant in self.participants:
+                for leg in participant.get(array, ()):
+                    leg["state"] = "terminated"
+            yield self._after(array, 5, 40)
+        yield from self._wrap_up(array)
+
+    def _wrap_up(self, array: str) -> Iterator[Change]:
+        skipped = self._chance.random() < 0.15
+        self._agent_leg["afterCallWork"].update(state="skipped" if skipped else "complete", endTime=iso(self.now_ms))
+        self._agent["endAcwTime"] = iso(self.now_ms)
+        if not skipped:
+            wrapup = {
+                "code": self._chance.choice(_WRAPUP_CODES),
                 "notes": "spoke with the customer about the invoice",
                 "durationSeconds": self._chance.randint(2, 90),
                 "endTime": iso(self.now_ms),
             }
-            yield self._publish(self.array)
+            self._agent["wrapup"] = self._agent_leg["wrapup"] = wrapup
+        yield self._after(array, 1, 2)
 
-    def _publish(self, array: str) -> str:
-        self.now_ms += self._chance.randint(self._step_ms // 2, self._step_ms * 3 // 2)
-        return array
+    def _after(self, array: str, low_s: float, high_s: float, wait_ms_min: int = 0) -> Change:
+        return Change(array, self._chance.uniform(low_s, high_s), wait_ms_min)
 
-    def _finish(self, leg: Json, disconnect_type: str) -> None:
-        leg.update(state="disconnected", disconnectType=disconnect_type, disconnectedTime=iso(self.now_ms))
-        if "providerEventTime" in leg:
-            leg["providerEventTime"] = iso(self.now_ms)
-
-    def _participant(self, purpose: str) -> Json:
-        participant: Json = {
-            "id": self._uuid(),
-            "connectedTime": iso(self.now_ms),
-            "name": "Mara Example" if purpose == "customer" else "Agent Smith",
-            "purpose": purpose,
-            "address": "tel:+15550100",
-            "wrapupRequired": purpose == "agent",
-            "wrapupExpected": purpose == "agent",
-            "attributes": {"context.email": "mara@example.test", "context.phoneNumber": "+15550100", "tier": "gold"},
-            "additionalProperties": {},
-        }
-        if purpose == "agent":
-            participant |= {"userId": self.user_id, "queueId": self.user_id[::-1], "wrapupPrompt": "optional"}
-            participant["conversationRoutingData"] = {"queue": {}, "language": {}, "priority": 0, "skills": []}
-        else:
-            participant |= {"externalContactId": self._uuid(), "queue": {}}
+    def _joined(self, participant: Json) -> Json:
         self.participants.append(participant)
         return participant
 
-    def _communication(self, participant: Json, array: str, state: str) -> Json:
-        leg: Json = {
-            "id": self._uuid(),
-            "state": state,
-            "initialState": state,
-            "provider": "PureCloud Messaging" if array == "messages" else "Edge",
-        }
-        if state == "connected":
-            leg["connectedTime"] = iso(self.now_ms)
-        if array not in _UNROUTED:
-            leg |= {"scriptId": self.id, "peerId": None}
-        if array not in _UNROUTED | {"socialExpressions"}:
-            leg["queueMediaSettings"] = _QUEUE_SETTINGS
-        if array in {"calls", "callbacks", "emails", "messages"}:
-            leg |= {"direction": "inbound", "held": False}
-        if array in {"calls", "videos", "screenshares", "cobrowsesessions"}:
-            leg["self"] = {"name": participant["name"], "addressNormalized": "+15550100", "addressRaw": "+15550100"}
-        if array == "messages":
-            leg |= {"type": "webmessaging", "messages": [], "recipientCountry": "US"}
-        participant.setdefault(array, []).append(leg)
-        return leg
+    def _connect(self, leg: Json) -> None:
+        leg.update(state="connected", connectedTime=iso(self.now_ms + self._chance.randint(*_CLOUD_CLOCK_MS)))
+        if "cobrowseSessionId" in leg:
+            leg["providerEventTime"] = iso(self.now_ms)
 
-    def _session(self, participant: Json, session: str, role: str) -> Json:
-        leg = self._communication(participant, "cobrowsesessions", "alerting")
+    def _disconnect(self, leg: Json, disconnect_type: str) -> None:
+        leg.update(state="disconnected", disconnectType=disconnect_type, disconnectedTime=iso(self.now_ms))
+        if "cobrowseSessionId" in leg:
+            leg.update(providerEventTime=iso(self.now_ms), controlling=[])
+
+    def _session(self, participant: Json, session: str) -> Json:
+        leg = communication(self._chance, participant, "cobrowsesessions", "alerting")
         leg |= {
+            "roomId": f"room-{session}",
             "cobrowseSessionId": session,
-            "cobrowseRole": role,
+            "cobrowseRole": "sharer" if participant["purpose"] == "customer" else "viewer",
             "controlling": [],
             "providerEventTime": iso(self.now_ms),
-            "roomId": f"room-{session}",
         }
         return leg
-
-    def _uuid(self) -> str:
-        digits = f"{self._chance.getrandbits(128):032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -3,72 +3,76 @@
 import heapq
 import random
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
-from consumer.simulator.story import Json, Story, iso
+from consumer.simulator.frames import FLAT_TOPICS, Envelope, broken, enveloped, flat, ignorable
+from consumer.simulator.story import STEP_S, Change, Story
 
 Share = Annotated[float, Meta(ge=0, le=1)]
+Headers = tuple[tuple[str, bytes], ...]
 
-_ENCODER = msgspec.json.Encoder()
-_FLAT_TOPICS = {
-    "calls": "calls",
-    "callbacks": "callbacks",
-    "chats": "chats",
-    "cobrowsesessions": "cobrowseSessions",
-    "emails": "emails",
-    "messages": "messages",
-    "screenshares": "screenshares",
-    "socialExpressions": "socialexpressions",
-    "videos": "videos",
+DORMANT_PER_ACTIVE_MAX: Final = 2
+"""Parked, scheduled and to be reopened, at most, for each conversation under way; what comes beyond does not wait."""
+HELD_BACK_MAX: Final = 20_000
+"""Records on their late way at most, some 70 MB; what comes beyond is in time."""
+_BESIDES_MAX = 0.9
+_LATENCY_MS = (130, 330)
+_PAUSE_S = 30.0
+"""What a pause that may take hours is cut to where too many conversations are dormant."""
+_HEADERS: Final[dict[Envelope, Headers]] = {
+    "websocket": (("relay", b"websocket"),),
+    "eventbridge": (("relay", b"eventbridge"),),
+    "bare": (),
 }
-_FLAT_FIELDS = (
-    "state",
-    "initialState",
-    "provider",
-    "disconnectType",
-    "direction",
-    "held",
-    "muted",
-    "type",
-    "wrapup",
-    "connectedTime",
-    "parkTime",
-    "cobrowseSessionId",
-    "cobrowseRole",
-    "controlling",
-    "viewerUrl",
-    "providerEventTime",
-)
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
-    """What the stream is like. Shares are of all records of the kind they apply to, from 0 to 1."""
+    """What the stream is like; shares are from 0 to 1. Raises ValueError, or msgspec's from `convert`, if it cannot be.
+
+    Stream time is the records' own: nothing here knows a clock. Conversations live `compression` times as fast as in
+    life, which follows from how many there are and how often they change.
+    """
 
     seed: int = 1
-    start_ms: int = 1_767_225_600_000
-    """Epoch milliseconds at which the stream begins."""
-    records_per_s: Annotated[float, Meta(gt=0)] = 500.0
-    """Conversation updates per second of the stream's own time."""
+    start_ms: Annotated[int, Meta(ge=1_262_304_000_000, le=4_102_444_800_000)] = 1_767_225_600_000
+    """Epoch milliseconds at which the stream begins; 2010 to 2100."""
+    records_per_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 500.0
+    """Changes of conversations per second of stream time, about; twins and other frames come on top."""
     conversations: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
-    """Conversations under way at the same time."""
+    """Conversations under way at the same time; up to `DORMANT_PER_ACTIVE_MAX` times as many lie dormant."""
     disorder: Share = 0.2
-    """Records delivered late."""
+    """Of all records: delivered late."""
     delay_s_max: Annotated[float, Meta(ge=0, le=600)] = 5.0
-    """How late they are at most."""
+    """How late they are at most, in seconds of stream time; the mean is half of it."""
     duplicates: Share = 0.1
-    """Records delivered a second time."""
+    """Of all records: delivered a second time, later by as much."""
     broken: Share = 0.01
-    """Broken records delivered besides."""
+    """Of all records but duplicates: broken ones, delivered besides."""
     flat: Share = 0.2
-    """Updates published in the flat shape as well."""
+    """Of the changes in media that have one: published in the flat shape as well."""
     eventbridge: Share = 0.3
+    """Of the updates: in this envelope; flat ones that would come bare are WebSocket notifications too."""
     bare: Share = 0.1
-    """Updates in these envelopes; the rest comes as WebSocket notifications."""
+    """Of the nested updates: without an envelope. All others are WebSocket notifications."""
     ignorable: Share = 0.02
-    """Heartbeats and other frames delivered besides."""
+    """Of all records but duplicates: heartbeats and other frames that are no updates, delivered besides."""
+
+    def __post_init__(self) -> None:
+        """Check what no field can say alone."""
+        if self.eventbridge + self.bare > 1:
+            raise ValueError(f"eventbridge + bare must be at most 1, not {self.eventbridge + self.bare!r}")
+        if self.broken + self.ignorable > _BESIDES_MAX:
+            raise ValueError(f"broken + ignorable must be at most {_BESIDES_MAX}, not {self.broken + self.ignorable!r}")
+
+    @property
+    def compression(self) -> float:
+        """Seconds of life in a second of stream time."""
+        return STEP_S * self.records_per_s / self.conversations
 
 
 class Draft(Struct, frozen=True, gc=False):
@@ -77,137 +81,119 @@ class Draft(Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes
     timestamp_ms: int
+    """When it was published: shortly after `event_ms`, however late it is delivered."""
     true_order: int
     """Its place in the order in which things happened; a repeated record has its original's."""
     broken: bool = False
+    headers: Headers = ()
+    event_ms: int = 0
+    """When it happened, in epoch milliseconds of stream time; never falls along `true_order`."""
 
 
 def records(traffic: Traffic) -> Iterator[Draft]:
     """The stream in the order of delivery; endless, in bounded memory. The same traffic gives the same bytes."""
     chance = random.Random(traffic.seed)
-    delayed: list[tuple[int, int, Draft]] = []
-    for number, draft in enumerate(_published(traffic, chance)):
-        while delayed and delayed[0][0] <= draft.timestamp_ms:
-            yield heapq.heappop(delayed)[2]
-        late = chance.random() < traffic.disorder
-        if chance.random() < traffic.duplicates:
-            heapq.heappush(delayed, (draft.timestamp_ms + _delay_ms(traffic, chance), 2 * number, draft))
-        if late:
-            heapq.heappush(delayed, (draft.timestamp_ms + _delay_ms(traffic, chance), 2 * number + 1, draft))
+    delay_ms = traffic.delay_s_max * 1_000
+    late: list[tuple[float, int, Draft]] = []
+    for draft in _published(traffic, chance):
+        now_ms, number = draft.event_ms, 2 * draft.true_order
+        while late and late[0][0] <= now_ms:
+            yield heapq.heappop(late)[2]
+        room = len(late) < HELD_BACK_MAX
+        repeated, disordered = chance.random() < traffic.duplicates, chance.random() < traffic.disorder
+        if disordered and room:
+            heapq.heappush(late, (now_ms + chance.random() * delay_ms, number, draft))
         else:
             yield draft
-
-
-def _delay_ms(traffic: Traffic, chance: random.Random) -> int:
-    return int(chance.random() * traffic.delay_s_max * 1_000)
+        if repeated and room:
+            heapq.heappush(late, (now_ms + chance.random() * delay_ms, number + 1, draft))
+        elif repeated:
+            yield draft
 
 
 def _published(traffic: Traffic, chance: random.Random) -> Iterator[Draft]:
-    """Everything in the order in which it happens."""
-    step_ms = max(2, int(traffic.conversations * 1_000 / traffic.records_per_s))
-    stories: list[tuple[int, int, Story, Iterator[str]]] = []
-    number = order = 0
-
-    def begin(at_ms: int) -> None:
-        nonlocal number
-        story = Story(chance, at_ms, step_ms)
-        number += 1
-        heapq.heappush(stories, (at_ms, number, story, story.changes()))
-
-    for _ in range(traffic.conversations):
-        begin(traffic.start_ms + chance.randrange(step_ms))
-    while True:
-        _, tie, story, changes = heapq.heappop(stories)
-        array = next(changes, None)
-        if array is None:
-            begin(story.now_ms)
-            continue
-        for draft in _drafts(traffic, chance, story, array, order):
+    """Everything once, in the order in which it happens."""
+    besides = 1 - traffic.broken - traffic.ignorable
+    broken_each, ignorable_each = traffic.broken / besides, traffic.ignorable / besides
+    order = 0
+    for story, change in _changes(traffic, chance):
+        body = _encode(story.body())
+        published_ms = story.now_ms + chance.randint(*_LATENCY_MS)
+        key = story.id.encode()
+        drafts = [_nested(traffic, chance, story, body, published_ms)]
+        if change.array in FLAT_TOPICS and chance.random() < traffic.flat:
+            drafts.append(_flat(traffic, chance, story, change.array, published_ms))
+        for value, headers in drafts:
+            yield Draft(key, value, published_ms, order, headers=headers, event_ms=story.now_ms)
             order += 1
-            yield draft
-        heapq.heappush(stories, (story.now_ms, tie, story, changes))
+            for _ in range(_times(chance, ignorable_each)):
+                yield Draft(None, ignorable(chance, story), published_ms, order, event_ms=story.now_ms)
+                order += 1
+            for _ in range(_times(chance, broken_each)):
+                wrong_key, damaged = broken(chance, key, body, published_ms)
+                yield Draft(wrong_key, damaged, published_ms, order, broken=True, event_ms=story.now_ms)
+                order += 1
 
 
-def _drafts(traffic: Traffic, chance: random.Random, story: Story, array: str, order: int) -> Iterator[Draft]:
-    at_ms, key = story.now_ms, story.id.encode()
-    topic = f"v2.users.{story.user_id}.conversations"
-    value = _enveloped(traffic, chance, topic, story.body(), at_ms)
-    yield Draft(key, value, at_ms, order)
-    if array in _FLAT_TOPICS and chance.random() < traffic.flat:
-        order += 1
-        flat = _notification(f"{topic}.{_FLAT_TOPICS[array]}", _flat(story, array))
-        yield Draft(key, _ENCODER.encode(flat), at_ms, order)
-    if chance.random() < traffic.ignorable:
-        order += 1
-        yield Draft(None, _ENCODER.encode(_ignorable(chance, story)), at_ms, order)
-    if chance.random() < traffic.broken:
-        order += 1
-        yield _broken(chance, key, value, at_ms, order)
+def _times(chance: random.Random, mean: float) -> int:
+    """A number of times, either side of `mean`."""
+    return int(mean + chance.random())
 
 
-def _notification(topic: str, body: Json) -> Json:
-    return {"topicName": topic, "version": "2", "eventBody": body, "metadata": {"CorrelationId": body["id"]}}
+def _changes(traffic: Traffic, chance: random.Random) -> Iterator[tuple[Story, Change]]:
+    """Changes of all conversations as they happen; each is valid until the next is asked for."""
+    ms_per_s = 1_000 / traffic.compression
+    active = dormant = begun = 0
+    stories: list[tuple[int, int, bool, Story, Iterator[Change]]] = []
+    now_ms = traffic.start_ms
+    while True:
+        while active < traffic.conversations:
+            active, begun = active + 1, begun + 1
+            at_ms = now_ms + int(chance.random() * 2 * STEP_S * ms_per_s)
+            story = Story(chance, at_ms)
+            heapq.heappush(stories, (at_ms, begun, False, story, story.changes()))
+        now_ms, number, slept, story, changes = heapq.heappop(stories)
+        if slept:
+            active, dormant = active + 1, dormant - 1
+        story.now_ms = now_ms
+        change = next(changes, None)
+        if change is None:
+            active -= 1
+            continue
+        wait_s, sleeps = change.wait_s, change.dormant
+        if sleeps and dormant >= DORMANT_PER_ACTIVE_MAX * traffic.conversations:
+            wait_s, sleeps = _PAUSE_S, False
+        if sleeps:
+            active, dormant = active - 1, dormant + 1
+        next_ms = now_ms + max(1, change.wait_ms_min, int(wait_s * ms_per_s))
+        heapq.heappush(stories, (next_ms, number, sleeps, story, changes))
+        if change.array:
+            yield story, change
 
 
-def _enveloped(traffic: Traffic, chance: random.Random, topic: str, body: Json, at_ms: int) -> bytes:
+def _envelope(traffic: Traffic, chance: random.Random) -> Envelope:
     draw = chance.random()
     if draw < traffic.bare:
-        return _ENCODER.encode(body)
-    notification = _notification(topic, body)
-    if draw < traffic.bare + traffic.eventbridge:
-        notification["timestamp"] = iso(at_ms)
-        event: Json = {
-            "version": "0",
-            "id": body["id"],
-            "detail-type": "v2.users.{id}.conversations",
-            "source": "aws.partner/genesys.com/cloud/example/relay",
-            "time": iso(at_ms)[:19] + "Z",
-            "resources": [],
-            "detail": notification,
-        }
-        return _ENCODER.encode(event)
-    return _ENCODER.encode(notification)
+        return "bare"
+    return "eventbridge" if draw < traffic.bare + traffic.eventbridge else "websocket"
 
 
-def _flat(story: Story, array: str) -> Json:
-    """The per-medium body: the latest communication of each participant stands on the participant itself."""
-    participants = []
-    for participant in story.participants:
-        legs = participant.get(array)
-        if not legs:
-            continue
-        leg = legs[-1]
-        flat: Json = {name: leg[name] for name in _FLAT_FIELDS if name in leg}
-        flat |= {"id": participant["id"], "purpose": participant["purpose"], "peer": leg.get("peerId")}
-        flat |= {"endTime": leg.get("disconnectedTime"), "queue": {}, "attributes": participant["attributes"]}
-        if "userId" in participant:
-            flat["user"] = {"id": participant["userId"], "name": participant["name"]}
-        participants.append(flat)
-    return {"id": story.id, "participants": participants, "otherMediaUris": []}
+def _nested(
+    traffic: Traffic, chance: random.Random, story: Story, body: bytes, published_ms: int
+) -> tuple[bytes, Headers]:
+    envelope = _envelope(traffic, chance)
+    of_queue = story.queue_id is not None and chance.random() < 0.25
+    template = "v2.routing.queues.{id}.conversations" if of_queue else "v2.users.{id}.conversations"
+    topic = template.replace("{id}", (story.queue_id or "") if of_queue else story.user_id)
+    return enveloped(envelope, topic, template, story.id, body, published_ms), _HEADERS[envelope]
 
 
-def _ignorable(chance: random.Random, story: Story) -> Json:
-    frames: tuple[Json, ...] = (
-        {"topicName": "channel.metadata", "eventBody": {"message": "WebSocket Heartbeat"}},
-        {"topicName": "v2.system.socket_closing", "eventBody": {"message": "maintenance"}},
-        {"result": "200", "status": "subscribed"},
-        {"topicName": f"v2.detail.events.conversation.{story.id}.acw", "eventBody": {"eventTime": story.now_ms}},
-    )
-    return chance.choice(frames)
-
-
-def _broken(chance: random.Random, key: bytes, value: bytes, at_ms: int, order: int) -> Draft:
-    def wrong(body: Any) -> bytes:
-        return _ENCODER.encode(_notification("v2.users.x.conversations", {"id": key.decode(), **body}))
-
-    kinds = (
-        value[: len(value) // 2],
-        value.replace(b'"', b"'", 9),
-        wrong({"participants": [{"id": 7}]}),
-        wrong({"participants": {}}),
-        _ENCODER.encode(_notification("v2.users.x.conversations", {"id": "", "participants": []})),
-        wrong({"participants": [{"id": "p", "purpose": "BAD"}]}).replace(b"BAD", b"\xff\xfe"),
-    )
-    if chance.random() < 0.2:
-        return Draft(b"another-conversation", value, at_ms, order, broken=True)
-    return Draft(key, chance.choice(kinds), at_ms, order, broken=True)
+def _flat(
+    traffic: Traffic, chance: random.Random, story: Story, array: str, published_ms: int
+) -> tuple[bytes, Headers]:
+    envelope = _envelope(traffic, chance)
+    if envelope == "bare":  # nobody could tell the medium of a bare flat body
+        envelope = "websocket"
+    template = f"v2.users.{{id}}.conversations.{FLAT_TOPICS[array]}"
+    topic = template.replace("{id}", story.user_id)
+    return enveloped(envelope, topic, template, story.id, _encode(flat(story, array)), published_ms), _HEADERS[envelope]

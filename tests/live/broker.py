@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,35 +11,47 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
+
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 KAFKA_VERSION = "4.3.1"
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
+_DOCKER_S = 2
 _DOWNLOAD_S = 300
 _READY_S = 60
 _STOP_S = 20
+_JAVA_MIN = 17  # what Kafka 4 brokers run on
+_STARTED = "Kafka Server started"
 
-_PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-auto.create.topics.enable=false
-"""
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "auto.create.topics.enable": "false",
+}
+
+
+class Broker(Protocol):
+    """A running Kafka."""
+
+    @property
+    def bootstrap_servers(self) -> str: ...
+
+    def close(self) -> None:
+        """End it with all its data, if it was started here."""
 
 
 class BrokerError(Exception):
@@ -53,22 +66,15 @@ class LocalBroker:
         self._home = Path(tempfile.mkdtemp(prefix="test-broker-"))
         self._port, self._controller = _free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
-        properties = _PROPERTIES.format(port=self._port, controller=self._controller, data=self._home / "data")
-        self._config = self._home / "server.properties"
-        self._config.write_text(properties)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        formatting = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._config))
-        formatted = subprocess.run(formatting, check=False, capture_output=True, text=True, timeout=_READY_S)
-        if formatted.returncode != 0:
-            shutil.rmtree(self._home, ignore_errors=True)
-            raise BrokerError(f"the storage could not be formatted: {formatted.stdout}{formatted.stderr}"[-4_000:])
 
     @property
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Come up on the same ports with the same data. Raises BrokerError with the end of the log."""
+        """Come up, always on the same ports with the same data. Raises BrokerError with the end of the log."""
+        if not self._config.exists():
+            self._format()
         with self._log.open("ab") as log:
             log_start = log.seek(0, os.SEEK_END)
             self._process = subprocess.Popen(
@@ -79,11 +85,11 @@ class LocalBroker:
             if self._process.poll() is not None:
                 break
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
-                if b"Kafka Server started" in self._log.read_bytes()[log_start:]:
+                if _STARTED.encode() in self._log.read_bytes()[log_start:]:
                     return
             time.sleep(0.1)
         self.stop()
-        raise BrokerError(self._log.read_text(errors="replace")[-4_000:])
+        raise BrokerError(f"the broker did not come up: {self._log.read_text(errors='replace')[-4_000:]}")
 
     def stop(self) -> None:
         """Go down in order, within bounds; also a paused broker."""
@@ -112,13 +118,32 @@ class LocalBroker:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
-    def remove(self) -> None:
+    def close(self) -> None:
         self.stop()
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+    def _format(self) -> None:
+        settings = _SETTINGS | {
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{self._controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "log.dirs": str(self._home / "data"),
+        }
+        self._config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # A leading dash would be read as an option.
+        command = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._config))
+        formatted = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_READY_S)
+        if formatted.returncode != 0:
+            raise BrokerError(f"the storage could not be formatted: {formatted.stdout}{formatted.stderr}"[-4_000:])
+
+    @property
+    def _config(self) -> Path:
+        return self._home / "server.properties"
 
     @property
     def _log(self) -> Path:
@@ -128,55 +153,107 @@ class LocalBroker:
         return ["java", "-Xmx512m", "-cp", f"{self._jars}/*", *arguments]
 
 
-@contextlib.contextmanager
-def running_broker() -> Iterator[str]:
-    """Bootstrap servers of a real Kafka while the context lasts. Raises LookupError, saying why, if there is none."""
+class GivenBroker:
+    """One that somebody else runs."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+
+    def close(self) -> None:
+        """Leave it running."""
+
+
+class DockerBroker:
+    """The official image. Its port is chosen before it starts, since the broker must advertise it."""
+
+    def __init__(self) -> None:
+        (self._port,) = _free_ports(1)
+        self._container = DockerContainer(IMAGE).with_bind_ports(self._port, self._port)
+        self._host = self._container.get_container_host_ip()
+        settings = _SETTINGS | {
+            "controller.quorum.voters": "1@localhost:9093",
+            "listeners": f"PLAINTEXT://0.0.0.0:{self._port},CONTROLLER://localhost:9093",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+        }
+        self._container.with_envs(
+            **{f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in settings.items()}
+        )
+        self._container.waiting_for(LogMessageWaitStrategy(_STARTED).with_startup_timeout(_READY_S))
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    def start(self) -> None:
+        self._container.start()
+
+    def close(self) -> None:
+        self._container.stop()
+
+
+def find_broker() -> Broker | str:
+    """A running Kafka, or why there is none. Raises what a broker raises that should have come up."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if given:
-        yield given
-    elif _docker_answers():
-        from testcontainers.kafka import KafkaContainer  # noqa: PLC0415 - slow to import, rarely needed
-
-        with KafkaContainer(IMAGE).with_kraft() as container:
-            yield container.get_bootstrap_server()
-    else:
-        broker = LocalBroker(jars())
-        try:
-            broker.start()
-            yield broker.bootstrap_servers
-        finally:
-            broker.remove()
+        return GivenBroker(given)
+    if _docker_answers():
+        return _started(DockerBroker())
+    ready = jars()
+    return ready if isinstance(ready, str) else _started(LocalBroker(ready))
 
 
-def jars() -> Path:
-    """The folder of Kafka's jars, fetched by Maven once and kept outside the tree. Raises LookupError."""
+def jars() -> Path | str:
+    """The folder of Kafka's jars, fetched by Maven once and kept outside the tree, or why they cannot be used."""
+    missing = "no KAFKA_BOOTSTRAP_SERVERS, no Docker that answers"
+    if not _java_is_new_enough():
+        return f"{missing}, no Java {_JAVA_MIN} or later"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "conversation-consumer" / f"kafka-{KAFKA_VERSION}"
-    if any(folder.glob("kafka_*.jar")):
+    if folder.is_dir():
         return folder
-    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-    if missing:
-        raise LookupError(f"no KAFKA_BOOTSTRAP_SERVERS, no Docker that answers, and no {' or '.join(missing)}")
+    if shutil.which("mvn") is None:
+        return f"{missing}, no Maven to fetch Kafka's jars"
     pom = Path(__file__).with_name("pom.xml")
     partial = folder.with_name(f"{folder.name}.{os.getpid()}")
     command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"]
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=_DOWNLOAD_S)
-    except subprocess.SubprocessError as error:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_S)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise LookupError(f"Maven could not fetch Kafka's jars: {error}") from error
-    partial.rename(folder)
+        said = error.stdout if isinstance(error, subprocess.CalledProcessError) else f"no end in {_DOWNLOAD_S} s"
+        return f"{missing}, and Maven could not fetch Kafka's jars: {said}"[:2_000]
+    try:
+        partial.rename(folder)
+    except OSError:  # another session was faster
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _started(broker: LocalBroker | DockerBroker) -> Broker:
+    try:
+        broker.start()
+    except BaseException:
+        broker.close()
+        raise
+    return broker
 
 
 def _docker_answers() -> bool:
     if shutil.which("docker") is None:
         return False
     try:
-        asked = subprocess.run(["docker", "info"], capture_output=True, timeout=5, check=False)
+        asked = subprocess.run(["docker", "info"], capture_output=True, timeout=_DOCKER_S, check=False)
     except subprocess.TimeoutExpired:
         return False
     return asked.returncode == 0
+
+
+def _java_is_new_enough() -> bool:
+    if shutil.which("java") is None:
+        return False
+    asked = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=_STOP_S, check=False)
+    version = re.search(r'version "(\d+)', asked.stderr)
+    return version is not None and int(version[1]) >= _JAVA_MIN
 
 
 def _free_ports(count: int) -> list[int]:

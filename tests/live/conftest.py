@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.live.broker import running_broker
+from tests.live.broker import find_broker
 
 UniqueName = Callable[[str], str]
 Topics = Mapping[str, tuple[int, Mapping[str, str]]]
 """Partitions and settings by name."""
-CreateTopics = Callable[[Topics], Awaitable[None]]
+CreateTopics = Callable[[str, Topics], Awaitable[None]]
 
 _ADMIN_S = 30
 
@@ -22,13 +22,15 @@ _ADMIN_S = 30
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[str]:
     """Bootstrap servers of a real Kafka. Without one the test is skipped; under CI that is a failure."""
-    try:
-        with running_broker() as bootstrap_servers:
-            yield bootstrap_servers
-    except LookupError as error:
+    broker = find_broker()
+    if isinstance(broker, str):
         if os.environ.get("CI"):
-            pytest.fail(f"CI needs a real Kafka: {error}")
-        pytest.skip(f"needs a real Kafka: {error}")
+            pytest.fail(f"CI needs a real Kafka: {broker}")
+        pytest.skip(f"needs a real Kafka: {broker}")
+    try:
+        yield broker.bootstrap_servers
+    finally:
+        broker.close()
 
 
 @pytest.fixture
@@ -40,11 +42,11 @@ def unique_name(request: pytest.FixtureRequest) -> UniqueName:
 
 
 @pytest.fixture
-def create_topics(kafka: str) -> CreateTopics:
+def create_topics() -> CreateTopics:
     """A maker of topics with replication factor 1; it returns when every partition has a leader."""
 
-    async def create(topics: Topics) -> None:
-        client = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    async def create(bootstrap: str, topics: Topics) -> None:
+        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
         async with asyncio.timeout(_ADMIN_S):
             try:
                 await client.start()

@@ -16,7 +16,7 @@ _STEP_S = 30
 
 async def test_a_record_comes_back(kafka: str, unique_name: UniqueName, create_topics: CreateTopics) -> None:
     topic = unique_name("round-trip")
-    await create_topics({topic: (2, {})})
+    await create_topics(kafka, {topic: (2, {})})
     async with asyncio.timeout(_STEP_S), AIOKafkaProducer(bootstrap_servers=kafka) as producer:
         await producer.send_and_wait(topic, b"value", key=b"key", partition=1)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=None, auto_offset_reset="earliest")
@@ -30,7 +30,7 @@ async def test_a_transaction_shows_only_when_committed(
     kafka: str, unique_name: UniqueName, create_topics: CreateTopics
 ) -> None:
     topic = unique_name("transaction")
-    await create_topics({topic: (1, {})})
+    await create_topics(kafka, {topic: (1, {})})
     partition = TopicPartition(topic, 0)
     producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=unique_name("producer"))
     consumer = AIOKafkaConsumer(
@@ -51,7 +51,7 @@ async def test_a_transaction_shows_only_when_committed(
 
 async def test_a_topic_is_as_it_was_asked_for(kafka: str, unique_name: UniqueName, create_topics: CreateTopics) -> None:
     topic = unique_name("settings")
-    await create_topics({topic: (3, {"cleanup.policy": "compact"})})
+    await create_topics(kafka, {topic: (3, {"cleanup.policy": "compact"})})
     client = AIOKafkaAdminClient(bootstrap_servers=kafka)
     async with asyncio.timeout(_STEP_S):
         try:
@@ -64,8 +64,10 @@ async def test_a_topic_is_as_it_was_asked_for(kafka: str, unique_name: UniqueNam
     assert (len(described["partitions"]), settings["cleanup.policy"]) == (3, "compact")
 
 
-async def test_a_topic_that_exists_is_not_made_again(unique_name: UniqueName, create_topics: CreateTopics) -> None:
+async def test_a_topic_that_exists_is_not_made_again(
+    kafka: str, unique_name: UniqueName, create_topics: CreateTopics
+) -> None:
     topic = unique_name("twice")
-    await create_topics({topic: (1, {})})
+    await create_topics(kafka, {topic: (1, {})})
     with pytest.raises(AssertionError, match="were not made"):
-        await create_topics({topic: (1, {})})
+        await create_topics(kafka, {topic: (1, {})})

@@ -1,0 +1,121 @@
+"""What a relay puts on the topic: conversations in an envelope, in either shape, frames of no interest, and damage."""
+
+import random
+from typing import Final, Literal
+
+import msgspec
+
+from consumer.simulator.cast import Json, iso, uuid
+from consumer.simulator.story import Story
+
+Envelope = Literal["websocket", "eventbridge", "bare"]
+
+FLAT_TOPICS: Final = {
+    "calls": "calls",
+    "callbacks": "callbacks",
+    "chats": "chats",
+    "cobrowsesessions": "cobrowseSessions",
+    "emails": "emails",
+    "messages": "messages",
+    "screenshares": "screenshares",
+    "socialExpressions": "socialexpressions",
+    "videos": "videos",
+}
+"""The last segment of the per-medium topic, by array; the other two media have none."""
+
+_FLAT_FIELDS = (
+    "state",
+    "initialState",
+    "provider",
+    "disconnectType",
+    "direction",
+    "held",
+    "startHoldTime",
+    "muted",
+    "type",
+    "wrapup",
+    "connectedTime",
+    "parkTime",
+    "resumeTime",
+    "cobrowseSessionId",
+    "cobrowseRole",
+    "controlling",
+    "viewerUrl",
+    "providerEventTime",
+)
+_FROM_PARTICIPANT = ("id", "name", "purpose", "address", "attributes", "wrapupRequired", "startAcwTime", "endAcwTime")
+
+_encode = msgspec.json.Encoder().encode
+
+
+def enveloped(envelope: Envelope, topic: str, template: str, conversation: str, body: bytes, at_ms: int) -> bytes:
+    """An encoded body in its envelope; `template` is the topic with `{id}` in the place of the id."""
+    if envelope == "bare":
+        return body
+    head = b'{"topicName":"%b","version":"2","eventBody":%b,"metadata":{"CorrelationId":"%b"}'
+    notification = head % (topic.encode(), body, conversation.encode())
+    if envelope == "websocket":
+        return notification + b"}"
+    at = iso(at_ms)
+    event = (
+        f'{{"version":"0","id":"{conversation[::-1]}","detail-type":"{template}",'
+        f'"source":"aws.partner/genesys.com/cloud/00000000-0000-4000-8000-000000000000/relay","account":"000000000000",'
+        f'"time":"{at[:19]}Z","region":"eu-central-1","resources":[],"detail":'
+    )
+    return b'%b%b,"timestamp":"%b"}}' % (event.encode(), notification, at.encode())
+
+
+def flat(story: Story, array: str) -> Json:
+    """The per-medium body: the latest communication of each participant stands on the participant itself."""
+    participants = []
+    for participant in story.participants:
+        legs = participant.get(array)
+        if not legs:
+            continue
+        leg = legs[-1]
+        shown: Json = {name: participant[name] for name in _FROM_PARTICIPANT if name in participant}
+        shown |= {name: leg[name] for name in _FLAT_FIELDS if name in leg}
+        shown |= {"peer": leg["peerId"], "endTime": leg.get("disconnectedTime")}
+        shown["queue"] = _reference(participant.get("queueId"))
+        shown["externalContact"] = _reference(participant.get("externalContactId"))
+        if "userId" in participant:
+            shown["user"] = {"id": participant["userId"], "name": participant["name"]}
+        participants.append(shown)
+    return {"id": story.id, "participants": participants, "otherMediaUris": []}
+
+
+def ignorable(chance: random.Random, story: Story) -> bytes:
+    """A frame that is no conversation update."""
+    frames: tuple[Json, ...] = (
+        {"topicName": "channel.metadata", "eventBody": {"message": "WebSocket Heartbeat"}},
+        {"topicName": "v2.system.socket_closing", "eventBody": {"message": "maintenance"}},
+        {"result": "200", "status": "subscribed"},
+        {
+            "topicName": f"v2.detail.events.conversation.{story.id}.acw",
+            "eventBody": {"conversationId": story.id, "eventTime": story.now_ms, "participantId": uuid(chance)},
+        },
+    )
+    return _encode(chance.choices(frames, (6, 1, 1, 3))[0])
+
+
+def broken(chance: random.Random, key: bytes, body: bytes, at_ms: int) -> tuple[bytes, bytes]:
+    """Key and value of a record that must be rejected, made of a conversation's key and encoded nested body."""
+    topic = "v2.users.{id}.conversations"
+    match chance.randrange(6):
+        case 0:  # damaged
+            body = body.replace(b'"', b"'", 9)
+        case 1:  # a wrong type in a used field
+            body = body.replace(b'"purpose":"', b'"purpose":7,"x":"', 1)
+        case 2:
+            body = b"{" + body[body.index(b",") + 1 :]  # without the conversation's id
+        case 3:
+            body = body.replace(b'"purpose":"', b'"purpose":"\xff\xfe', 1)
+        case 4:
+            key = uuid(chance).encode()  # of another conversation
+        case _:  # truncated
+            return key, body[: chance.randrange(1, len(body))]
+    return key, enveloped("websocket", topic.format(id=uuid(chance)), topic, key.decode(), body, at_ms)
+
+
+def _reference(entity: str | None) -> Json:
+    return {"id": entity} if entity else {}

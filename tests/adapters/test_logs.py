@@ -1,0 +1,197 @@
+"""Log lines as they are written, parsed back."""
+
+import asyncio
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import structlog
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import NodeNotReadyError
+
+from consumer.adapters import logs
+from consumer.runtime.settings import Settings
+
+MARK = "mark-of-somebody"
+
+
+class Stream(io.StringIO):
+    """Standard error, as far as logging uses it."""
+
+    def __init__(self, *, terminal: bool = False) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.getvalue().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def stream() -> Stream:
+    written = Stream()
+    logs.configure(Settings(bootstrap_servers="b:1"), written)
+    return written
+
+
+def handler_of(clock: list[float]) -> logs.ForeignHandler:
+    """The root's only handler, on a clock of the test's."""
+    handler = logs.ForeignHandler(lambda: clock[0])
+    logging.getLogger().handlers[:] = [handler]
+    return handler
+
+
+def test_a_line_is_one_json_object_with_event_level_and_utc_time(stream: Stream) -> None:
+    structlog.get_logger().info("lane.opened", partition=3)
+    (line,) = stream.lines()
+    written = datetime.fromisoformat(line.pop("timestamp"))
+    assert line == {"event": "lane.opened", "level": "info", "partition": 3}
+    assert written.utcoffset() == UTC.utcoffset(None)
+
+
+@pytest.mark.parametrize(
+    ("log_format", "terminal", "is_json"),
+    [("auto", False, True), ("auto", True, False), ("json", True, True), ("console", False, False)],
+)
+def test_the_format_follows_the_setting_and_the_terminal(log_format: Any, terminal: bool, is_json: bool) -> None:  # noqa: FBT001 - a table
+    stream = Stream(terminal=terminal)
+    logs.configure(Settings(bootstrap_servers="b:1", log_format=log_format), stream)
+    structlog.get_logger().info("lane.opened")
+    assert stream.getvalue().startswith("{") == is_json
+    assert "lane.opened" in stream.getvalue()
+
+
+def test_lines_below_the_level_are_dropped() -> None:
+    stream = Stream()
+    logs.configure(Settings(bootstrap_servers="b:1", log_level="warning"), stream)
+    structlog.get_logger().info("lane.opened")
+    structlog.get_logger().warning("lane.failed")
+    assert [line["event"] for line in stream.lines()] == ["lane.failed"]
+
+
+def test_lines_of_libraries_are_passed_on_from_warning_on(stream: Stream) -> None:
+    log = logging.getLogger("aiokafka.client")
+    log.info("not of interest")
+    log.warning("Unable to request metadata from node with id %s: %r", 2, NodeNotReadyError("node 2"))
+    log.error('Unable connect to "%s:%s": %s', "broker", 9092, ConnectionRefusedError(111, "refused"))
+    assert [(line["event"], line["level"], line["logger"], line["message"]) for line in stream.lines()] == [
+        (
+            "library.message", "warning", "aiokafka.client",
+            "Unable to request metadata from node with id 2: NodeNotReadyError('node 2')",
+        ),
+        ("library.message", "error", "aiokafka.client", 'Unable connect to "broker:9092": [Errno 111] refused'),
+    ]  # fmt: skip
+
+
+def test_partitions_and_error_types_are_told(stream: Stream) -> None:
+    partition = TopicPartition("updates", 3)
+    logging.getLogger("aiokafka").error("Failed for %s of %s: %s", partition, [partition], NodeNotReadyError)
+    (line,) = stream.lines()
+    shown = "TopicPartition(topic='updates', partition=3)"
+    assert line["message"] == f"Failed for {shown} of [{shown}]: NodeNotReadyError"
+
+
+def raises(text: str) -> None:
+    raise ValueError(text)
+
+
+def test_nothing_of_a_record_is_told(stream: Stream) -> None:
+    record: ConsumerRecord[bytes, bytes] = ConsumerRecord("t", 0, 0, 0, 0, MARK.encode(), MARK.encode(), None, 1, 1, ())
+    log = logging.getLogger("aiokafka.consumer.fetcher")
+    log.error("Failed: %s", record)
+    log.error("Failed: %r", [record, (record,)])
+    log.error("Failed: %r", {"key": record})
+    log.error("Failed: %s", MARK.encode())
+    log.error("Failed: %s", ValueError(MARK))
+    log.error("Failed: %(record)s", {"record": record})
+    logs.ForeignHandler().emit(logging.LogRecord(log.name, logging.ERROR, "", 0, "Failed: %d", (record,), None))
+    log.error(f"Failed: {record}")  # noqa: G004 - as a library might
+    log.error("Failed: first\n%s", MARK)
+    logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", f"<Handle call({MARK!r})>", 0.2)
+    try:
+        raises(MARK)
+    except ValueError:
+        log.exception("Unexpected error in fetcher routine")
+    assert MARK not in stream.getvalue()
+    lines = stream.lines()
+    assert len(lines) == 11
+    assert lines[0]["message"] == "Failed: <ConsumerRecord>"
+    assert lines[4]["message"] == "Failed: <ValueError>"
+    assert lines[-1]["error"].startswith("ValueError in raises, test_logs.py:")
+
+
+def test_messages_are_cut(stream: Stream) -> None:
+    logging.getLogger("aiokafka").error("x" * 5_000)
+    assert stream.lines()[0]["message"] == "x" * logs.MESSAGE_LENGTH_MAX
+
+
+def test_a_flood_is_cut_per_logger_and_counted(stream: Stream) -> None:
+    clock = [100.0]
+    handler_of(clock)
+    noisy, quiet = logging.getLogger("aiokafka.client"), logging.getLogger("aiohttp.server")
+    for _ in range(logs.LINES_MAX + 30):
+        noisy.error("again")
+    quiet.error("once")
+    assert Counter(line["logger"] for line in stream.lines()) == {
+        "aiokafka.client": logs.LINES_MAX,
+        "aiohttp.server": 1,
+    }
+    clock[0] += logs.WINDOW_S
+    quiet.error("once more")
+    noisy.error("again")
+    told = [(line["event"], line["logger"], line.get("lines")) for line in stream.lines()[logs.LINES_MAX + 1 :]]
+    assert told == [
+        ("library.suppressed", "aiokafka.client", 30),
+        ("library.message", "aiohttp.server", None),
+        ("library.message", "aiokafka.client", None),
+    ]
+
+
+def test_a_flood_that_ended_is_counted_at_the_end(stream: Stream) -> None:
+    handler = handler_of([0.0])
+    for _ in range(logs.LINES_MAX + 5):
+        logging.getLogger("aiokafka").error("again")
+    handler.flush()
+    handler.flush()
+    assert [line["lines"] for line in stream.lines() if line["event"] == "library.suppressed"] == [5]
+
+
+async def test_what_nobody_awaited_is_told_by_type_and_place(stream: Stream) -> None:
+    loop = asyncio.get_running_loop()
+    logs.log_loop_errors(loop)
+    done = asyncio.Event()
+
+    def fails(value: str) -> None:
+        done.set()
+        raise ValueError(value)
+
+    loop.call_soon(fails, MARK)
+    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.sleep(0)
+    loop.call_exception_handler({"message": "Unclosed AIOKafkaConnection"})
+    assert MARK not in stream.getvalue()
+    first, second = stream.lines()
+    assert (first["event"], first["level"]) == ("loop.exception", "error")
+    assert first["error"].startswith("ValueError in fails, test_logs.py:")
+    assert second["error"] == "Unclosed AIOKafkaConnection"
+
+
+def test_an_exception_that_was_never_raised_has_no_place() -> None:
+    assert logs.place_of(KeyError(MARK)) == "KeyError"

@@ -1,0 +1,83 @@
+"""`generate` as a user runs it; real brokers are the live tests' matter."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from consumer.cli.generate import generate
+from consumer.simulator.recording import read
+
+
+def run(*arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner(env={"CC_BOOTSTRAP_SERVERS": None}).invoke(generate, list(map(str, arguments)), input=stdin)
+
+
+def test_a_file_holds_the_chosen_number_of_records_and_stderr_the_seed(tmp_path: Path) -> None:
+    file = tmp_path / "traffic.jsonl"
+
+    result = run("--count", 300, "--seed", 7, "--output", file)
+
+    assert result.exit_code == 0, result.output
+    assert "--seed 7 --start-ms" in result.stderr
+    assert "wrote 300 records" in result.stderr
+    with file.open("rb") as recorded:
+        assert len(list(read(recorded))) == 300
+
+
+def test_seed_and_start_repeat_a_file(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run("--count", 200, "--seed", 3, "--start-ms", 1_767_225_600_000, "--output", tmp_path / name)
+
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_stdout_holds_nothing_but_records() -> None:
+    result = run("--count", 20, "--output", "-")
+
+    assert len(list(read(result.stdout_bytes.splitlines()))) == 20
+
+
+def test_the_shares_reach_the_traffic() -> None:
+    result = run("--count", 200, "--broken", 0, "--ignorable", 0.9, "--output", "-")
+
+    drafts = list(read(result.stdout_bytes.splitlines()))
+    assert sum(draft.key is None for draft in drafts) > 100
+    assert not any(draft.broken for draft in drafts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--disorder", 2), "--disorder"),
+        (("--bare", 0.6, "--eventbridge", 0.6), "eventbridge + bare must be at most 1"),
+        (("--conversations", 0), "conversations"),
+        (("--count", 0), "--count"),
+        (("--input", "-", "--output", "-"), "exclude each other"),
+    ],
+)
+def test_wrong_options_are_named(arguments: tuple[object, ...], says: str) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+def test_a_missing_broker_setting_is_named() -> None:
+    result = run("--count", 1)
+
+    assert result.exit_code == 78
+
+
+def test_a_broker_that_does_not_answer_is_reported() -> None:
+    result = run("--bootstrap-servers", "127.0.0.1:1", "--count", 1)
+
+    assert result.exit_code == 69
+    assert "Traceback" not in result.output
+
+
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    result = run("--count", 1, "--output", tmp_path / "nowhere" / "file")
+
+    assert result.exit_code == 1
+    assert "nowhere" in result.stderr

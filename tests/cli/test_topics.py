@@ -1,0 +1,78 @@
+"""`topics` and `check` without a broker: exit codes, and what stands where."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from consumer.adapters.kafka_topics import TopicFound
+from consumer.cli.check import check
+from consumer.cli.exits import CONFIG, UNAVAILABLE
+from consumer.cli.topics import table, topics
+from consumer.runtime.settings import Settings
+
+COMMANDS = pytest.mark.parametrize("command", [topics, check], ids=["topics", "check"])
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("CC_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def dead_address() -> Iterator[str]:
+    """An address that refuses connections as long as the test runs."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+@COMMANDS
+def test_settings_with_problems_end_with_all_of_them(command: click.Command) -> None:
+    result = CliRunner(env={"CC_ADMIN_PORT": "x", "CC_NO_SETTING": "1"}).invoke(command)
+    assert result.exit_code == CONFIG
+    assert sorted(line.split(" ")[0] for line in result.stderr.splitlines()) == [
+        "CC_ADMIN_PORT:",
+        "CC_BOOTSTRAP_SERVERS",
+        "CC_NO_SETTING",
+    ]
+
+
+@COMMANDS
+def test_a_broker_that_is_not_there_is_unavailable(command: click.Command, dead_address: str) -> None:
+    result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(command)
+    assert result.exit_code == UNAVAILABLE
+    assert f"connecting to {dead_address}: ConnectionRefusedError: are CC_BOOTSTRAP_SERVERS" in result.output
+
+
+@COMMANDS
+def test_an_address_that_is_none_is_a_configuration_error(command: click.Command) -> None:
+    result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": "host:port"}).invoke(command)
+    assert result.exit_code == CONFIG
+    assert "CC_BOOTSTRAP_SERVERS: 'host:port' is no list" in result.output
+
+
+def test_check_says_what_held_before_the_failure(dead_address: str) -> None:
+    result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(check)
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok", "failed"]
+
+
+def test_the_table_has_a_line_per_topic_in_columns() -> None:
+    settings = Settings(bootstrap_servers="b:1", input_topic="in", state_topic="a-long-name")
+    found = {
+        "in": TopicFound(4, 1, {"cleanup.policy": "delete", "max.message.bytes": "1048588"}),
+        "a-long-name": TopicFound(4, 3, {"cleanup.policy": "compact", "min.insync.replicas": "2"}),
+    }
+    lines = table(settings, found, ["a-long-name"])
+    assert [line.split() for line in lines] == [
+        ["topic", "status", "partitions", "replicas", "cleanup.policy", "max.message.bytes", "min.insync.replicas"],
+        ["in", "exists", "4", "1", "delete", "1048588", "-"],
+        ["a-long-name", "created", "4", "3", "compact", "-", "2"],
+        ["conversation-transitions", "missing", "-", "-", "-", "-", "-"],
+        ["conversation-dead-letters", "missing", "-", "-", "-", "-", "-"],
+    ]
+    assert len({line.index(word) for line, word in zip(lines, ["status", "exists", "created"], strict=False)}) == 1

@@ -1,0 +1,137 @@
+"""The worked examples of the ordering rules: records in, standing transitions out.
+
+Times are seconds after an arbitrary start. The records of an example may come in any order, any number of times.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from consumer.core.record import Record
+from tests.strategies import NESTED_TOPICS, at, make_record, websocket
+
+Step = tuple[str | None, str, float, str]
+"""from, to, seconds, time class."""
+
+TIME_NAMES = {
+    "p": "providerEventTime",
+    "c": "connectedTime",
+    "d": "disconnectedTime",
+    "k": "parkTime",
+    "resume": "resumeTime",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One communication `m1` of participant `p1` in conversation `c1`."""
+
+    name: str
+    records: tuple[Record, ...]
+    standing: tuple[Step, ...]
+
+
+def example(name: str, array: str, shown: list[dict[str, Any]], standing: list[Step]) -> Example:
+    """An example from rows of `state`, the times under their short names, and the snapshot time `at`.
+
+    Without `at` a snapshot is as new as its newest time; `resume` is a plan and none of those.
+    """
+    records = []
+    for offset, row in enumerate(shown):
+        times = {TIME_NAMES[each]: at(row[each]) for each in row if each in TIME_NAMES}
+        communication = {"id": "m1", "state": row["state"]} | times
+        body = {"id": "c1", "participants": [{"id": "p1", array: [communication]}]}
+        newest = row.get("at", max((row[each] for each in "pcdk" if each in row), default=0))
+        records.append(make_record(websocket(NESTED_TOPICS[0], body), seconds=newest, offset=offset))
+    return Example(name, tuple(records), tuple(standing))
+
+
+COBROWSE = "cobrowsesessions"
+
+WORKED_EXAMPLES = (
+    example(
+        "a life told by the provider",
+        COBROWSE,
+        [
+            {"state": "alerting", "p": 1},
+            {"state": "connected", "p": 5, "c": 5},
+            {"state": "disconnected", "p": 9, "d": 9},
+        ],
+        [
+            (None, "alerting", 1, "provider"),
+            ("alerting", "connected", 5, "provider"),
+            ("connected", "disconnected", 9, "provider"),
+        ],
+    ),
+    example(
+        "a control change, seen first",
+        COBROWSE,
+        [{"state": "connected", "p": 400, "c": 5.1}],
+        [(None, "connected", 5.1, "state")],
+    ),
+    example(
+        "a control change, and the connection itself",
+        COBROWSE,
+        [{"state": "connected", "p": 400, "c": 5.1}, {"state": "connected", "p": 5, "c": 5.1}],
+        [(None, "connected", 5, "provider")],
+    ),
+    example(
+        "a delayed alerting without a time",
+        "calls",
+        [{"state": "connected", "c": 5}, {"state": "alerting", "at": 600}],
+        [(None, "alerting", 5, "snapshot"), ("alerting", "connected", 5, "state")],
+    ),
+    example(
+        "two clocks that disagree",
+        "calls",
+        [{"state": "connected", "c": 12}, {"state": "disconnected", "d": 11.8, "at": 12}],
+        [(None, "connected", 12, "state"), ("connected", "disconnected", 12, "state")],
+    ),
+    example(
+        "parked and resumed",
+        "messages",
+        [
+            {"state": "connected", "c": 5},
+            {"state": "parked", "k": 60},
+            {"state": "connected", "c": 5, "k": 60, "resume": 3600, "at": 300},
+        ],
+        [
+            (None, "connected", 5, "state"),
+            ("connected", "parked", 60, "state"),
+            ("parked", "connected", 300, "snapshot"),
+        ],
+    ),
+    example(
+        "first seen when it was over",
+        "calls",
+        [{"state": "terminated", "c": 5, "d": 80}],
+        [
+            (None, "connected", 5, "state"),
+            ("connected", "disconnected", 80, "state"),
+            ("disconnected", "terminated", 80, "state"),
+        ],
+    ),
+    example(
+        "a clock an hour ahead",
+        COBROWSE,
+        [{"state": "connected", "p": 3605, "c": 5.1, "at": 5.2}],
+        [(None, "connected", 5.1, "state")],
+    ),
+    example(
+        "upper bounds only",
+        "chats",
+        [{"state": "alerting", "at": 2}, {"state": "alerting", "at": 4}, {"state": "alerting", "at": 3}],
+        [(None, "alerting", 2, "snapshot")],
+    ),
+    example(
+        "a tie",
+        COBROWSE,
+        [{"state": "connected", "p": 5, "c": 5}, {"state": "alerting", "p": 5}],
+        [(None, "alerting", 5, "provider"), ("alerting", "connected", 5, "provider")],
+    ),
+    example(
+        "a state that nobody knows",
+        "calls",
+        [{"state": "connected", "c": 5}, {"state": "vanished", "c": 5, "d": 8}],
+        [(None, "connected", 5, "state"), ("connected", "vanished", 8, "state")],
+    ),
+)

@@ -1,0 +1,179 @@
+"""What is published: names on the wire, what is omitted, and that everything is documented."""
+
+import re
+import typing
+
+import msgspec
+import pytest
+
+from schemas import state, transition
+from schemas.state import (
+    STATE_SCHEMA,
+    CommunicationDetails,
+    CommunicationState,
+    ConversationState,
+    Media,
+    Observation,
+    ParticipantDetails,
+    ParticipantState,
+    Source,
+    Standing,
+    TimeClass,
+    Version,
+)
+from schemas.transition import TRANSITION_SCHEMA, Context, Transition
+from tests.strategies import MEDIA, at
+
+SOURCE = Source("conversation-updates", 3, 42)
+STRUCTS = [
+    each
+    for module in (state, transition)
+    for each in vars(module).values()
+    if isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == module.__name__
+]
+
+
+def test_the_smallest_state_is_written_as_documented() -> None:
+    smallest = ConversationState(STATE_SCHEMA, "c1", at(1), 0, SOURCE)
+    assert msgspec.json.encode(smallest) == (
+        b'{"schema":1,"conversationId":"c1","snapshotTime":"2026-01-01T10:00:01.000Z","live":0,'
+        b'"source":{"topic":"conversation-updates","partition":3,"offset":42}}'
+    )
+
+
+def test_a_state_is_written_as_documented() -> None:
+    communication = CommunicationState(
+        media="message",
+        details=CommunicationDetails(held=False, controlling=[], after_call_work_state="pending"),
+        version=Version(1, at(3), "", at(4)),
+        timeline=[Observation("parked", 1, at(3), "state", at(3)), Observation("connected", 1, at(2), "snapshot")],
+        communication_id="m1",
+        state="connected",
+        state_time=at(2),
+        time_class="snapshot",
+        detail_versions={"held": Version(0)},
+    )
+    participant = ParticipantState("p1", at(4), ParticipantDetails(user_id="u1"), [communication], {"userId": at(1)})
+    assert msgspec.to_builtins(ConversationState(1, "c1", at(4), 1, SOURCE, [participant])) == {
+        "schema": 1,
+        "conversationId": "c1",
+        "snapshotTime": at(4),
+        "live": 1,
+        "source": {"topic": "conversation-updates", "partition": 3, "offset": 42},
+        "participants": [
+            {
+                "participantId": "p1",
+                "snapshotTime": at(4),
+                "details": {"userId": "u1"},
+                "detailTimes": {"userId": at(1)},
+                "communications": [
+                    {
+                        "media": "message",
+                        "communicationId": "m1",
+                        "details": {"held": False, "controlling": [], "afterCallWorkState": "pending"},
+                        "version": {"rank": 1, "cycle": at(3), "snapshotTime": at(4)},
+                        "detailVersions": {"held": {"rank": 0}},
+                        "timeline": [
+                            {"state": "parked", "rank": 1, "time": at(3), "timeClass": "state", "cycle": at(3)},
+                            {"state": "connected", "rank": 1, "time": at(2), "timeClass": "snapshot"},
+                        ],
+                        "state": "connected",
+                        "stateTime": at(2),
+                        "timeClass": "snapshot",
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def test_a_transition_is_written_as_documented() -> None:
+    first = Transition(
+        schema=TRANSITION_SCHEMA,
+        id="t1",
+        op="assert",
+        conversation_id="c1",
+        participant_id="p1",
+        communication_id=None,
+        media="call",
+        from_state=None,
+        to_state="alerting",
+        event_time=at(1),
+        time_class="state",
+        milliseconds_in_from=None,
+        context=Context(),
+        source=SOURCE,
+    )
+    assert msgspec.to_builtins(first) == {
+        "schema": 1,
+        "id": "t1",
+        "op": "assert",
+        "conversationId": "c1",
+        "participantId": "p1",
+        "communicationId": None,
+        "media": "call",
+        "from": None,
+        "to": "alerting",
+        "eventTime": at(1),
+        "timeClass": "state",
+        "millisecondsInFrom": None,
+        "context": {},
+        "source": {"topic": "conversation-updates", "partition": 3, "offset": 42},
+    }
+
+
+@pytest.mark.parametrize(
+    ("struct", "written"),
+    [
+        (CommunicationDetails(), {}),
+        (ParticipantDetails(), {}),
+        (Context(purpose="agent"), {"purpose": "agent"}),
+        (Version(0), {"rank": 0}),
+        (Version(2, "", at(1), ""), {"rank": 2, "ownTime": at(1)}),
+    ],
+)
+def test_what_says_nothing_is_omitted(struct: msgspec.Struct, written: dict[str, object]) -> None:
+    assert msgspec.to_builtins(struct) == written
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
+def test_names_on_the_wire_are_camel_case(struct: type[msgspec.Struct]) -> None:
+    for each in msgspec.structs.fields(struct):
+        assert re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", each.encode_name)
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
+def test_every_message_says_what_it_promises(struct: type[msgspec.Struct]) -> None:
+    assert struct.__doc__
+    assert struct.__doc__.strip().endswith(".")
+
+
+@pytest.mark.parametrize("struct", [Source, Version, Context, Transition])
+def test_values_are_frozen(struct: type[msgspec.Struct]) -> None:
+    assert struct.__struct_config__.frozen
+
+
+def test_versions_compare_field_by_field() -> None:
+    ordered = [
+        Version(0, "", at(9), at(9)),
+        Version(1),
+        Version(1, "", "", at(1)),
+        Version(1, "", at(1)),
+        Version(1, at(0)),
+    ]
+    assert sorted({*ordered}) == ordered
+
+
+def test_the_closed_sets_are_those_of_the_rules() -> None:
+    assert set(typing.get_args(Media)) == set(MEDIA.values())
+    assert typing.get_args(TimeClass) == ("provider", "state", "snapshot")
+    assert typing.get_args(Standing) == ("alone", "joined", "ambiguous")
+
+
+def test_a_state_survives_the_way_there_and_back() -> None:
+    communication = CommunicationState("call", CommunicationDetails(muted=True), Version(1), [])
+    before = ConversationState(
+        STATE_SCHEMA, "c1", at(1), 1, SOURCE, [ParticipantState("p1", at(1), ParticipantDetails(), [communication])]
+    )
+    encoded = msgspec.json.encode(before)
+    assert msgspec.json.encode(msgspec.json.decode(encoded, type=ConversationState)) == encoded

@@ -1,0 +1,207 @@
+"""The stream keeps what its parameters promise, and every unbroken value is what the wire model expects."""
+
+from collections.abc import Callable
+from itertools import islice, pairwise
+from typing import Any
+
+import msgspec
+import pytest
+
+from consumer.simulator.traffic import DORMANT_PER_ACTIVE_MAX, Draft, Traffic, records
+from schemas.inbound import FlatPayload, NestedPayload
+
+COUNT = 8_000
+NESTED = msgspec.json.Decoder(NestedPayload)
+FLAT = msgspec.json.Decoder(FlatPayload)
+
+
+def first(count: int = COUNT, **shape: Any) -> list[Draft]:
+    return list(islice(records(Traffic(**shape)), count))
+
+
+def once(drafts: list[Draft]) -> list[Draft]:
+    """The same records in true order, without repetition."""
+    return [draft for _, draft in sorted({draft.true_order: draft for draft in drafts}.items())]
+
+
+def clean(**shape: Any) -> Traffic:
+    return Traffic(**{"disorder": 0, "duplicates": 0, "broken": 0, "ignorable": 0, "flat": 0, **shape})
+
+
+def test_a_seed_repeats_byte_for_byte() -> None:
+    assert first(2_000, seed=5) == first(2_000, seed=5)
+
+
+def test_another_seed_gives_other_records() -> None:
+    assert first(50, seed=5) != first(50, seed=6)
+
+
+def test_a_longer_run_begins_like_a_shorter_one() -> None:
+    assert first(2_000)[:500] == first(500)
+
+
+def is_update(draft: Draft) -> bool:
+    return draft.key is not None and not draft.broken
+
+
+def in_eventbridge(draft: Draft) -> bool:
+    return draft.value.startswith(b'{"version":"0"')
+
+
+@pytest.mark.parametrize(
+    ("shape", "of", "counts"),
+    [
+        ({"broken": 0.05}, lambda _: True, lambda draft: draft.broken),
+        ({"ignorable": 0.3}, lambda _: True, lambda draft: draft.key is None),
+        ({"broken": 0.4, "ignorable": 0.4}, lambda _: True, lambda draft: draft.broken),
+        ({"eventbridge": 0.6}, is_update, in_eventbridge),
+        ({"bare": 0.4, "flat": 0.0}, is_update, lambda draft: draft.value.startswith(b'{"id"')),
+    ],
+    ids=["broken", "ignorable", "much besides", "eventbridge", "bare"],
+)
+def test_a_share_is_kept(shape: dict[str, Any], of: Callable[[Draft], bool], counts: Callable[[Draft], bool]) -> None:
+    drafts = [draft for draft in once(first(**shape)) if of(draft)]
+
+    share = sum(map(counts, drafts)) / len(drafts)
+
+    assert share == pytest.approx(next(iter(shape.values())), abs=0.02)
+
+
+def test_the_share_of_duplicates_is_kept() -> None:
+    drafts = first(duplicates=0.3, delay_s_max=1)
+
+    assert len(drafts) / len(once(drafts)) == pytest.approx(1.3, abs=0.02)
+
+
+def test_the_share_of_late_records_is_kept() -> None:
+    drafts = first(disorder=0.3, duplicates=0, delay_s_max=1)
+    newest, late = -1, 0
+    for draft in drafts:
+        late += draft.true_order < newest
+        newest = max(newest, draft.true_order)
+
+    assert late / len(drafts) == pytest.approx(0.3, abs=0.02)
+
+
+def test_twins_are_as_many_as_asked_for_in_the_media_that_have_them() -> None:
+    every = list(islice(records(clean(flat=1)), COUNT))
+    flat = [draft for draft in every if b'"otherMediaUris"' in draft.value]
+
+    assert len(flat) / (len(every) - len(flat)) == pytest.approx(1, abs=0.05)
+
+
+def test_without_disorder_arrival_is_the_true_order() -> None:
+    assert [draft.true_order for draft in islice(records(clean()), COUNT)] == list(range(COUNT))
+
+
+def test_true_order_is_the_order_of_events() -> None:
+    events = [draft.event_ms for draft in once(first())]
+
+    assert events == sorted(events)
+
+
+def test_a_record_is_published_shortly_after_its_event_and_delivered_within_the_delay() -> None:
+    traffic = Traffic(delay_s_max=3)
+    now_ms = traffic.start_ms
+    for draft in islice(records(traffic), COUNT):
+        assert 0 < draft.timestamp_ms - draft.event_ms < 1_000
+        now_ms = max(now_ms, draft.event_ms)
+        assert now_ms - draft.event_ms <= 3_000 + 200
+
+
+def test_stream_time_moves_smoothly_at_life_s_own_pace() -> None:
+    """Threads that reopen and parks that end hours later do not make it jump."""
+    traffic = clean(records_per_s=20, conversations=320)
+    assert traffic.compression == 1
+    times = [draft.event_ms for draft in islice(records(traffic), COUNT)]
+
+    assert max(after - before for before, after in pairwise(times)) < 10_000
+
+
+def test_the_pace_is_about_the_one_asked_for() -> None:
+    traffic = clean(records_per_s=300, conversations=150)
+    drafts = list(islice(records(traffic), COUNT))
+
+    assert COUNT * 1_000 / (drafts[-1].event_ms - traffic.start_ms) == pytest.approx(300, rel=0.15)
+
+
+def test_memory_is_bounded_by_the_number_of_conversations() -> None:
+    """A conversation seen both before and after a stretch of stream is one that is held during it."""
+    keys = [draft.key for draft in islice(records(clean(conversations=20, records_per_s=20)), 20_000)]
+    held = set(keys[:10_000]) & set(keys[10_000:])
+
+    assert len(held) <= 20 * (1 + DORMANT_PER_ACTIVE_MAX) + 20
+
+
+def test_every_unbroken_value_is_what_the_wire_model_expects() -> None:
+    for draft in filter(is_update, first()):
+        if b'"otherMediaUris"' in draft.value:
+            flat = FLAT.decode(draft.value)
+            flat_body = flat.event_body or (flat.detail and flat.detail.event_body)
+            assert flat_body
+            assert flat_body.id
+            assert draft.key == flat_body.id.encode()
+            assert flat_body.participants
+            assert all(participant and participant.state for participant in flat_body.participants)
+        else:
+            nested = NESTED.decode(draft.value)
+            body = nested.event_body or (nested.detail and nested.detail.event_body) or nested
+            assert body.id
+            assert draft.key == body.id.encode()
+            assert body.participants
+
+
+def test_values_have_a_realistic_size() -> None:
+    sizes = sorted(len(draft.value) for draft in islice(records(clean()), COUNT))
+
+    assert 3_000 < sum(sizes) / COUNT < 4_500
+    assert sizes[COUNT // 20] > 1_000
+    assert sizes[-1] < 30_000
+
+
+def test_records_that_are_no_updates_have_no_key() -> None:
+    frames = [draft for draft in first(ignorable=0.2) if draft.key is None]
+
+    assert any(b"Heartbeat" in draft.value for draft in frames)
+    assert any(b'"status":"subscribed"' in draft.value for draft in frames)
+    assert any(b"v2.system." in draft.value for draft in frames)
+    assert any(b"v2.detail.events." in draft.value for draft in frames)
+
+
+def test_broken_records_are_broken() -> None:
+    """Each fails to decode, has no conversation id, or another's key."""
+    broken = [draft for draft in first(broken=0.2) if draft.broken]
+    kinds = set()
+    for draft in broken:
+        try:
+            payload = NESTED.decode(draft.value)
+        except UnicodeDecodeError:
+            kinds.add("bad UTF-8")
+        except msgspec.ValidationError:
+            kinds.add("wrong type")
+        except msgspec.DecodeError:
+            kinds.add("no JSON")
+        else:
+            assert payload.event_body
+            assert (payload.event_body.id or "").encode() != draft.key
+            kinds.add("another key" if payload.event_body.id else "no id")
+
+    assert kinds == {"bad UTF-8", "wrong type", "no JSON", "another key", "no id"}
+
+
+@pytest.mark.parametrize(
+    "shape", [{"eventbridge": 0.7, "bare": 0.4}, {"broken": 0.5, "ignorable": 0.5}], ids=["envelopes", "besides"]
+)
+def test_shares_that_cannot_be_together_are_refused(shape: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        Traffic(**shape)  # type: ignore[arg-type]
+    with pytest.raises(msgspec.ValidationError, match="at most"):
+        msgspec.convert(shape, Traffic)
+
+
+@pytest.mark.parametrize(
+    "shape", [{"disorder": 1.1}, {"conversations": 0}, {"delay_s_max": 3_600}, {"records_per_s": 0}]
+)
+def test_a_value_beyond_its_bounds_is_refused(shape: dict[str, float]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(shape, Traffic)
