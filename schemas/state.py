@@ -26,7 +26,7 @@ Media = Literal[
     "video",
 ]
 TimeClass = Literal["provider", "state", "snapshot"]
-"""Where a time is from, best first: the provider's event, the state's own time, or only the snapshot's (an upper bound)."""
+"""Where a time is from, best first: the provider's event, the state's own time, the snapshot's (an upper bound)."""
 
 Standing = Literal["alone", "joined", "ambiguous"]
 

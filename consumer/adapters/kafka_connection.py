@@ -129,6 +129,16 @@ def world_error(error: BaseException, doing: str) -> WorldError:
     return Unreachable(f"{doing}: {kind}")
 
 
+async def unconnected(settings: Settings, error: WorldError) -> WorldError:
+    """Why a client could not connect, better told than in its own `error`: credentials are a Misfit."""
+    fault = await connection_fault(settings)
+    if isinstance(fault, Misfit):
+        return fault
+    return Unreachable(
+        f"{fault or error}: are CC_BOOTSTRAP_SERVERS and CC_SECURITY_PROTOCOL right, and does the broker run?"
+    )
+
+
 async def connection_fault(settings: Settings) -> WorldError | None:
     """Why no broker of CC_BOOTSTRAP_SERVERS can be connected to, None if one can. A Misfit is told before others.
 

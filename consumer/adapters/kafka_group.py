@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from consumer.adapters.kafka_connection import connection_arguments, world_error
 from consumer.core.record import Record
-from consumer.runtime.ports import Committed, Unreachable
+from consumer.runtime.ports import Committed, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
 _JOIN_S = 60.0
@@ -120,8 +120,17 @@ class GroupIntake:
             return None
         return max(0, int(end) - int(position))
 
+    async def ends(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The offsets after the last stable records, as far as the broker tells. Also of what is not being fetched."""
+        tps = [self._partition(partition) for partition in partitions]
+        try:
+            found = await self._bounded(self._consumer.end_offsets(tps), "reading the last offsets")
+        except WorldError:
+            return {}
+        return {tp.partition: int(end) for tp, end in found.items()}
+
     async def commit(self, partition: int, committed: Committed) -> None:
-        """Commit an offset outside of a transaction. Raises Unreachable, also if the partition is not owned any more."""
+        """Commit an offset outside of a transaction. Raises Unreachable, also if the partition was lost."""
         offsets = {self._partition(partition): (committed.next_offset, committed.metadata)}
         await self._bounded(self._consumer.commit(offsets), "committing an offset")
 

@@ -62,7 +62,8 @@ class _LanePublisher:
         counts = [count for count, _ in sending]
         answers = await asyncio.gather(*(future for _, future in sending))
         return max(
-            (answer.offset + count for count, answer in zip(counts[:states], answers[:states], strict=True)), default=None
+            (answer.offset + count for count, answer in zip(counts[:states], answers[:states], strict=True)),
+            default=None,
         )
 
     async def _send_letters(self, topic: str, letters: Sequence[Letter]) -> list[tuple[int, Awaitable[Any]]]:
@@ -92,8 +93,10 @@ class _LanePublisher:
 
 
 class TransactionalPublisher(_LanePublisher):
-    """Effects and input offset in one transaction. One transactional id per input partition, whoever owns it:
-    that alone keeps a zombie out, since aiokafka sends no member or generation with the offsets of a transaction.
+    """Effects and input offset in one transaction.
+
+    There is one transactional id per input partition, whoever owns it: that alone keeps a zombie out, since aiokafka
+    sends no member or generation with the offsets of a transaction.
     """
 
     def __init__(self, settings: Settings, partition: int) -> None:
@@ -133,6 +136,4 @@ class AtLeastOncePublisher(_LanePublisher):
 
 
 def _append(batch: Any, letter: Letter) -> bool:
-    return (
-        batch.append(key=letter.key, value=letter.value, timestamp=None, headers=list(letter.headers)) is not None
-    )
+    return batch.append(key=letter.key, value=letter.value, timestamp=None, headers=list(letter.headers)) is not None

@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
-from consumer.adapters.kafka_connection import connection_arguments, connection_fault, world_error
+from consumer.adapters.kafka_connection import connection_arguments, unconnected, world_error
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
@@ -195,12 +195,7 @@ class TopicAdmin:
             await self._bounded(self._client.start(), f"connecting to {self._settings.bootstrap_servers}")
         except Unreachable as error:
             await self._close()
-            fault = await connection_fault(self._settings)
-            if isinstance(fault, Misfit):
-                raise fault from error
-            raise Unreachable(
-                f"{fault or error}: are CC_BOOTSTRAP_SERVERS and CC_SECURITY_PROTOCOL right, and does the broker run?"
-            ) from error
+            raise await unconnected(self._settings, error) from error
         except BaseException:
             await self._close()
             raise

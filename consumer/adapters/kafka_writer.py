@@ -9,7 +9,8 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka_connection import connection_arguments, world_error
+from consumer.adapters.kafka_connection import connection_arguments, unconnected, world_error
+from consumer.runtime.ports import Unreachable
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
 
@@ -25,6 +26,7 @@ class KafkaWriter:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._topic = settings.input_topic
         self._pending: list[asyncio.Future[Any]] = []
         self._producer = AIOKafkaProducer(
@@ -41,7 +43,11 @@ class KafkaWriter:
             await asyncio.wait_for(self._producer.start(), _START_S)
         except (KafkaError, TimeoutError, OSError) as error:
             await self._stop()
-            raise world_error(error, "connecting to CC_BOOTSTRAP_SERVERS") from error
+            told = world_error(error, f"connecting to {self._settings.bootstrap_servers}")
+            raise (await unconnected(self._settings, told) if isinstance(told, Unreachable) else told) from error
+        except BaseException:
+            await self._stop()
+            raise
         return self
 
     async def __aexit__(

@@ -53,6 +53,11 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
 
 
+def logger() -> Any:
+    """The service's own logger."""
+    return structlog.get_logger()
+
+
 def place_of(error: BaseException) -> str:
     """The type of an exception and where it was raised; never its text, which may hold a value."""
     frames = list(traceback.walk_tb(error.__traceback__))
@@ -68,7 +73,7 @@ def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         what = context.get("message", "")[:MESSAGE_LENGTH_MAX] if error is None else place_of(error)
-        structlog.get_logger().error("loop.exception", error=what)
+        logger().error("loop.exception", error=what)
 
     loop.set_exception_handler(handle)
 
@@ -96,7 +101,7 @@ class ForeignHandler(logging.Handler):
             return
         error = record.exc_info[1] if record.exc_info else None
         told = {} if error is None else {"error": place_of(error)}
-        log = structlog.get_logger()
+        log = logger()
         write = log.error if record.levelno >= logging.ERROR else log.warning
         write("library.message", logger=record.name, message=_message(record), **told)
 
@@ -108,7 +113,7 @@ class ForeignHandler(logging.Handler):
         for name in [name for name, (began_s, _) in self._windows.items() if began_s <= before_s]:
             _, count = self._windows.pop(name)
             if count > LINES_MAX:
-                structlog.get_logger().warning("library.suppressed", logger=name, lines=count - LINES_MAX)
+                logger().warning("library.suppressed", logger=name, lines=count - LINES_MAX)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -134,9 +134,12 @@ class Metrics:
         self._evicted = self._counter("evicted_total", "Conversations evicted after their retention.", {}, [()])
         self._commits = self._counter(
             "commits_total",
-            "Commits and openings of lanes: `failure` counts both, `success` commits.",
+            "Commits of lanes; after a failure the lane drops what it had staged and opens anew.",
             {"result": ("success", "failure")},
             [("success",), ("failure",)],
+        )
+        self._opening_failures = self._counter(
+            "opening_failures_total", "Openings of lanes that failed; each is tried again.", {}, [()]
         )
         self._rebalances = self._counter(
             "rebalances_total",
@@ -164,7 +167,7 @@ class Metrics:
 
     def _declare_partitions(self) -> None:
         self._lag_records = self._partition_gauge(
-            "lag_records", "Records between the lane's position and the end of its partition, as of its last commit."
+            "lag_records", "Records between the lane's position and the end of its partition, also while it is held up."
         )
         self._restored = self._partition_gauge("restored_conversations", "Conversations known when the lane opened.")
         self._remaining = self._partition_gauge(
@@ -190,8 +193,12 @@ class Metrics:
         if tally.ages_ms:
             self._lanes.position_s[partition] = now_s - tally.ages_ms[-1] / 1_000
         if lag_records is not None:
-            self._lag_records.labels(partition).set(lag_records)
-            self._lanes.lag_records[partition] = lag_records
+            self.lagging(partition, lag_records)
+
+    def lagging(self, partition: int, lag_records: int) -> None:
+        """A lane is so far behind the end of its partition."""
+        self._lag_records.labels(partition).set(lag_records)
+        self._lanes.lag_records[partition] = lag_records
 
     def _count_contact_centre(self, tally: Tally) -> None:
         self._transitions.add_all(tally.asserted)
@@ -204,8 +211,12 @@ class Metrics:
             self._duration.observe_ms((duration_ms,), media if media in MEDIA else OTHER)
 
     def commit_failed(self) -> None:
-        """A commit or an opening failed."""
+        """What an open lane had staged was not committed."""
         self._commits.add(("failure",))
+
+    def opening_failed(self) -> None:
+        """A lane could not be opened."""
+        self._opening_failures.add(())
 
     def spent(self, activity: str, seconds: float, now_s: float) -> None:
         """Count loop time."""

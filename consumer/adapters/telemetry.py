@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
 from msgspec import Struct, field
 
+from consumer.adapters.logs import logger
 from consumer.adapters.metrics import Metrics
 from consumer.core.step import DISPOSITIONS
 from consumer.runtime.ports import Fenced, WorldError
@@ -58,8 +58,10 @@ class ServiceTelemetry:
     ) -> None:
         self._metrics = metrics
         self._monotonic_s, self._wall_s = monotonic_s, wall_s
-        self._log = structlog.get_logger()
+        self._log = logger()
         self._since_s = monotonic_s()
+        self._open: set[int] = set()
+        """Partitions whose lane has opened and not failed since."""
         self._lag_records: dict[int, int] = {}
         self._failures: dict[int, tuple[float, int]] = {}
         """By partition: when its last failure was logged, and how many were not since."""
@@ -72,6 +74,11 @@ class ServiceTelemetry:
         if lag_records is not None:
             self._lag_records[partition] = lag_records
         self.progress()
+
+    def lagging(self, partition: int, lag_records: int) -> None:
+        """A lane that commits nothing is so far behind the end of its partition."""
+        self._metrics.lagging(partition, lag_records)
+        self._lag_records[partition] = lag_records
 
     def progress(self, *, now: bool = False) -> None:
         """Log what was done since the last time, if enough time has passed (or `now`) and anything was done."""
@@ -95,8 +102,12 @@ class ServiceTelemetry:
         self._done = _Interval()
 
     def commit_failed(self, partition: int, error: WorldError) -> None:
-        """See `Telemetry.commit_failed`."""
-        self._metrics.commit_failed()
+        """See `Telemetry.commit_failed`. A lane that is not open has failed to open."""
+        if partition in self._open:
+            self._open.discard(partition)
+            self._metrics.commit_failed()
+        else:
+            self._metrics.opening_failed()
         logged_s, repeated = self._failures.get(partition, (float("-inf"), 0))
         fenced = isinstance(error, Fenced)
         if not fenced and self._monotonic_s() - logged_s < PROGRESS_S:
@@ -109,6 +120,7 @@ class ServiceTelemetry:
 
     def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
         """See `Telemetry.restored`."""
+        self._open.add(partition)
         self._metrics.lane_opened(partition, len(store), duration_s)
         self._metrics.watch(partition, store.census, lambda: (len(store), store.committed_bytes))
         self._log.info(
@@ -126,6 +138,7 @@ class ServiceTelemetry:
     def lane_closed(self, partition: int, reason: str) -> None:
         """See `Telemetry.lane_closed`."""
         self._metrics.lane_closed(partition)
+        self._open.discard(partition)
         self._lag_records.pop(partition, None)
         self._failures.pop(partition, None)
         self._log.info("lane.closed", partition=partition, reason=reason)

@@ -90,7 +90,9 @@ def _summarise(service: Service, drafts: list[Draft], settings: Settings, elapse
         for sample in family.samples:
             if sample.name == _SAMPLES["consumed"] and sample.value:
                 reason = sample.labels["reason"]
-                click.echo(f"  {sample.labels['disposition'] + (f' ({reason})' if reason else ''):36}{sample.value:8.0f}")
+                click.echo(
+                    f"  {sample.labels['disposition'] + (f' ({reason})' if reason else ''):36}{sample.value:8.0f}"
+                )
     states = {key: value for lane in service.worker.lanes.values() for key, value in lane.store.items()}
     live = sum(_STATE.decode(state).live for state in states.values())
     expected = _in_true_order(drafts, settings)

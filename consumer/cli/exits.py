@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
+
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings, SettingsError, parse
 
@@ -25,7 +27,7 @@ def settings_or_exit(**overrides: str) -> Settings:
         return parse(environ, lambda path: Path(path).read_text(encoding="utf-8"))
     except SettingsError as error:
         for problem in error.problems:
-            print(problem, file=sys.stderr)
+            click.echo(problem, err=True)
         sys.exit(CONFIG)
 
 
@@ -35,7 +37,7 @@ def exit_on_world_error() -> Iterator[None]:
     try:
         yield
     except WorldError as error:
-        print(error, file=sys.stderr)
+        click.echo(error, err=True)
         sys.exit(exit_code(error))
 
 

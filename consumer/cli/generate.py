@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any, BinaryIO, Final
 
 import click
-import msgspec
 
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
@@ -89,8 +88,8 @@ def generate(
 def _simulated(start_ms: int | None, shape: dict[str, Any]) -> Iterator[Draft]:
     start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
     try:
-        traffic = msgspec.convert({**shape, "start_ms": start_ms}, Traffic)
-    except msgspec.ValidationError as error:
+        traffic = Traffic(start_ms=start_ms, **shape)
+    except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.echo(f"--seed {traffic.seed} --start-ms {start_ms} repeats these records", err=True)
     return records(traffic)

@@ -6,7 +6,6 @@ import signal
 import sys
 
 import click
-import structlog
 
 from consumer.adapters import logs
 from consumer.adapters.kafka_topics import TopicAdmin
@@ -27,7 +26,6 @@ def run() -> None:
 
 
 async def _run(settings: Settings) -> int:
-    log = structlog.get_logger()
     loop = asyncio.get_running_loop()
     logs.log_loop_errors(loop)
     stop = asyncio.Event()
@@ -45,16 +43,18 @@ async def _run(settings: Settings) -> int:
         async with running(settings) as service:
             await _until(stop, asyncio.ensure_future(service.worker.failure()))
     except WorldError as error:
-        log.error("consumer.failed", error=str(error), exit_code=exit_code(error))
-        return exit_code(error)
+        return _failed(str(error), exit_code(error))
     except OSError as error:
-        log.error("consumer.failed", error=f"CC_ADMIN_HOST, CC_ADMIN_PORT: {error.strerror}", exit_code=CONFIG)
-        return CONFIG
+        return _failed(f"CC_ADMIN_HOST, CC_ADMIN_PORT: {error.strerror}", CONFIG)
     except Exception as error:  # noqa: BLE001 - the last resort: told by type and place, since its text may hold a value
-        log.error("consumer.failed", error=logs.place_of(error), exit_code=SOFTWARE)
-        return SOFTWARE
-    log.info("consumer.stopped")
+        return _failed(logs.place_of(error), SOFTWARE)
+    logs.logger().info("consumer.stopped")
     return OK
+
+
+def _failed(reason: str, code: int) -> int:
+    logs.logger().error("consumer.failed", error=reason, exit_code=code)
+    return code
 
 
 async def _until(stop: asyncio.Event, failure: asyncio.Future[None]) -> None:

@@ -5,9 +5,9 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator
 
-import structlog
 from msgspec import Struct
 
+from consumer.adapters import logs
 from consumer.adapters.admin import AdminServer
 from consumer.adapters.kafka_group import GroupIntake, Listener
 from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
@@ -21,6 +21,7 @@ from consumer.runtime.worker import Worker
 from consumer.version import VERSION
 
 _HEARTBEAT_S = 0.5
+_LAG_S = 5.0
 
 
 class Service(Struct, frozen=True):
@@ -50,9 +51,12 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     worker = Worker(settings, world)
     admin = AdminServer(metrics.registry, worker.stalled, worker.unready)
     port = await admin.start(settings.admin_host, settings.admin_port)
-    log = structlog.get_logger()
+    log = logs.logger()
     log.info("consumer.starting", version=VERSION, delivery=settings.delivery, admin_port=port)
-    beat = asyncio.create_task(_beat(metrics, telemetry))
+    tasks = [
+        asyncio.create_task(_beat(metrics, telemetry)),
+        asyncio.create_task(_watch_lag(worker, intake, telemetry)),
+    ]
     try:
         await intake.start(Listener(worker.assigned, worker.revoked))
         try:
@@ -63,8 +67,9 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
             telemetry.progress(now=True)
             log.info("consumer.drained", in_time=drained)
     finally:
+        for task in tasks:
+            task.cancel()
         await intake.stop()
-        beat.cancel()
         await admin.stop()
 
 
@@ -75,3 +80,15 @@ async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:
         await asyncio.sleep(_HEARTBEAT_S)
         metrics.loop_late(max(0.0, time.monotonic() - due_s))
         telemetry.progress()
+
+
+async def _watch_lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:
+    """Measure the lag of lanes that are held up. All others tell it with each commit."""
+    while True:
+        await asyncio.sleep(_LAG_S)
+        held_up = [lane for lane in worker.lanes.values() if lane.phase != "running"]
+        ends = await intake.ends([lane.partition for lane in held_up]) if held_up else {}
+        for lane in held_up:
+            end, is_assigned = ends.get(lane.partition), worker.lanes.get(lane.partition) is lane
+            if end is not None and lane.committed_offset is not None and is_assigned:
+                telemetry.lagging(lane.partition, max(0, end - lane.committed_offset))

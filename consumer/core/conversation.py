@@ -25,6 +25,7 @@ from schemas.state import (
     CommunicationState,
     ConversationState,
     Media,
+    Observation,
     ParticipantDetails,
     ParticipantState,
     Source,
@@ -32,13 +33,19 @@ from schemas.state import (
 
 
 class Change(Struct, frozen=True, gc=False):
-    """The folded timeline of one communication, before and after a snapshot; the two differ."""
+    """The folded timeline of one communication before and after a snapshot, and whether it was and is live.
+
+    Something of it differs. Live is a communication whose last observation has not ended; of a state that nobody
+    knows that may change while the timeline folds to the same entries.
+    """
 
     participant_id: str
     media: Media
     communication_id: str | None
     before: list[Entry]
     after: list[Entry]
+    was_live: bool
+    live: bool
     participant: ParticipantDetails
     disconnect_type: str | None
 
@@ -55,11 +62,6 @@ class Applied(NamedTuple):
 def empty(snapshot: Snapshot, source: Source) -> ConversationState:
     """A conversation of which nothing is known but that it exists."""
     return ConversationState(STATE_SCHEMA, snapshot.conversation_id, times.text(snapshot.time_ms), 0, source)
-
-
-def is_live(entries: list[Entry]) -> bool:
-    """Whether a communication with this folded timeline has not ended."""
-    return bool(entries) and entries[-1].rank <= LIVE
 
 
 def apply(state: ConversationState, snapshot: Snapshot, rules: Rules, notes: list[str]) -> Applied:
@@ -83,7 +85,7 @@ def apply(state: ConversationState, snapshot: Snapshot, rules: Rules, notes: lis
     if snapshot_time > state.snapshot_time:
         state.snapshot_time = snapshot_time
         changed = True
-    state.live += sum(is_live(change.after) - is_live(change.before) for change in changes)
+    state.live += sum(change.live - change.was_live for change in changes)
     return Applied(usable, changed, changes)
 
 
@@ -210,7 +212,8 @@ def _refold(
         disconnect_types[place.counted_as] = communication.details.disconnect_type
     for counted_as in sorted(old.keys() | new.keys(), key=lambda counted_as: counted_as or ""):
         entries_before, entries_after = fold(old.get(counted_as, [])), folds.get(counted_as, [])
-        if entries_before != entries_after:
+        was_live, live = _is_live(old.get(counted_as, [])), _is_live(new.get(counted_as, []))
+        if entries_before != entries_after or was_live != live:
             changes.append(
                 Change(
                     participant.participant_id,
@@ -218,7 +221,13 @@ def _refold(
                     counted_as,
                     entries_before,
                     entries_after,
+                    was_live,
+                    live,
                     participant.details,
                     disconnect_types.get(counted_as),
                 )
             )
+
+
+def _is_live(timeline: list[Observation]) -> bool:
+    return bool(timeline) and timeline[-1].rank <= LIVE

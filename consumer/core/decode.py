@@ -14,7 +14,14 @@ from consumer.core import times
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.topics import NESTED_ARRAYS, Topic, classify
-from schemas.inbound import FlatConversation, FlatParticipant, FlatPayload, NestedConversation, NestedPayload, Participant
+from schemas.inbound import (
+    FlatConversation,
+    FlatParticipant,
+    FlatPayload,
+    NestedConversation,
+    NestedPayload,
+    Participant,
+)
 from schemas.state import Media
 
 SNAPSHOT_TIME_HEADER: Final = "snapshot-time"
@@ -58,8 +65,8 @@ class Rejected(Struct, frozen=True, gc=False):
 
 _Payload = NestedPayload | FlatPayload
 
-
 _NULL: Final = Raw(b"null")
+_NO_STATE: Final = (_NULL, Raw(b'""'))
 
 
 class _Frame(Struct, rename="camel"):
@@ -67,7 +74,7 @@ class _Frame(Struct, rename="camel"):
 
     topic_name: str | None = None
     detail_type: str | None = msgspec.field(name="detail-type", default=None)
-    detail: Raw | None = None
+    detail: Raw = _NULL
 
 
 class _DetailFrame(Struct, rename="camel"):
@@ -102,6 +109,7 @@ _FLAT_PROBE: Final = msgspec.json.Decoder(_FlatProbe)
 
 _TOPIC_HINT: Final = re.compile(rb'"topicName"\s*:\s*"([^"\\]{1,200})"')
 _HINT_BYTES = 1_024
+_DIGITS_MAX = 15  # those of the year 9999 in epoch milliseconds
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -187,7 +195,7 @@ def _topic_name(payload: _Payload) -> str | None:
 def _topic_of_frame(value: bytes) -> Topic:
     try:
         frame = _FRAME.decode(value)
-        if frame.detail is None:
+        if frame.detail == _NULL:
             return classify(frame.topic_name or frame.detail_type)
         return classify(_DETAIL_FRAME.decode(frame.detail).topic_name or frame.detail_type)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -221,14 +229,16 @@ def _is_bare_flat(body: NestedConversation | FlatConversation | None, value: byt
     probe = _FLAT_PROBE.decode(value)
     probe = probe.detail or probe
     probe = probe.event_body or probe
-    return any(participant is not None and participant.state != _NULL for participant in probe.participants or ())
+    return any(
+        participant is not None and participant.state not in _NO_STATE for participant in probe.participants or ()
+    )
 
 
 def _snapshot_time(record: Record, payload: _Payload) -> int | None:
     """The first readable time of: our own header, EventBridge's, the record's. No clock of ours has a say."""
     latest_ms = min(record.timestamp_ms + times.DAY_MS, times.LATEST_MS)
     for name, digits in record.headers:
-        if name == SNAPSHOT_TIME_HEADER and digits is not None and digits.isdigit() and len(digits) <= 15:
+        if name == SNAPSHOT_TIME_HEADER and digits is not None and digits.isdigit() and len(digits) <= _DIGITS_MAX:
             stamped_ms = int(digits)
             if times.EARLIEST_MS <= stamped_ms <= latest_ms:
                 return stamped_ms

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 
 class Record(Struct, frozen=True, gc=False):
-    """One record of the input topic. `timestamp_ms` is the broker's or producer's, in epoch milliseconds, -1 if none."""
+    """One record of the input topic. `timestamp_ms` is its Kafka timestamp in epoch milliseconds, -1 if it has none."""
 
     topic: str
     partition: int

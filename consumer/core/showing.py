@@ -10,7 +10,17 @@ from functools import lru_cache
 from msgspec import Struct
 
 from consumer.core import times
-from consumer.core.lifecycle import CONNECTED, DISCONNECT_TYPES, DISCONNECTED, LIVE, PARKED, RANKS, TERMINATED, folded, rank
+from consumer.core.lifecycle import (
+    CONNECTED,
+    DISCONNECT_TYPES,
+    DISCONNECTED,
+    LIVE,
+    PARKED,
+    RANKS,
+    TERMINATED,
+    folded,
+    rank,
+)
 from consumer.core.timeline import Sighting
 from schemas.inbound import (
     AfterCallWork,

@@ -16,6 +16,7 @@ DAY_MS = 86_400_000
 
 _TEXT_LENGTH_MAX = 40  # "YYYY-MM-DDTHH:MM:SS.nnnnnnnnn+HH:MM" has 35; longer texts are not worth a place in the cache
 _TEXT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII)
+_HOURS_MAX, _MINUTES_MAX = 23, 59
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -43,7 +44,7 @@ def _parse_text(text: str) -> int | None:
     if fraction is not None:
         milliseconds += int(fraction[:3].ljust(3, "0"))
     if sign is not None:
-        if int(hours) > 23 or int(minutes) > 59:
+        if int(hours) > _HOURS_MAX or int(minutes) > _MINUTES_MAX:
             return None
         offset = (int(hours) * 60 + int(minutes)) * 60_000
         milliseconds += -offset if sign == "+" else offset

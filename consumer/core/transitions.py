@@ -14,7 +14,9 @@ _SEPARATOR = "\x1f"
 
 def operations(conversation_id: str, change: Change, source: Source) -> list[Transition]:
     """What to publish for one communication: the common prefix of the two folds stands, the rest is replaced."""
-    standing = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(change.before, change.after, strict=False)))
+    standing = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(change.before, change.after, strict=False))
+    )
     context = Context(
         change.participant.purpose, change.participant.user_id, change.participant.queue_id, change.disconnect_type
     )
@@ -39,7 +41,9 @@ def operations(conversation_id: str, change: Change, source: Source) -> list[Tra
             source,
         )
 
-    retracted = [operation("retract", change.before, index) for index in range(len(change.before) - 1, standing - 1, -1)]
+    retracted = [
+        operation("retract", change.before, index) for index in range(len(change.before) - 1, standing - 1, -1)
+    ]
     return retracted + [operation("assert", change.after, index) for index in range(standing, len(change.after))]
 
 

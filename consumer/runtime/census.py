@@ -8,24 +8,30 @@ from collections import Counter
 import msgspec
 from msgspec import Struct
 
-from consumer.core.conversation import Change, is_live
-from consumer.core.lifecycle import LIVE, RANKS
+from consumer.core.belonging import Leg, timelines
+from consumer.core.conversation import Change
+from consumer.core.lifecycle import LIVE
+from consumer.core.rules import Rules
+from consumer.core.timeline import fold
+from schemas.state import Media, Observation
 
 _Uid = tuple[str, str, str, str | None]
 
 
 class _Communication(Struct, rename="camel"):
-    media: str
-    timeline: list["_Observation"]
+    media: Media
+    details: "_Details"
+    timeline: list[Observation]
     communication_id: str | None = None
     session_digest: str | None = None
-    state: str | None = None
+
+    def leg(self) -> Leg:
+        """What belonging depends on."""
+        return Leg(self.communication_id, self.session_digest, self.details.cobrowse_session_digest, self.timeline)
 
 
-class _Observation(Struct):
-    state: str
-    rank: int
-    time: str
+class _Details(Struct, rename="camel"):
+    cobrowse_session_digest: str | None = None
 
 
 class _Participant(Struct, rename="camel"):
@@ -43,9 +49,10 @@ _DECODER = msgspec.json.Decoder(_Conversation)
 
 
 class Census:
-    """Counts over the committed states of one lane."""
+    """Counts over the committed states of one lane. `cycles_max` is the rules' `park_cycles_max`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cycles_max: int = Rules().park_cycles_max) -> None:
+        self._cycles_max = cycles_max
         self.states: Counter[tuple[str, str]] = Counter()
         """Communications by (media, state)."""
         self._live_since: dict[str, dict[_Uid, str]] = {}
@@ -70,22 +77,23 @@ class Census:
             self.states[change.media, change.after[-1].to_state] += 1
         uid = (conversation_id, change.participant_id, change.media, change.communication_id)
         since = self._live_since.setdefault(change.media, {})
-        if is_live(change.after):
+        if change.live:
             since[uid] = change.after[0].time
         else:
             since.pop(uid, None)
 
     def _count_state(self, conversation_id: str, state: bytes, by: int) -> None:
+        """Count what `change` counts: the same timelines, joined and folded in the same way."""
         for participant in _DECODER.decode(state).participants:
+            legs: dict[Media, list[Leg]] = {}
             for communication in participant.communications:
-                if communication.state is None:
-                    continue
-                self.states[communication.media, communication.state] += by
-                communication_id = communication.communication_id or communication.session_digest
-                uid = (conversation_id, participant.participant_id, communication.media, communication_id)
-                since = self._live_since.setdefault(communication.media, {})
-                rank = RANKS.get(communication.state, communication.timeline[-1].rank)
-                if by > 0 and rank <= LIVE:
-                    since[uid] = communication.timeline[0].time
-                else:
-                    since.pop(uid, None)
+                legs.setdefault(communication.media, []).append(communication.leg())
+            for media, of_media in legs.items():
+                since = self._live_since.setdefault(media, {})
+                for communication_id, timeline in timelines(of_media, self._cycles_max).items():
+                    self.states[media, timeline[-1].state] += by
+                    uid = (conversation_id, participant.participant_id, media, communication_id)
+                    if by > 0 and timeline[-1].rank <= LIVE:
+                        since[uid] = fold(timeline)[0].time
+                    else:
+                        since.pop(uid, None)

@@ -75,6 +75,8 @@ class Lane:
         self.phase: Phase = "opening"
         self.breaker = Breaker(settings)
         self.last_progress_s = world.monotonic_s()
+        self.committed_offset: int | None = None
+        """Where the lane would go on if it opened anew; None as long as it does not know."""
         self._settings = settings
         self._rules: Rules = settings.rules()
         self._policy = policy
@@ -146,6 +148,7 @@ class Lane:
         self._next_offset = await self._world.intake.seek(
             self.partition, None if committed is None else committed.next_offset
         )
+        self.committed_offset = self._next_offset
         self._stream_ms = _stream_ms(committed)
         await self._restore()
         if self._stop.is_set():
@@ -158,9 +161,7 @@ class Lane:
     async def _restore(self) -> None:
         """Read the state log from where the store left off, which is its beginning for a new one."""
         read = 0
-        async with contextlib.aclosing(
-            self._world.state_log.read(self.partition, self.store.log_offset)
-        ) as chunks:
+        async with contextlib.aclosing(self._world.state_log.read(self.partition, self.store.log_offset)) as chunks:
             async for chunk in chunks:
                 if self._stop.is_set():
                     return
@@ -171,7 +172,7 @@ class Lane:
                     )
                 for key, state in chunk.entries:
                     self.store.restore(key, state)
-                while self.store.settle(_SETTLED_PER_TURN_MAX):
+                while self.store.settle(_SETTLED_PER_TURN_MAX):  # noqa: ASYNC110 - a turn for the loop, no wait
                     await asyncio.sleep(0)
                 self.store.log_offset = max(self.store.log_offset, chunk.next_offset)
                 read += len(chunk.entries)
@@ -212,7 +213,7 @@ class Lane:
             self._world.telemetry.spent("fetch_wait", self._world.monotonic_s() - started_s)
 
     async def _process(self, records: list[Record], publisher: Publisher) -> None:
-        """Step through records in slices, between which the event loop gets its turn and commits that are due happen."""
+        """Step through records in slices; between them the loop gets its turn, and a commit that is due happens."""
         slice_s = self._settings.slice_ms_max / 1_000
         now_ms = self._world.wall_ms()
         started_s = time.perf_counter()
@@ -272,6 +273,7 @@ class Lane:
         )
         started_s = self._world.monotonic_s()
         log_offset = await publisher.commit(effects)
+        self.committed_offset = effects.next_offset
         self.store.merge(log_offset)
         tally = self._tally
         self._clear_staged()

@@ -2,11 +2,11 @@
 
 Errors an adapter may raise, and whose fault they are:
 
-| error        | meaning                                                        | what the runtime does                  |
-| ------------ | -------------------------------------------------------------- | -------------------------------------- |
-| `Unreachable`| the broker does not answer, or answers that it cannot just now | drops what is staged, reopens the lane |
-| `Fenced`     | another worker owns the partition                              | drops the lane until assigned anew     |
-| `Misfit`     | settings, permissions or topics are wrong                      | ends the process with the message      |
+| error         | meaning                                   | what the runtime does                  |
+| ------------- | ----------------------------------------- | -------------------------------------- |
+| `Unreachable` | the broker does not answer, or cannot now | drops what is staged, reopens the lane |
+| `Fenced`      | another worker owns the partition         | drops the lane until assigned anew     |
+| `Misfit`      | settings, permissions or topics are wrong | ends the process with the message      |
 """
 
 from collections.abc import AsyncGenerator, Sequence

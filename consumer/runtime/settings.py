@@ -79,9 +79,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     compression: Annotated[
         Literal["none", "snappy", "zstd"], Meta(description="codec of the output topics' batches")
     ] = "zstd"
-    retry_s_max: Annotated[float, Meta(gt=0, description="how long a lane tries to recover before the process ends")] = (
-        300.0
-    )
+    retry_s_max: Annotated[
+        float, Meta(gt=0, description="how long a lane tries to recover before the process ends")
+    ] = 300.0
     drain_s: Annotated[float, Meta(gt=0, description="time to finish after SIGTERM")] = 20.0
 
     key_mismatch: Annotated[
@@ -95,7 +95,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, le=1, description="share of dead letters in the window that opens the breaker")
     ] = 0.5
     dead_letters_window_records: Annotated[Count, Meta(description="records over which that share is taken")] = 1_000
-    dead_letters_consecutive_max: Annotated[Count, Meta(description="dead letters in a row that open the breaker")] = 200
+    dead_letters_consecutive_max: Annotated[Count, Meta(description="dead letters in a row that open the breaker")] = (
+        200
+    )
 
     future_skew_max_s: Annotated[
         int, Meta(ge=0, description="how far a time may lie after its snapshot before it counts as a broken clock")
@@ -103,7 +105,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     park_cycles_max: Annotated[int, Meta(ge=2, description="park cycles kept per communication")] = (
         _RULES.park_cycles_max
     )
-    digest_key: Annotated[str, Meta(max_length=64, description="key of the digests of session and room ids (secret)")] = ""
+    digest_key: Annotated[
+        str, Meta(max_length=64, description="key of the digests of session and room ids (secret)")
+    ] = ""
     record_bytes_max: Annotated[Count, Meta(description="largest record value that is read")] = _RULES.record_bytes_max
     communications_max: Annotated[Count, Meta(description="communications kept per conversation")] = (
         _RULES.communications_max
@@ -141,7 +145,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class SettingsError(Exception):
-    """Settings that cannot be used: the operator's to mend. `problems` has one sentence each, with names, no secrets."""
+    """Settings that cannot be used. `problems` has a sentence for each, with names and without secrets."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -207,12 +211,15 @@ def _resolve(
 def conflicts(settings: Settings) -> list[str]:
     """Combinations that would break a promise, a sentence each that names both settings."""
     s = settings
+    topic_names = (s.input_topic, s.state_topic, s.transitions_topic, s.dead_letters_topic)
     found = [
         (s.drain_s * 1_000 >= s.session_timeout_ms, "CC_DRAIN_S must be shorter than CC_SESSION_TIMEOUT_MS"),
         (
             s.transaction_timeout_ms >= s.session_timeout_ms,
-            "CC_TRANSACTION_TIMEOUT_MS must be below CC_SESSION_TIMEOUT_MS: a dead worker's transaction has to be "
-            "over when its partitions move",
+            (
+                "CC_TRANSACTION_TIMEOUT_MS must be below CC_SESSION_TIMEOUT_MS: a dead worker's transaction has to be "
+                "over when its partitions move"
+            ),
         ),
         (
             s.heartbeat_interval_ms * 3 > s.session_timeout_ms,
@@ -240,7 +247,7 @@ def conflicts(settings: Settings) -> list[str]:
         ),
         (not math.isfinite(s.retry_s_max), "CC_RETRY_S_MAX must be finite: every retry has a bound"),
         (
-            len({s.input_topic, s.state_topic, s.transitions_topic, s.dead_letters_topic}) < 4,
+            len(set(topic_names)) < len(topic_names),
             "CC_INPUT_TOPIC, CC_STATE_TOPIC, CC_TRANSITIONS_TOPIC and CC_DEAD_LETTERS_TOPIC must differ",
         ),
         (

@@ -43,7 +43,7 @@ class StateStore:
         self._restored: dict[str, bytes | None] = {}
         self._due: dict[int, set[str]] = {}
         self._due_order: list[int] = []
-        self.census = Census()
+        self.census = Census(rules.park_cycles_max)
         self.committed_bytes = 0
         self.log_offset = 0
         """Where to go on reading the state topic."""

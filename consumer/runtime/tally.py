@@ -1,5 +1,6 @@
-"""What a lane counts between two commits. It reaches the metrics only when the commit has succeeded, so that a record
-is counted once however often it was tried.
+"""What a lane counts between two commits.
+
+It reaches the metrics only when the commit has succeeded, so that a record is counted once however often it was tried.
 """
 
 from collections import Counter

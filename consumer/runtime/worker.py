@@ -77,7 +77,7 @@ class Worker:
         }
 
     def stalled(self) -> dict[str, str | None]:
-        """What has stopped making progress, by check. A broker that does not answer is no stall: waiting is progress."""
+        """What has stopped making progress, by check. Waiting for a broker that does not answer is progress."""
         now_s = self._world.monotonic_s()
         limit_s = 2 * self._settings.commit_timeout_s + self._settings.request_timeout_ms / 1_000
         stuck = [lane.partition for lane in self.lanes.values() if now_s - lane.last_progress_s > limit_s]

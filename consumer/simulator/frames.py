@@ -98,10 +98,12 @@ def ignorable(chance: random.Random, story: Story) -> bytes:
     return _encode(chance.choices(frames, (6, 1, 1, 3))[0])
 
 
-def broken(chance: random.Random, key: bytes, body: bytes, at_ms: int) -> tuple[bytes, bytes]:
-    """Key and value of a record that must be rejected, made of a conversation's key and encoded nested body."""
-    topic = "v2.users.{id}.conversations"
-    match chance.randrange(6):
+def broken(
+    chance: random.Random, envelope: Envelope, conversation: str, body: bytes, at_ms: int
+) -> tuple[bytes | None, bytes]:
+    """Key and value of a record that must be rejected, made of a conversation's id and encoded nested body."""
+    key: bytes | None = conversation.encode()
+    match chance.randrange(7):
         case 0:  # damaged
             body = body.replace(b'"', b"'", 9)
         case 1:  # a wrong type in a used field
@@ -112,9 +114,17 @@ def broken(chance: random.Random, key: bytes, body: bytes, at_ms: int) -> tuple[
             body = body.replace(b'"purpose":"', b'"purpose":"\xff\xfe', 1)
         case 4:
             key = uuid(chance).encode()  # of another conversation
-        case _:  # truncated
-            return key, body[: chance.randrange(1, len(body))]
-    return key, enveloped("websocket", topic.format(id=uuid(chance)), topic, key.decode(), body, at_ms)
+        case 5:
+            key = None
+        case _:
+            value = _notification(chance, envelope, conversation, body, at_ms)
+            return key, value[: chance.randrange(1, len(value))]  # truncated
+    return key, _notification(chance, envelope, conversation, body, at_ms)
+
+
+def _notification(chance: random.Random, envelope: Envelope, conversation: str, body: bytes, at_ms: int) -> bytes:
+    template = "v2.users.{id}.conversations"
+    return enveloped(envelope, template.format(id=uuid(chance)), template, conversation, body, at_ms)
 
 
 def _reference(entity: str | None) -> Json:

@@ -43,6 +43,7 @@ _MEDIA = {
 }
 _COBROWSED = ("calls", "messages")
 _CLOUD_CLOCK_MS = (20, 120)
+_LATENCY_MS = (130, 330)
 _CONTROL_MS_MIN = 2_500
 """A control change this long after the connect is seen not to be the connect, which it must be beyond 2 s."""
 _ATTEMPTS_MAX = 3
@@ -73,12 +74,19 @@ class Story:
         self._chance = chance
         self.now_ms = now_ms
         self.id = uuid(chance)
+        self.latency_ms = chance.randint(*_LATENCY_MS)
+        """From a change to its snapshot; the same for all changes, so that no snapshot overtakes another."""
         self.array = chance.choices(list(_MEDIA), list(_MEDIA.values()))[0]
         self.user_id = uuid(chance)
         self.queue_id = None if self.array in UNROUTED else uuid(chance)
         self.participants: list[Json] = []
         self._transfers: list[Json] = []
         self._division = [{"division": {"id": uuid(chance)}, "entities": [{"id": self.user_id}]}]
+
+    @property
+    def published_ms(self) -> int:
+        """When the snapshot of what is the case now is published."""
+        return self.now_ms + self.latency_ms
 
     def body(self) -> Json:
         """The conversation as it is now, in the nested shape; `id` comes first."""

@@ -3,15 +3,14 @@
 import heapq
 import random
 from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from consumer.simulator.frames import FLAT_TOPICS, Envelope, broken, enveloped, flat, ignorable
 from consumer.simulator.story import STEP_S, Change, Story
 
-Share = Annotated[float, Meta(ge=0, le=1)]
 Headers = tuple[tuple[str, bytes], ...]
 
 DORMANT_PER_ACTIVE_MAX: Final = 2
@@ -19,9 +18,22 @@ DORMANT_PER_ACTIVE_MAX: Final = 2
 HELD_BACK_MAX: Final = 20_000
 """Records on their late way at most, some 70 MB; what comes beyond is in time."""
 _BESIDES_MAX = 0.9
-_LATENCY_MS = (130, 330)
 _PAUSE_S = 30.0
 """What a pause that may take hours is cut to where too many conversations are dormant."""
+_BOUNDS: Final[dict[str, tuple[float, float]]] = {
+    "start_ms": (1_262_304_000_000, 4_102_444_800_000),
+    "records_per_s": (0.001, 1_000_000),
+    "conversations": (1, 1_000_000),
+    "disorder": (0, 1),
+    "delay_s_max": (0, 600),
+    "duplicates": (0, 1),
+    "broken": (0, 1),
+    "flat": (0, 1),
+    "eventbridge": (0, 1),
+    "bare": (0, 1),
+    "ignorable": (0, 1),
+}
+"""The least and the most that a field of `Traffic` may be."""
 _HEADERS: Final[dict[Envelope, Headers]] = {
     "websocket": (("relay", b"websocket"),),
     "eventbridge": (("relay", b"eventbridge"),),
@@ -32,38 +44,42 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
-    """What the stream is like; shares are from 0 to 1. Raises ValueError, or msgspec's from `convert`, if it cannot be.
+    """What the stream is like; shares are from 0 to 1. Raises ValueError if it cannot be like that.
 
     Stream time is the records' own: nothing here knows a clock. Conversations live `compression` times as fast as in
     life, which follows from how many there are and how often they change.
     """
 
     seed: int = 1
-    start_ms: Annotated[int, Meta(ge=1_262_304_000_000, le=4_102_444_800_000)] = 1_767_225_600_000
+    start_ms: int = 1_767_225_600_000
     """Epoch milliseconds at which the stream begins; 2010 to 2100."""
-    records_per_s: Annotated[float, Meta(gt=0, le=1_000_000)] = 500.0
+    records_per_s: float = 500.0
     """Changes of conversations per second of stream time, about; twins and other frames come on top."""
-    conversations: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    conversations: int = 200
     """Conversations under way at the same time; up to `DORMANT_PER_ACTIVE_MAX` times as many lie dormant."""
-    disorder: Share = 0.2
+    disorder: float = 0.2
     """Of all records: delivered late."""
-    delay_s_max: Annotated[float, Meta(ge=0, le=600)] = 5.0
+    delay_s_max: float = 5.0
     """How late they are at most, in seconds of stream time; the mean is half of it."""
-    duplicates: Share = 0.1
+    duplicates: float = 0.1
     """Of all records: delivered a second time, later by as much."""
-    broken: Share = 0.01
+    broken: float = 0.01
     """Of all records but duplicates: broken ones, delivered besides."""
-    flat: Share = 0.2
+    flat: float = 0.2
     """Of the changes in media that have one: published in the flat shape as well."""
-    eventbridge: Share = 0.3
+    eventbridge: float = 0.3
     """Of the updates: in this envelope; flat ones that would come bare are WebSocket notifications too."""
-    bare: Share = 0.1
+    bare: float = 0.1
     """Of the nested updates: without an envelope. All others are WebSocket notifications."""
-    ignorable: Share = 0.02
+    ignorable: float = 0.02
     """Of all records but duplicates: heartbeats and other frames that are no updates, delivered besides."""
 
     def __post_init__(self) -> None:
-        """Check what no field can say alone."""
+        """Refuse what no stream can be like. Not a number is outside of all bounds."""
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be from {least} to {most}, not {value!r}")
         if self.eventbridge + self.bare > 1:
             raise ValueError(f"eventbridge + bare must be at most 1, not {self.eventbridge + self.bare!r}")
         if self.broken + self.ignorable > _BESIDES_MAX:
@@ -118,11 +134,10 @@ def _published(traffic: Traffic, chance: random.Random) -> Iterator[Draft]:
     order = 0
     for story, change in _changes(traffic, chance):
         body = _encode(story.body())
-        published_ms = story.now_ms + chance.randint(*_LATENCY_MS)
-        key = story.id.encode()
-        drafts = [_nested(traffic, chance, story, body, published_ms)]
+        published_ms, key = story.published_ms, story.id.encode()
+        drafts = [_nested(traffic, chance, story, body)]
         if change.array in FLAT_TOPICS and chance.random() < traffic.flat:
-            drafts.append(_flat(traffic, chance, story, change.array, published_ms))
+            drafts.append(_flat(traffic, chance, story, change.array))
         for value, headers in drafts:
             yield Draft(key, value, published_ms, order, headers=headers, event_ms=story.now_ms)
             order += 1
@@ -130,9 +145,15 @@ def _published(traffic: Traffic, chance: random.Random) -> Iterator[Draft]:
                 yield Draft(None, ignorable(chance, story), published_ms, order, event_ms=story.now_ms)
                 order += 1
             for _ in range(_times(chance, broken_each)):
-                wrong_key, damaged = broken(chance, key, body, published_ms)
-                yield Draft(wrong_key, damaged, published_ms, order, broken=True, event_ms=story.now_ms)
+                yield _broken(traffic, chance, story, body, order)
                 order += 1
+
+
+def _broken(traffic: Traffic, chance: random.Random, story: Story, body: bytes, order: int) -> Draft:
+    envelope = _envelope(traffic, chance)
+    key, value = broken(chance, envelope, story.id, body, story.published_ms)
+    headers = _HEADERS[envelope]
+    return Draft(key, value, story.published_ms, order, broken=True, headers=headers, event_ms=story.now_ms)
 
 
 def _times(chance: random.Random, mean: float) -> int:
@@ -178,22 +199,19 @@ def _envelope(traffic: Traffic, chance: random.Random) -> Envelope:
     return "eventbridge" if draw < traffic.bare + traffic.eventbridge else "websocket"
 
 
-def _nested(
-    traffic: Traffic, chance: random.Random, story: Story, body: bytes, published_ms: int
-) -> tuple[bytes, Headers]:
+def _nested(traffic: Traffic, chance: random.Random, story: Story, body: bytes) -> tuple[bytes, Headers]:
     envelope = _envelope(traffic, chance)
     of_queue = story.queue_id is not None and chance.random() < 0.25
     template = "v2.routing.queues.{id}.conversations" if of_queue else "v2.users.{id}.conversations"
     topic = template.replace("{id}", (story.queue_id or "") if of_queue else story.user_id)
-    return enveloped(envelope, topic, template, story.id, body, published_ms), _HEADERS[envelope]
+    return enveloped(envelope, topic, template, story.id, body, story.published_ms), _HEADERS[envelope]
 
 
-def _flat(
-    traffic: Traffic, chance: random.Random, story: Story, array: str, published_ms: int
-) -> tuple[bytes, Headers]:
+def _flat(traffic: Traffic, chance: random.Random, story: Story, array: str) -> tuple[bytes, Headers]:
     envelope = _envelope(traffic, chance)
     if envelope == "bare":  # nobody could tell the medium of a bare flat body
         envelope = "websocket"
     template = f"v2.users.{{id}}.conversations.{FLAT_TOPICS[array]}"
     topic = template.replace("{id}", story.user_id)
-    return enveloped(envelope, topic, template, story.id, _encode(flat(story, array)), published_ms), _HEADERS[envelope]
+    body = _encode(flat(story, array))
+    return enveloped(envelope, topic, template, story.id, body, story.published_ms), _HEADERS[envelope]

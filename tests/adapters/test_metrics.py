@@ -75,6 +75,7 @@ def test_closed_label_sets_start_at_zero() -> None:
         "conversation_loop_lag_seconds_count": {()},
         "conversation_record_bytes_total": {()},
         "conversation_evicted_total": {()},
+        "conversation_opening_failures_total": {()},
     }
     for name, labels in expected.items():
         assert scraped(metrics, name) == dict.fromkeys(labels, 0.0), name
@@ -212,6 +213,18 @@ def test_lag_in_seconds_grows_while_nothing_is_committed_and_ends_when_caught_up
     assert scraped(metrics, "conversation_lag_seconds") == {("0",): 64.0}
     metrics.committed(0, Tally(ages_ms=[10]), 0.1, 0, clock.now_s)
     assert scraped(metrics, "conversation_lag_seconds") == {("0",): 0.0}
+
+
+def test_lag_is_also_told_without_a_commit() -> None:
+    clock = Clock()
+    metrics = Metrics(clock)
+    metrics.committed(0, Tally(ages_ms=[1_000]), 0.1, 0, NOW_S)
+    metrics.lagging(0, 30)
+    clock.now_s += 60
+    assert scraped(metrics, "conversation_lag_records") == {("0",): 30.0}
+    assert scraped(metrics, "conversation_lag_seconds") == {("0",): 61.0}
+    metrics.lane_closed(0)
+    assert scraped(metrics, "conversation_lag_records") == {}
 
 
 def test_a_record_from_the_future_does_not_take_from_the_sum_of_ages() -> None:

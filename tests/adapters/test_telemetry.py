@@ -4,7 +4,8 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,6 +23,8 @@ from consumer.runtime.ports import Fenced, Telemetry, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
+from consumer.simulator.traffic import Traffic
+from consumer.simulator.traffic import records as traffic_records
 
 MARK = "mark-of-somebody"
 WALL_S = 1_800_000_000.0
@@ -120,6 +123,14 @@ def test_the_lag_of_a_lane_that_closed_is_not_told(scene: Scene) -> None:
     assert [line["lag_records"] for line in scene.lines()] == [5]
 
 
+def test_the_lag_of_a_lane_that_is_held_up_is_told_anew(scene: Scene) -> None:
+    scene.port.committed(0, tally(), 0.1, 70)
+    scene.telemetry.lagging(0, 500)
+    scene.telemetry.progress(now=True)
+    assert [line["lag_records"] for line in scene.lines()] == [500]
+    assert 'conversation_lag_records{partition="0"} 500.0' in scene.exposition()
+
+
 def test_each_life_event_is_one_line(scene: Scene) -> None:
     scene.port.rebalanced("assigned", (3, 4))
     scene.port.restoring(3, 500, 1_500)
@@ -158,7 +169,24 @@ def test_a_lane_that_fails_over_and_over_is_told_once_per_interval(scene: Scene)
         scene.monotonic_s += 1
     scene.port.commit_failed(1, Unreachable("open: NodeNotReadyError"))
     assert [(line["partition"], line["repeated"]) for line in scene.lines()] == [(0, 0), (0, 9), (0, 9), (1, 0)]
-    assert 'conversation_commits_total{result="failure"} 26.0' in scene.exposition()
+    shown = scene.exposition()
+    assert "conversation_opening_failures_total 26.0" in shown
+    assert 'conversation_commits_total{result="failure"} 0.0' in shown
+
+
+def test_only_an_open_lane_fails_to_commit(scene: Scene) -> None:
+    error = Unreachable("commit: RequestTimedOutError")
+    scene.port.restored(0, StateStore(Rules()), 0.1)
+    scene.port.commit_failed(0, error)
+    scene.port.commit_failed(0, error)
+    scene.port.restored(0, StateStore(Rules()), 0.1)
+    scene.port.commit_failed(0, error)
+    scene.port.restored(0, StateStore(Rules()), 0.1)
+    scene.port.lane_closed(0, "revoked")
+    scene.port.commit_failed(0, error)
+    shown = scene.exposition()
+    assert 'conversation_commits_total{result="failure"} 2.0' in shown
+    assert "conversation_opening_failures_total 2.0" in shown
 
 
 def test_the_state_of_an_open_lane_is_read_at_the_scrape(scene: Scene) -> None:
@@ -172,6 +200,64 @@ def test_the_state_of_an_open_lane_is_read_at_the_scrape(scene: Scene) -> None:
     assert 'conversation_state_conversations{partition="0"} 1.0' in shown
     assert 'conversation_communications{media="call",state="connected"} 1.0' in shown
     assert f'conversation_state_bytes{{partition="0"}} {float(len(outcome.state or b""))}' in shown
+
+
+def oldest_call(store: StateStore) -> list[str]:
+    """What a scrape shows of the oldest live call."""
+    metrics = Metrics()
+    metrics.watch(0, store.census, lambda: (0, 0))
+    shown = generate_latest(metrics.registry).decode().splitlines()
+    return [line for line in shown if line.startswith('conversation_oldest_live_timestamp_seconds{media="call"}')]
+
+
+def restored(store: StateStore) -> StateStore:
+    """Another store with the same states, read from the state topic."""
+    made = StateStore(Rules())
+    for conversation_id, state in store.items():
+        made.restore(conversation_id.encode(), state)
+    while made.settle(100):
+        pass
+    return made
+
+
+def played(records: Iterable[Record]) -> StateStore:
+    store, stream_ms = StateStore(Rules()), None
+    for number, each in enumerate(records):
+        outcome = step(each, Rules(), stream_ms, store.lookup)
+        stream_ms = outcome.stream_ms
+        if outcome.disposition == "applied":
+            store.stage(outcome)
+            store.merge(number)
+    return store
+
+
+def call(at_ms: int, **leg: Any) -> Record:
+    body = {"id": "c", "participants": [{"id": "p", "calls": [{"id": "l", **leg}]}]}
+    return Record("updates", 0, 1, at_ms, b"c", msgspec.json.encode(body))
+
+
+def test_the_oldest_live_communication_is_the_same_after_a_restore() -> None:
+    store = played(
+        [
+            call(1_767_261_610_000, state="alerting"),  # a snapshot's time, an upper bound only
+            call(1_767_261_606_000, state="connected", connectedTime="2026-01-01T10:00:05.000Z"),
+        ]
+    )
+    assert oldest_call(store) == oldest_call(restored(store))
+    assert store.census.oldest_live() == {"call": "2026-01-01T10:00:05.000Z"}
+
+
+def test_all_that_is_counted_of_communications_is_the_same_after_a_restore() -> None:
+    traffic = Traffic(conversations=30, flat=0.5, disorder=0.5, delay_s_max=60)
+    drafts = islice(traffic_records(traffic), 3_000)
+    store = played(Record("u", 0, n, each.timestamp_ms, each.key, each.value) for n, each in enumerate(drafts))
+    again = restored(store)
+    assert store.census.oldest_live() == again.census.oldest_live()
+    assert +store.census.states == +again.census.states
+    for conversation_id, state in store.items():
+        store.census.remove_state(conversation_id, state)
+    assert store.census.oldest_live() == {}
+    assert not any(store.census.states.values())
 
 
 def test_nothing_personal_reaches_a_line_or_a_series(scene: Scene) -> None:

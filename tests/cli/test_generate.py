@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from consumer.cli.generate import generate
 from consumer.simulator.recording import read
+from tests.adapters.refusing_broker import refusing_broker
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
@@ -51,7 +52,9 @@ def test_the_shares_reach_the_traffic() -> None:
     [
         (("--disorder", 2), "--disorder"),
         (("--bare", 0.6, "--eventbridge", 0.6), "eventbridge + bare must be at most 1"),
-        (("--conversations", 0), "conversations"),
+        (("--conversations", 0), "Error: conversations must be from 1 to 1000000, not 0"),
+        (("--records-per-s", "nan"), "Error: records_per_s must be from 0.001 to 1000000, not nan"),
+        (("--start-ms", -1), "Error: start_ms must be from"),
         (("--count", 0), "--count"),
         (("--input", "-", "--output", "-"), "exclude each other"),
     ],
@@ -74,6 +77,19 @@ def test_a_broker_that_does_not_answer_is_reported() -> None:
 
     assert result.exit_code == 69
     assert "Traceback" not in result.output
+
+
+def test_a_wrong_password_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SECURITY_PROTOCOL": "SASL_PLAINTEXT", "SASL_MECHANISM": "PLAIN"}.items():
+        monkeypatch.setenv(f"CC_{name}", value)
+    monkeypatch.setenv("CC_SASL_USERNAME", "u")
+    monkeypatch.setenv("CC_SASL_PASSWORD", "hunter2-marked")
+    with refusing_broker() as address:
+        result = run("--bootstrap-servers", address, "--count", 1)
+
+    assert result.exit_code == 78
+    assert "CC_SASL_PASSWORD" in result.stderr
+    assert "hunter2" not in result.output
 
 
 def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

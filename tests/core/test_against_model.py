@@ -46,7 +46,7 @@ def test_a_repeated_record_changes_nothing(history: list[Record]) -> None:
 
 @given(noise)
 def test_noise_gets_the_disposition_the_model_gives_it(value: bytes | None) -> None:
-    record = Record("in", 0, 0, BASE_MS, b"c-1", value)
+    record = Record("in", 0, 0, BASE_MS, b"c1", value)
     outcome = play([record]).outcomes[0]
     match model.judge(record, RULES):
         case model.Ignored(reason):

@@ -54,7 +54,7 @@ def create_topics() -> CreateTopics:
                 answer = await client.create_topics(wanted)
                 refused = [each for each in answer.topic_errors if each[1] != 0]
                 assert not refused, f"topics were not made: {refused!r}"
-                while not _led(await client.describe_topics(list(topics)), topics):  # noqa: ASYNC110 - Kafka tells nobody
+                while not _led(await client.describe_topics(list(topics)), topics):
                     await asyncio.sleep(0.05)
             finally:
                 await client.close()

@@ -100,8 +100,8 @@ class Pipeline:
             try:
                 committed = await admin.list_consumer_group_offsets(self.settings.group_id, partitions=tps)
             except GroupCoordinatorNotAvailableError:  # the broker is still making its topic of offsets
-                return sum(ends.values()) + 1
-            return sum(ends[tp] - max(0, committed[tp].offset) for tp in tps)
+                return int(sum(ends.values())) + 1
+            return int(sum(ends[tp] - max(0, committed[tp].offset) for tp in tps))
         finally:
             await admin.close()
             await consumer.stop()
@@ -116,7 +116,7 @@ class Pipeline:
             ends = await consumer.end_offsets(tps)
             await consumer.seek_to_beginning(*tps)
             async with asyncio.timeout(60):
-                while any([await consumer.position(tp) < ends[tp] for tp in tps]):  # noqa: C419 - awaits
+                while any([await consumer.position(tp) < ends[tp] for tp in tps]):
                     for fetched in (await consumer.getmany(timeout_ms=200, max_records=5_000)).values():
                         found += [
                             Record(e.topic, e.partition, e.offset, e.timestamp, e.key, e.value, e.headers)

@@ -1,5 +1,7 @@
 """The stream keeps what its parameters promise, and every unbroken value is what the wire model expects."""
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice, pairwise
 from typing import Any
@@ -7,6 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from consumer.core.decode import Rejected, decode
+from consumer.core.record import Record
+from consumer.core.rules import Rules
 from consumer.simulator.traffic import DORMANT_PER_ACTIVE_MAX, Draft, Traffic, records
 from schemas.inbound import FlatPayload, NestedPayload
 
@@ -44,6 +49,10 @@ def is_update(draft: Draft) -> bool:
     return draft.key is not None and not draft.broken
 
 
+def is_frame(draft: Draft) -> bool:
+    return draft.key is None and not draft.broken
+
+
 def in_eventbridge(draft: Draft) -> bool:
     return draft.value.startswith(b'{"version":"0"')
 
@@ -52,7 +61,7 @@ def in_eventbridge(draft: Draft) -> bool:
     ("shape", "of", "counts"),
     [
         ({"broken": 0.05}, lambda _: True, lambda draft: draft.broken),
-        ({"ignorable": 0.3}, lambda _: True, lambda draft: draft.key is None),
+        ({"ignorable": 0.3}, lambda _: True, is_frame),
         ({"broken": 0.4, "ignorable": 0.4}, lambda _: True, lambda draft: draft.broken),
         ({"eventbridge": 0.6}, is_update, in_eventbridge),
         ({"bare": 0.4, "flat": 0.0}, is_update, lambda draft: draft.value.startswith(b'{"id"')),
@@ -98,6 +107,15 @@ def test_true_order_is_the_order_of_events() -> None:
     events = [draft.event_ms for draft in once(first())]
 
     assert events == sorted(events)
+
+
+def test_no_record_of_a_conversation_is_published_before_an_earlier_one() -> None:
+    published: dict[bytes | None, int] = {}
+    for draft in filter(is_update, once(first(conversations=20, records_per_s=5_000))):
+        assert published.get(draft.key, 0) <= draft.timestamp_ms
+        published[draft.key] = draft.timestamp_ms
+
+    assert len(published) > 20
 
 
 def test_a_record_is_published_shortly_after_its_event_and_delivered_within_the_delay() -> None:
@@ -160,7 +178,7 @@ def test_values_have_a_realistic_size() -> None:
 
 
 def test_records_that_are_no_updates_have_no_key() -> None:
-    frames = [draft for draft in first(ignorable=0.2) if draft.key is None]
+    frames = list(filter(is_frame, first(ignorable=0.2)))
 
     assert any(b"Heartbeat" in draft.value for draft in frames)
     assert any(b'"status":"subscribed"' in draft.value for draft in frames)
@@ -168,25 +186,34 @@ def test_records_that_are_no_updates_have_no_key() -> None:
     assert any(b"v2.detail.events." in draft.value for draft in frames)
 
 
-def test_broken_records_are_broken() -> None:
-    """Each fails to decode, has no conversation id, or another's key."""
-    broken = [draft for draft in first(broken=0.2) if draft.broken]
-    kinds = set()
-    for draft in broken:
-        try:
-            payload = NESTED.decode(draft.value)
-        except UnicodeDecodeError:
-            kinds.add("bad UTF-8")
-        except msgspec.ValidationError:
-            kinds.add("wrong type")
-        except msgspec.DecodeError:
-            kinds.add("no JSON")
-        else:
-            assert payload.event_body
-            assert (payload.event_body.id or "").encode() != draft.key
-            kinds.add("another key" if payload.event_body.id else "no id")
+def test_broken_records_are_refused_and_no_others() -> None:
+    reasons: Counter[str] = Counter()
+    for draft in first(broken=0.2):
+        record = Record("updates", 0, 0, draft.timestamp_ms, draft.key, draft.value, draft.headers)
+        outcome = decode(record, Rules())
+        assert isinstance(outcome, Rejected) == draft.broken, outcome
+        if isinstance(outcome, Rejected):
+            reasons[outcome.reason] += 1
 
-    assert kinds == {"bad UTF-8", "wrong type", "no JSON", "another key", "no id"}
+    assert set(reasons) == {"bad_json", "bad_utf8", "wrong_type", "no_conversation_id", "key_mismatch"}
+
+
+def test_broken_records_come_in_every_envelope_with_the_right_a_wrong_and_no_key() -> None:
+    broken = [draft for draft in first(broken=0.3, eventbridge=0.4, bare=0.3, flat=0) if draft.broken]
+    stories = {draft.key for draft in first(broken=0.3, eventbridge=0.4, bare=0.3, flat=0) if is_update(draft)}
+    keys = Counter("none" if draft.key is None else "right" if draft.key in stories else "wrong" for draft in broken)
+    envelopes = Counter(dict(draft.headers).get("relay", b"bare") for draft in broken)
+
+    assert {kind: count / len(broken) for kind, count in keys.items()} == {
+        "right": pytest.approx(5 / 7, abs=0.05),
+        "wrong": pytest.approx(1 / 7, abs=0.05),
+        "none": pytest.approx(1 / 7, abs=0.05),
+    }
+    assert {kind: count / len(broken) for kind, count in envelopes.items()} == {
+        b"eventbridge": pytest.approx(0.4, abs=0.05),
+        b"bare": pytest.approx(0.3, abs=0.05),
+        b"websocket": pytest.approx(0.3, abs=0.05),
+    }
 
 
 @pytest.mark.parametrize(
@@ -199,9 +226,33 @@ def test_shares_that_cannot_be_together_are_refused(shape: dict[str, float]) -> 
         msgspec.convert(shape, Traffic)
 
 
+SHARES = ("disorder", "duplicates", "broken", "flat", "eventbridge", "bare", "ignorable")
+
+
 @pytest.mark.parametrize(
-    "shape", [{"disorder": 1.1}, {"conversations": 0}, {"delay_s_max": 3_600}, {"records_per_s": 0}]
+    ("name", "value"),
+    [
+        *((share, value) for share in SHARES for value in (-0.1, 1.1, math.nan)),
+        ("start_ms", 0),
+        ("conversations", 0),
+        ("conversations", -5),
+        ("delay_s_max", -1),
+        ("delay_s_max", 3_600),
+        ("delay_s_max", math.inf),
+        ("records_per_s", 0),
+        ("records_per_s", -1),
+        ("records_per_s", math.nan),
+    ],
 )
-def test_a_value_beyond_its_bounds_is_refused(shape: dict[str, float]) -> None:
-    with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(shape, Traffic)
+def test_a_value_beyond_its_bounds_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be from .* to .*, not {value}$"):
+        Traffic(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(msgspec.ValidationError, match=f"^{name} must be"):
+        msgspec.convert({name: value}, Traffic)
+
+
+def test_every_bound_is_allowed() -> None:
+    most = Traffic(disorder=1, duplicates=1, flat=1, eventbridge=1, bare=0, broken=0.9, ignorable=0, delay_s_max=600)
+    least = Traffic(disorder=0, duplicates=0, flat=0, eventbridge=0, bare=0, broken=0, ignorable=0, delay_s_max=0)
+
+    assert len(list(islice(records(most), 100))) == len(list(islice(records(least), 100))) == 100

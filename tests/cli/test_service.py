@@ -1,0 +1,86 @@
+"""The composed service on the embedded broker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from consumer.adapters.embedded import EmbeddedBroker
+from consumer.adapters.kafka_publisher import AtLeastOncePublisher
+from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.cli import service
+from consumer.cli.service import Service, running
+from consumer.runtime.ports import Effects, Unreachable
+from consumer.runtime.settings import Settings
+from consumer.simulator.traffic import Draft
+
+BREAKER = 5
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    monkeypatch.setattr(service, "_LAG_S", 0.1)
+    with EmbeddedBroker() as broker:
+        made = Settings(
+            bootstrap_servers=broker.bootstrap_servers,
+            delivery="at_least_once",
+            commit_interval_ms=50,
+            dead_letters_consecutive_max=BREAKER,
+            admin_port=0,
+        )
+        broker.create_topics((made.input_topic, made.state_topic, made.transitions_topic, made.dead_letters_topic))
+        yield made
+
+
+@asynccontextmanager
+async def fed(settings: Settings) -> AsyncIterator[tuple[Service, Callable[[int], Any]]]:
+    """A running service, and what writes so many broken records to one partition of its input."""
+    async with running(settings) as running_service, KafkaWriter(settings) as writer:
+
+        async def feed(count: int) -> None:
+            await writer.write([Draft(b"one", b"no JSON", 1_767_225_600_000, number) for number in range(count)])
+            await writer.flush()
+
+        yield running_service, feed
+
+
+def lag(running_service: Service) -> float:
+    families = running_service.metrics.registry.collect()
+    return sum(s.value for family in families for s in family.samples if s.name == "conversation_lag_records")
+
+
+def phases(running_service: Service) -> set[str]:
+    return {lane.phase for lane in running_service.worker.lanes.values()}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.05)
+
+
+async def test_the_lag_of_a_blocked_lane_grows_with_its_topic(settings: Settings) -> None:
+    async with fed(settings) as (running_service, feed):
+        await feed(BREAKER)
+        await until(lambda: "blocked" in phases(running_service))
+        await feed(7)
+        await until(lambda: lag(running_service) == 7)
+        await feed(40)
+        await until(lambda: lag(running_service) == 47)
+
+
+async def test_the_lag_of_a_failing_lane_grows_with_its_topic(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: AtLeastOncePublisher, __: Effects) -> int | None:
+        raise Unreachable("committing: for the test")
+
+    monkeypatch.setattr(AtLeastOncePublisher, "commit", fail)
+    async with fed(settings) as (running_service, feed):
+        await feed(3)
+        await until(lambda: "failing" in phases(running_service))
+        await until(lambda: lag(running_service) == 3)
+        await feed(1)
+        await until(lambda: lag(running_service) == 4)

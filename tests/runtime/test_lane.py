@@ -1,0 +1,554 @@
+"""One lane against a broker in memory: what it does in which order, and what becomes visible when something fails."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from consumer.core.record import Record
+from consumer.runtime import lane as lane_module
+from consumer.runtime.commit_policy import CommitPolicy
+from consumer.runtime.lane import Lane
+from consumer.runtime.ports import Committed, Fenced, Misfit, Unreachable
+from consumer.runtime.settings import Settings
+from consumer.runtime.state_store import StateStore
+from tests.fakes import (
+    UNREACHABLE,
+    WAIT_S,
+    Broker,
+    FakePublisher,
+    FakeTelemetry,
+    fails,
+    nothing,
+    turns,
+    until,
+    world_of,
+)
+from tests.runtime.scenes import FOREVER_MS, HOUR_S, call, heartbeat, rubbish, settings_of, shown_states
+from tests.strategies import BASE_MS
+
+EACH = {"commit_records_max": 1, "slice_ms_max": 1e-6}
+"""Every record is a commit."""
+
+
+@pytest.fixture(autouse=True)
+def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "IDLE_S", 0.001)
+    monkeypatch.setattr(lane_module, "_BACKOFF_S", 0.0)
+
+
+class Scene:
+    """A lane of partition 0, what it talks to, and what it told."""
+
+    def __init__(self, broker: Broker, store: StateStore | None = None, **changed: Any) -> None:
+        self.settings: Settings = settings_of(**changed)
+        self.broker = broker
+        self.partition = broker.partitions[0]
+        self.telemetry = FakeTelemetry()
+        self.store = store or StateStore(self.settings.rules())
+        self.lane = Lane(
+            0,
+            self.store,
+            self.settings,
+            lambda: CommitPolicy.of(self.settings, 1),
+            world_of(broker, self.telemetry, wall_ms=BASE_MS),
+        )
+
+    def operations(self) -> list[tuple[str, str, str]]:
+        """(conversation, operation, state) of the transitions seen."""
+        found = [json.loads(letter.value or b"") for letter in self.partition.transitions]
+        return [(each["conversationId"], each["op"], each["to"]) for each in found]
+
+    def dead(self) -> list[dict[str, str]]:
+        """The headers of the dead letters seen."""
+        return [{name: text.decode() for name, text in each.headers} for each in self.partition.dead_letters]
+
+    def went_to(self, offset: int) -> Callable[[], bool]:
+        return lambda: self.partition.committed is not None and self.partition.committed.next_offset == offset
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
+        task = asyncio.create_task(self.lane.run())
+        try:
+            yield task
+            self.lane.stop()
+            await asyncio.wait_for(asyncio.shield(task), WAIT_S)
+            assert self.lane.phase == "closed"
+        finally:
+            task.cancel()
+
+    async def consume(self, offset: int) -> "Scene":
+        """Run the lane until it has committed up to an offset, and end it."""
+        async with self.running():
+            await until(self.went_to(offset))
+        return self
+
+
+def story() -> list[Record]:
+    """Two conversations, disorder, a repetition, a dead letter, something ignored."""
+    return [
+        call(10, "alerting", 1),
+        call(11, "alerting", 2, "c2"),
+        call(12, "disconnected", 9),
+        rubbish(13),
+        call(14, "connected", 5),
+        call(15, "connected", 5),
+        heartbeat(16),
+        call(17, "connected", 6, "c2"),
+    ]
+
+
+async def test_a_lane_fences_before_it_reads_the_offset_and_restores_before_it_consumes() -> None:
+    broker = Broker([call(3, "alerting", 1), call(4, "connected", 2)])
+    broker.partitions[0].committed = Committed(4, "")
+    broker.partitions[0].state_log = [(b"gone", None)] * 3
+    scene = Scene(broker)
+    phases: list[str] = []
+
+    async def note() -> None:
+        phases.append(scene.lane.phase)
+
+    for each in ("open", "committed", "seek", "read", "chunk", "fetch"):
+        broker.at(each, note)
+    await scene.consume(5)
+    assert broker.calls[:6] == ["open", "committed", "seek 4", "read 0", "chunk", "fetch 4"]
+    assert phases == ["opening"] * 5 + ["running"]
+    assert scene.telemetry.of("restoring") == [(0, 2, 1), (0, 3, 0)]
+    assert [effects.next_offset for effects in scene.partition.commits] == [5]
+    assert scene.operations() == [("c1", "assert", "connected")]
+
+
+async def test_without_a_committed_offset_a_lane_begins_at_the_beginning() -> None:
+    scene = await Scene(Broker(story())).consume(18)
+    assert scene.broker.calls[:5] == ["open", "committed", "seek None", "read 0", "fetch 10"]
+
+
+@pytest.mark.parametrize("call_name", ["open", "committed", "seek", "read", "chunk"])
+async def test_the_gate_stays_shut_while_opening_takes_its_time(call_name: str) -> None:
+    scene = Scene(Broker(story()))
+    scene.partition.state_log = [(b"gone", None)] * 4
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        await gate.wait()
+
+    scene.broker.at(call_name, wait)
+    async with scene.running():
+        await until(lambda: scene.broker.calls[-1].startswith(call_name))
+        await turns()
+        assert scene.broker.calls[-1].startswith(call_name)
+        assert scene.lane.phase == "opening"
+        gate.set()
+        await until(scene.went_to(18))
+
+
+async def test_a_lane_that_opens_goes_on_from_the_states_of_the_last_owner() -> None:
+    broker = Broker(story()[:4])
+    await Scene(broker).consume(14)
+    broker.partitions[0].input.extend(story()[4:])
+    second = await Scene(broker).consume(18)
+    alone = await Scene(Broker(story())).consume(18)
+    assert second.partition.states() == alone.partition.states()
+    assert second.partition.transitions == alone.partition.transitions
+    assert dict(second.store.items()) == {key.decode(): state for key, state in second.partition.states().items()}
+
+
+async def test_a_store_that_is_kept_reads_only_what_is_new() -> None:
+    broker = Broker(story()[:4])
+    first = await Scene(broker).consume(14)
+    broker.partitions[0].input.extend(story()[4:])
+    await Scene(broker).consume(18)
+    written = len(broker.partitions[0].state_log)
+    broker.calls.clear()
+    third = Scene(broker, first.store)
+    async with third.running():
+        await until(lambda: third.lane.phase == "running")
+    assert f"read {first.store.log_offset}" not in broker.calls
+    assert "read 2" in broker.calls
+    assert third.store.log_offset == written
+    assert dict(third.store.items()) == {key.decode(): state for key, state in third.partition.states().items()}
+
+
+async def test_a_state_topic_made_anew_under_a_kept_store_is_a_misfit() -> None:
+    scene = Scene(Broker())
+    scene.store.log_offset = 1
+    with pytest.raises(Misfit, match="truncated or made anew"):
+        await asyncio.wait_for(scene.lane.run(), WAIT_S)
+    assert "fetch" not in " ".join(scene.broker.calls)
+    assert scene.lane.phase == "closed"
+
+
+async def test_a_commit_holds_the_effects_of_its_records_and_the_offset_after_them() -> None:
+    scene = await Scene(Broker(story())).consume(18)
+    (effects,) = scene.partition.commits
+    assert (effects.next_offset, effects.metadata) == (18, f"stream-ms={BASE_MS + 9_000}")
+    assert sorted(letter.key or b"" for letter in effects.states) == [b"c1", b"c2"]
+    assert shown_states(scene.partition.states()) == {"c1": "disconnected", "c2": "connected"}
+    assert scene.operations() == [
+        ("c1", "assert", "alerting"),
+        ("c2", "assert", "alerting"),
+        ("c1", "assert", "disconnected"),
+        ("c1", "retract", "disconnected"),
+        ("c1", "assert", "connected"),
+        ("c1", "assert", "disconnected"),
+        ("c2", "assert", "connected"),
+    ]
+    assert {letter.key for letter in effects.transitions} == {b"c1", b"c2"}
+    (told,) = scene.telemetry.of("committed")
+    assert told[0] == 0
+    assert told[1].records == {
+        ("applied", ""): 5,
+        ("unchanged", ""): 1,
+        ("ignored", "heartbeat"): 1,
+        ("dead_lettered", "bad_json"): 1,
+    }
+    assert told[3] == 0
+
+
+async def test_dead_letters_are_part_of_the_same_transaction() -> None:
+    scene = await Scene(Broker(story())).consume(18)
+    (effects,) = scene.partition.commits
+    (letter,) = effects.dead_letters
+    assert (letter.key, letter.value) == (b"c1", b'{"id":')
+    assert scene.dead()[0]["cc-reason"] == "bad_json"
+    assert scene.dead()[0]["cc-source-offset"] == "13"
+    assert scene.dead()[0]["cc-service-version"] == "1.2.3"
+
+
+@pytest.mark.parametrize("payload", ["keep", "drop"])
+async def test_the_payload_of_a_dead_letter_is_kept_as_set(payload: str) -> None:
+    scene = await Scene(Broker([rubbish(0)]), dead_letter_payload=payload).consume(1)
+    assert [letter.value for letter in scene.partition.dead_letters] == [b'{"id":' if payload == "keep" else b""]
+
+
+@pytest.mark.parametrize(
+    ("changed", "offsets"),
+    [
+        ({"commit_records_max": 1}, [11, 12, 13, 14, 15, 16, 17, 18]),
+        ({"commit_records_max": 3}, [13, 16, 18]),
+        ({"commit_records_max": 8}, [18]),
+        ({"commit_bytes_max": 1}, [11, 12, 13, 14, 15, 18]),
+        ({"commit_bytes_max": 10**9}, [18]),
+    ],
+)
+async def test_commits_are_cut_by_records_and_by_bytes(changed: dict[str, int], offsets: list[int]) -> None:
+    scene = await Scene(Broker(story()), slice_ms_max=1e-6, **changed).consume(18)
+    assert [effects.next_offset for effects in scene.partition.commits] == offsets
+    whole = await Scene(Broker(story())).consume(18)
+    assert scene.partition.states() == whole.partition.states()
+    assert scene.partition.transitions == whole.partition.transitions
+
+
+async def test_a_commit_is_due_by_time_since_the_first_effect() -> None:
+    scene = Scene(Broker(story()), commit_interval_ms=700)
+    started_s = scene.broker.clock.now_s
+    await scene.consume(18)
+    assert scene.broker.clock.now_s == pytest.approx(started_s + 0.7, abs=0.01)
+
+
+FAILURES: dict[str, Callable[[Broker], None]] = {
+    "the opening": lambda broker: broker.at("open", UNREACHABLE, UNREACHABLE),
+    "the committed offset": lambda broker: broker.at("committed", UNREACHABLE),
+    "the seek": lambda broker: broker.at("seek", UNREACHABLE),
+    "the restore": lambda broker: broker.at("read", UNREACHABLE),
+    "a fetch": lambda broker: broker.at("fetch", nothing, UNREACHABLE),
+    "the first commit": lambda broker: broker.at("commit", UNREACHABLE),
+    "the first commit three times": lambda broker: broker.at("commit", *[UNREACHABLE] * 3),
+    "the second commit": lambda broker: broker.at("commit", nothing, UNREACHABLE),
+    "the first answer": lambda broker: broker.at("answer", UNREACHABLE),
+    "the third answer": lambda broker: broker.at("answer", nothing, nothing, UNREACHABLE),
+    "a commit, and the restore after it": lambda broker: (
+        broker.at("commit", nothing, UNREACHABLE),
+        broker.at("read", nothing, UNREACHABLE),
+        broker.at("chunk", UNREACHABLE),
+    )[0],
+}
+
+
+@pytest.mark.parametrize("changed", [{}, {"commit_records_max": 3, "slice_ms_max": 1e-6}, EACH])
+@pytest.mark.parametrize("failing", FAILURES)
+async def test_whatever_fails_is_repeated_with_the_same_result(failing: str, changed: dict[str, Any]) -> None:
+    whole = await Scene(Broker(story()), **changed).consume(18)
+    scene = Scene(Broker(story()), **changed)
+    FAILURES[failing](scene.broker)
+    await scene.consume(18)
+    assert scene.partition.states() == whole.partition.states()
+    assert scene.partition.transitions == whole.partition.transitions
+    assert scene.partition.dead_letters == whole.partition.dead_letters
+    assert scene.partition.committed == whole.partition.committed
+    assert dict(scene.store.items()) == dict(whole.store.items())
+    assert scene.store.log_offset == len(scene.partition.state_log)
+
+
+@pytest.mark.parametrize("failing", ["commit", "answer"])
+async def test_a_failed_commit_drops_the_overlay_and_opens_anew_with_another_producer(failing: str) -> None:
+    scene = Scene(Broker([call(0, "alerting", 1), call(1, "connected", 2)]), **EACH)
+    seen: list[tuple[str | None, bool, int]] = []
+
+    async def look() -> None:
+        known = scene.store.lookup("c1")
+        shown = None if known is None else shown_states({b"c1": known})["c1"]
+        seen.append((shown, bool(list(scene.store.staged())), scene.partition.epoch))
+
+    scene.broker.at("open", nothing, look)
+    scene.broker.at(failing, nothing, UNREACHABLE)
+    await scene.consume(2)
+    assert seen == [("alerting", False, 1)]
+    assert scene.partition.epoch == 2
+    failed = next(index for index, each in enumerate(scene.broker.calls) if each == "close")
+    resumed_at = 1 if failing == "commit" else 2
+    assert scene.broker.calls[failed : failed + 5] == ["close", "open", "committed", f"seek {resumed_at}", "read 1"]
+    assert [type(each[1]) for each in scene.telemetry.of("commit_failed")] == [Unreachable]
+    assert scene.operations() == [("c1", "assert", "alerting"), ("c1", "assert", "connected")]
+
+
+async def test_a_record_is_counted_once_however_often_it_was_tried() -> None:
+    scene = Scene(Broker(story()))
+    scene.broker.at("commit", UNREACHABLE, UNREACHABLE)
+    await scene.consume(18)
+    assert [told[1].consumed for told in scene.telemetry.of("committed")] == [8]
+
+
+async def test_retrying_has_an_end() -> None:
+    scene = Scene(Broker(story()), retry_s_max=300.0)
+
+    async def fail_later() -> None:
+        scene.broker.clock.now_s += 100.0
+        raise Unreachable("no answer")
+
+    scene.broker.at("open", *[fail_later] * 4)
+    await scene.consume(18)
+    scene.broker.at("open", *[fail_later] * 5)
+    with pytest.raises(Misfit, match=r"partition 0 .* 300 s \(CC_RETRY_S_MAX\): no answer"):
+        await asyncio.wait_for(Scene(scene.broker, retry_s_max=300.0).lane.run(), WAIT_S)
+
+
+async def test_retrying_begins_anew_after_a_commit() -> None:
+    scene = Scene(Broker(story()), retry_s_max=150.0, **EACH)
+
+    async def fail_later() -> None:
+        scene.broker.clock.now_s += 100.0
+        raise Unreachable("no answer")
+
+    scene.broker.at("commit", *[fail_later, nothing] * 6)
+    await scene.consume(18)
+    assert len(scene.telemetry.of("commit_failed")) == 6
+
+
+async def test_a_misfit_ends_the_lane() -> None:
+    scene = Scene(Broker(story()))
+    scene.broker.at("commit", fails(Misfit("not authorised")))
+    with pytest.raises(Misfit, match="not authorised"):
+        await asyncio.wait_for(scene.lane.run(), WAIT_S)
+    assert scene.broker.calls[-1] == "close"
+    assert (scene.lane.phase, list(scene.store.staged()), scene.partition.commits) == ("closed", [], [])
+
+
+async def test_a_fenced_lane_publishes_nothing_more() -> None:
+    scene = Scene(Broker(story()), **EACH)
+    other = FakePublisher(scene.broker, 0)
+    scene.broker.at("commit", nothing, nothing, other.open)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "fenced")
+        await until(lambda: scene.broker.calls[-1] != "commit 13")
+        calls, commits = list(scene.broker.calls), list(scene.partition.commits)
+        scene.broker.clock.now_s += scene.settings.session_timeout_ms / 1_000 - 0.1
+        await turns()
+        assert scene.lane.phase == "fenced"
+        assert scene.broker.calls == calls
+        assert [each.next_offset for each in scene.partition.commits] == [11, 12]
+        assert scene.partition.commits == commits
+        (told,) = scene.telemetry.of("commit_failed")
+        assert isinstance(told[1], Fenced)
+    assert scene.partition.commits == commits
+    assert list(scene.store.staged()) == []
+    assert set(dict(scene.store.items())) == {"c1", "c2"}
+
+
+async def test_a_fenced_lane_that_is_still_the_owner_after_the_session_timeout_opens_again() -> None:
+    scene = Scene(Broker(story()), **EACH)
+    scene.broker.at("commit", FakePublisher(scene.broker, 0).open)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "fenced")
+        await turns(5)
+        scene.broker.clock.now_s += scene.settings.session_timeout_ms / 1_000
+        await until(scene.went_to(18))
+    whole = await Scene(Broker(story())).consume(18)
+    assert scene.partition.states() == whole.partition.states()
+    assert scene.partition.transitions == whole.partition.transitions
+
+
+async def test_draining_commits_what_is_staged() -> None:
+    scene = Scene(Broker(story()), commit_interval_ms=FOREVER_MS)
+    scene.broker.fetch_waits = True
+    async with scene.running():
+        await until(lambda: scene.broker.calls[-1] == "fetch 18")
+        await turns()
+        assert scene.partition.commits == []
+    assert [effects.next_offset for effects in scene.partition.commits] == [18]
+    assert shown_states(scene.partition.states()) == {"c1": "disconnected", "c2": "connected"}
+    assert list(scene.store.staged()) == []
+    assert scene.broker.calls[-3:] == ["commit 18", "answer", "close"]
+
+
+async def test_draining_with_nothing_staged_commits_nothing() -> None:
+    scene = Scene(Broker())
+    scene.broker.fetch_waits = True
+    async with scene.running():
+        await until(lambda: "fetch 0" in scene.broker.calls)
+    assert scene.partition.commits == []
+
+
+async def test_a_drain_in_the_middle_of_a_batch_leaves_the_rest_to_the_next_owner() -> None:
+    scene = Scene(Broker(story()), commit_interval_ms=FOREVER_MS, slice_ms_max=1e-6)
+
+    async def stop() -> None:
+        asyncio.get_running_loop().call_later(0, scene.lane.stop)
+
+    scene.broker.at("fetch", stop)
+    await asyncio.wait_for(scene.lane.run(), WAIT_S)
+    (effects,) = scene.partition.commits
+    assert 10 < effects.next_offset < 18
+    await Scene(scene.broker).consume(18)
+    whole = await Scene(Broker(story())).consume(18)
+    assert scene.partition.transitions == whole.partition.transitions
+
+
+@pytest.mark.parametrize("call_name", ["open", "committed", "seek", "read", "chunk", "fetch", "commit", "answer"])
+async def test_a_stop_at_any_moment_ends_the_lane_in_order(call_name: str) -> None:
+    scene = Scene(Broker(story()), **EACH)
+    scene.partition.state_log = [(b"gone", None)] * 4
+
+    async def stop() -> None:
+        scene.lane.stop()
+
+    scene.broker.at(call_name, stop)
+    await asyncio.wait_for(scene.lane.run(), WAIT_S)
+    assert scene.broker.calls[-1] == "close"
+    assert list(scene.store.staged()) == []
+    committed = scene.partition.committed
+    assert (0 if committed is None else committed.next_offset) < 18
+    await Scene(scene.broker).consume(18)
+    whole = await Scene(Broker(story())).consume(18)
+    assert scene.partition.states() == whole.partition.states()
+    assert scene.partition.transitions == whole.partition.transitions
+
+
+async def test_a_lane_stopped_before_it_ran_touches_nothing() -> None:
+    scene = Scene(Broker(story()))
+    scene.lane.stop()
+    await asyncio.wait_for(scene.lane.run(), WAIT_S)
+    assert (scene.broker.calls, scene.lane.is_stopping, scene.lane.phase) == ([], True, "closed")
+
+
+async def test_a_lane_that_is_cancelled_commits_nothing_and_lets_go_of_its_producer() -> None:
+    scene = Scene(Broker(story()), commit_interval_ms=FOREVER_MS)
+    scene.broker.fetch_waits = True
+    task = asyncio.create_task(scene.lane.run())
+    await until(lambda: scene.broker.calls[-1:] == ["fetch 18"])
+    await turns(5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (scene.partition.commits, scene.broker.calls[-1]) == ([], "close")
+    assert list(scene.store.staged()) == []
+
+
+async def test_stream_time_survives_in_the_metadata_of_the_offset() -> None:
+    retention_s = settings_of().retention_ended_s
+    first = [call(each, "connected", each * HOUR_S) for each in range(retention_s // HOUR_S + 2)]
+    broker = Broker(first)
+    await Scene(broker).consume(len(first))
+    stream_s = (len(first) - 1) * HOUR_S
+    broker.partitions[0].input.extend(
+        [
+            call(len(first), "connected", stream_s - retention_s, "at-the-limit"),
+            call(len(first) + 1, "connected", stream_s - retention_s - 0.001, "late"),
+        ]
+    )
+    second = await Scene(broker).consume(len(first) + 2)
+    assert set(second.partition.states()) == {b"c1", b"at-the-limit"}
+    assert [(each["cc-reason"], each["cc-source-offset"]) for each in second.dead()] == [("late", str(len(first) + 1))]
+    assert second.partition.committed == Committed(len(first) + 2, f"stream-ms={BASE_MS + stream_s * 1_000}")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "stream_s"),
+    [
+        (f"stream-ms={BASE_MS + 5_000}", 5),
+        (f"stream-ms={BASE_MS - 5_000}", 1),
+        ("", 1),
+        ("stream-ms=", 1),
+        ("stream-ms=-5", 1),
+        ("stream-ms=5x", 1),
+        (f"written-by-another={BASE_MS + 5_000}", 1),
+    ],
+)
+async def test_metadata_that_is_not_ours_means_no_stream_time(metadata: str, stream_s: int) -> None:
+    broker = Broker([call(0, "alerting", 1)])
+    broker.partitions[0].committed = Committed(0, metadata)
+    scene = await Scene(broker).consume(1)
+    assert scene.partition.commits[0].metadata == f"stream-ms={BASE_MS + stream_s * 1_000}"
+
+
+async def test_without_stream_time_the_metadata_is_empty() -> None:
+    scene = await Scene(Broker([rubbish(0), heartbeat(1)])).consume(2)
+    assert [effects.metadata for effects in scene.partition.commits] == [""]
+
+
+async def test_expired_conversations_are_evicted_with_a_tombstone_and_counted() -> None:
+    retention_s = settings_of().retention_ended_s
+    records = [call(0, "disconnected", 0, "old"), call(1, "alerting", 0, "live")]
+    records += [call(each, "connected", (each - 1) * HOUR_S) for each in range(2, retention_s // HOUR_S + 3)]
+    scene = await Scene(Broker(records), **EACH).consume(len(records))
+    assert set(scene.partition.states()) == {b"live", b"c1"}
+    assert (b"old", None) in scene.partition.state_log
+    assert scene.store.lookup("old") is None
+    assert sum(told[1].evicted for told in scene.telemetry.of("committed")) == 1
+
+
+@pytest.mark.parametrize("changed", [{"dead_letters_consecutive_max": 3}, {"dead_letters_window_records": 3}])
+async def test_rubbish_only_blocks_the_lane_at_its_limit(changed: dict[str, int]) -> None:
+    scene = Scene(Broker([rubbish(offset) for offset in range(10)]), **changed)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "blocked")
+        await turns()
+        assert [effects.next_offset for effects in scene.partition.commits] == [3]
+        assert len(scene.partition.dead_letters) == 3
+        assert sum(each.startswith("fetch") for each in scene.broker.calls) == 1
+        ((partition, cause),) = scene.telemetry.of("breaker_opened")
+        assert (partition, cause) == (0, scene.lane.breaker.open_because)
+        assert f"CC_{next(iter(changed)).upper().replace('WINDOW_RECORDS', 'RATIO_MAX')}" in cause
+        before_s = scene.lane.last_progress_s
+        scene.broker.clock.now_s += 1.0
+        await until(lambda: scene.lane.last_progress_s > before_s)
+    assert [effects.next_offset for effects in scene.partition.commits] == [3]
+
+
+async def test_rubbish_below_the_limit_blocks_nothing() -> None:
+    records = [rubbish(each) if each % 3 else call(each, "connected", each) for each in range(30)]
+    scene = await Scene(Broker(records), dead_letters_consecutive_max=3, dead_letters_ratio_max=0.7).consume(30)
+    assert scene.telemetry.of("breaker_opened") == []
+    assert len(scene.partition.dead_letters) == 20
+
+
+async def test_a_blocked_lane_that_cannot_commit_tries_again_and_stays_blocked() -> None:
+    scene = Scene(Broker([rubbish(offset) for offset in range(10)]), dead_letters_consecutive_max=3)
+    scene.broker.at("commit", UNREACHABLE)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "blocked")
+    assert 0 < len(scene.partition.dead_letters) <= 3
+    assert len(scene.partition.dead_letters) == scene.partition.commits[-1].next_offset
+
+
+async def test_transitions_are_published_as_json_of_the_schema() -> None:
+    scene = await Scene(Broker([call(0, "connected", 5)])).consume(1)
+    (letter,) = scene.partition.transitions
+    found = json.loads(letter.value or b"")
+    assert (letter.key, found["media"], found["from"], found["to"]) == (b"c1", "call", None, "connected")
+    assert found["source"] == {"topic": "conversation-updates", "partition": 0, "offset": 0}
+    assert msgspec.json.decode(scene.partition.states()[b"c1"])["source"] == found["source"]
