@@ -8,7 +8,7 @@ A time is decoded as it comes, an ISO-8601 string or epoch milliseconds, and par
 an implausible time, not a broken record.
 """
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 WireTime = str | int | float | None
 """A time as it stands on the wire: ISO-8601 text, epoch milliseconds, or absent."""
@@ -219,38 +219,27 @@ FLAT_COBROWSE_LEFT_OUT = {
 """Properties of the flat co-browse participant that are not decoded, and why."""
 
 
-class NestedConversation(Struct, gc=False):
-    """The body of `v2.users.{id}.conversations` and `v2.routing.queues.{id}.conversations`."""
+class Conversation(Struct, gc=False):
+    """The body of a conversation update.
+
+    Its participants are left as JSON: the topic tells whether each is a `Participant`
+    (`v2.users.{id}.conversations` and the like) or a `FlatParticipant` (the topics of one medium).
+    """
 
     id: str | None = None
-    participants: list[Participant | None] | None = None
+    participants: list[Raw] | None = None
 
 
-class FlatConversation(Struct, gc=False):
-    """The body of the per-medium topics, such as `v2.users.{id}.conversations.cobrowseSessions`."""
-
-    id: str | None = None
-    participants: list[FlatParticipant | None] | None = None
-
-
-class NestedDetail(Struct, rename="camel", gc=False):
+class Detail(Struct, rename="camel", gc=False):
     """What an EventBridge event carries in `detail`: the WebSocket envelope and a timestamp in milliseconds."""
 
     topic_name: str | None = None
-    event_body: NestedConversation | None = None
+    event_body: Conversation | None = None
     timestamp: WireTime = None
 
 
-class FlatDetail(Struct, rename="camel", gc=False):
-    """`NestedDetail` with a body of the flat shape."""
-
-    topic_name: str | None = None
-    event_body: FlatConversation | None = None
-    timestamp: WireTime = None
-
-
-class NestedPayload(NestedConversation, rename="camel", gc=False):
-    """The value of a record with nested bodies: one Struct reads the three envelopes in one pass.
+class Payload(Conversation, rename="camel", gc=False):
+    """The value of a record: one Struct reads the three envelopes in one pass.
 
     | envelope    | filled                                                                      |
     | ----------- | --------------------------------------------------------------------------- |
@@ -260,15 +249,6 @@ class NestedPayload(NestedConversation, rename="camel", gc=False):
     """
 
     topic_name: str | None = None
-    event_body: NestedConversation | None = None
+    event_body: Conversation | None = None
     detail_type: str | None = field(name="detail-type", default=None)
-    detail: NestedDetail | None = None
-
-
-class FlatPayload(FlatConversation, rename="camel", gc=False):
-    """`NestedPayload` with bodies of the flat shape."""
-
-    topic_name: str | None = None
-    event_body: FlatConversation | None = None
-    detail_type: str | None = field(name="detail-type", default=None)
-    detail: FlatDetail | None = None
+    detail: Detail | None = None

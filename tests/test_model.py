@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.core.record import Record
-from schemas.inbound import FlatPayload, NestedPayload
+from schemas.inbound import Conversation, Detail, FlatParticipant, Participant, Payload
 from schemas.state import ConversationState
 from tests import strategies
 from tests.data.worked_examples import WORKED_EXAMPLES, Example
@@ -101,8 +101,24 @@ def test_no_state_of_a_life_is_lost_or_misplaced(story: LifeStory) -> None:
         assert [each["to"] for each in own] == [state for state, _ in truth]
 
 
-NESTED = msgspec.json.Decoder(NestedPayload)
-FLAT = msgspec.json.Decoder(FlatPayload)
+def typed(participant: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    """A decoder of `Payload` that reads the participants in the same pass."""
+    members: dict[str, Any] = {"participants": list[participant | None] | None}  # type: ignore[valid-type]
+
+    def having(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
+        fields = [
+            (each.name, members.get(each.name, each.type), msgspec.field(name=each.encode_name, default=None))
+            for each in msgspec.structs.fields(struct)
+        ]
+        return msgspec.defstruct(struct.__name__, fields)
+
+    members["event_body"] = having(Conversation) | None
+    members["detail"] = having(Detail) | None
+    return msgspec.json.Decoder(having(Payload))
+
+
+NESTED = typed(Participant)
+FLAT = typed(FlatParticipant)
 
 
 def model_reading(value: bytes, participant: dict[str, Any]) -> tuple[Any, set[str]]:

@@ -37,10 +37,10 @@ def places(legs: list[Leg]) -> list[Place]:
     return [Place(None, leg.communication_id) if leg.communication_id else _flat_place(leg, nested) for leg in legs]
 
 
-def timelines(legs: list[Leg], cycles_max: int) -> Timelines:
-    """What is folded of a participant's communications in one medium."""
+def timelines(legs: list[Leg], standing: list[Place], cycles_max: int) -> Timelines:
+    """What is folded of a participant's communications in one medium, given the place of each."""
     parts: dict[str | None, list[list[Observation]]] = {}
-    for leg, place in zip(legs, places(legs), strict=True):
+    for leg, place in zip(legs, standing, strict=True):
         if place.standing != "ambiguous":
             parts.setdefault(place.counted_as, []).append(leg.timeline)
     return {counted_as: part[0] if len(part) == 1 else union(part, cycles_max) for counted_as, part in parts.items()}

@@ -16,10 +16,8 @@ from consumer.core.decode import Snapshot
 from consumer.core.lifecycle import LIVE
 from consumer.core.registers import Registers
 from consumer.core.rules import Rules
-from consumer.core.showing import Reading, Showing, of_flat, of_nested, participant_details
+from consumer.core.showing import Showing
 from consumer.core.timeline import Entry, fold, merged
-from consumer.core.topics import NESTED_ARRAYS
-from schemas.inbound import FlatParticipant, Participant
 from schemas.state import (
     STATE_SCHEMA,
     CommunicationState,
@@ -29,6 +27,7 @@ from schemas.state import (
     ParticipantDetails,
     ParticipantState,
     Source,
+    Version,
 )
 
 
@@ -66,22 +65,21 @@ def empty(snapshot: Snapshot, source: Source) -> ConversationState:
 
 def apply(state: ConversationState, snapshot: Snapshot, rules: Rules, notes: list[str]) -> Applied:
     """Apply a snapshot to `state`, in place."""
-    latest_ms = snapshot.time_ms + rules.future_skew_max_s * 1_000
-    reading = Reading(snapshot.time_ms, latest_ms, rules.digest_key, notes)
     snapshot_time = times.text(snapshot.time_ms)
     usable, changed = not snapshot.participants, False
     changes: list[Change] = []
     for shown in snapshot.participants:
         if shown is None:
             continue
-        if not shown.id:
-            notes.append("participant_without_id")
+        notes.extend(shown.notes)
+        if shown.participant_id is None:
             continue
         usable = True
-        participant, details_changed = _participant(state, shown, snapshot_time)
-        showings = _showings(shown, snapshot.medium, reading)
-        timelines_changed = _apply_showings(participant, showings, rules, changes, notes)
-        changed = changed or details_changed or timelines_changed
+        participant, details_changed = _participant(state, shown.participant_id, shown.details, snapshot_time)
+        changed = changed or details_changed
+        for media, showings in shown.showings:
+            if _apply_showings(participant, media, showings, snapshot_time, rules.park_cycles_max, changes, notes):
+                changed = True
     if snapshot_time > state.snapshot_time:
         state.snapshot_time = snapshot_time
         changed = True
@@ -90,86 +88,75 @@ def apply(state: ConversationState, snapshot: Snapshot, rules: Rules, notes: lis
 
 
 def _participant(
-    state: ConversationState, shown: Participant | FlatParticipant, snapshot_time: str
+    state: ConversationState, participant_id: str, details: ParticipantDetails, snapshot_time: str
 ) -> tuple[ParticipantState, bool]:
-    details = participant_details(shown)
     for participant in state.participants:
-        if participant.participant_id == shown.id:
+        if participant.participant_id == participant_id:
             kept = Registers(participant.details, participant.snapshot_time, participant.detail_times)
             after = registers.merged(kept, details, snapshot_time)
-            participant.details, participant.snapshot_time, participant.detail_times = (
-                after.details,
-                after.version,
-                after.older,
-            )
-            return participant, after is not kept
-    assert shown.id is not None
-    participant = ParticipantState(shown.id, snapshot_time, details, communications=[])
+            if after is kept:
+                return participant, False
+            participant.details, participant.snapshot_time, participant.detail_times = after
+            return participant, True
+    participant = ParticipantState(participant_id, snapshot_time, details, communications=[])
     state.participants.append(participant)
     state.participants.sort(key=lambda participant: participant.participant_id)
     return participant, True
 
 
-def _showings(
-    shown: Participant | FlatParticipant, medium: Media | None, reading: Reading
-) -> list[tuple[Media, list[Showing]]]:
-    if isinstance(shown, FlatParticipant):
-        assert medium is not None
-        showing = of_flat(shown, medium, reading)
-        return [] if showing is None else [(medium, [showing])]
-    by_media: list[tuple[Media, list[Showing]]] = []
-    for array, media in NESTED_ARRAYS.items():
-        communications = getattr(shown, array)
-        if communications:
-            read = [of_nested(each, reading) for each in communications if each is not None]
-            by_media.append((media, [showing for showing in read if showing is not None]))
-    return by_media
-
-
 def _apply_showings(
     participant: ParticipantState,
-    by_media: list[tuple[Media, list[Showing]]],
-    rules: Rules,
+    media: Media,
+    showings: tuple[Showing, ...],
+    snapshot_time: str,
+    cycles_max: int,
     changes: list[Change],
     notes: list[str],
 ) -> bool:
+    """Apply what is shown of a participant's communications in one medium; returns whether anything changed."""
     changed = False
-    for media, showings in by_media:
-        before = _legs(participant, media)
-        for showing in showings:
-            changed |= _apply_showing(participant, media, showing, rules.park_cycles_max)
-        after = _legs(participant, media)
-        if before != after:
-            _refold(participant, media, before, after, rules.park_cycles_max, changes)
-            notes.extend("ambiguous_communication" for place in places(after) if place.standing == "ambiguous")
+    before: list[Leg] | None = None
+    for showing in showings:
+        version = Version(showing.rank, showing.cycle, showing.own_time, snapshot_time)
+        kept = _find(participant, media, showing)
+        timeline = merged([] if kept is None else kept.timeline, showing.sightings, snapshot_time, cycles_max)
+        if kept is None:
+            before = _legs(participant, media) if before is None else before
+            added = CommunicationState(
+                media, showing.details, version, timeline, showing.communication_id, showing.session_digest
+            )
+            participant.communications.append(added)
+            participant.communications.sort(key=_sort_key)
+            changed = True
+            continue
+        details = Registers(kept.details, kept.version, kept.detail_versions)
+        after = registers.merged(details, showing.details, version)
+        if (
+            timeline is not kept.timeline
+            or after.details.cobrowse_session_digest != details.details.cobrowse_session_digest
+        ):
+            before = _legs(participant, media) if before is None else before
+            kept.timeline = timeline
+            changed = True
+        if after is not details:
+            kept.details, kept.version, kept.detail_versions = after
+            changed = True
+    if before is not None:
+        after_legs = _legs(participant, media)
+        _refold(participant, media, before, after_legs, cycles_max, changes)
+        notes.extend("ambiguous_communication" for place in places(after_legs) if place.standing == "ambiguous")
     return changed
 
 
-def _apply_showing(participant: ParticipantState, media: Media, showing: Showing, cycles_max: int) -> bool:
+def _find(participant: ParticipantState, media: Media, showing: Showing) -> CommunicationState | None:
     for kept in participant.communications:
         if (
-            kept.media == media
-            and kept.communication_id == showing.communication_id
+            kept.communication_id == showing.communication_id
+            and kept.media == media
             and kept.session_digest == showing.session_digest
         ):
-            timeline = merged(kept.timeline, showing.sightings, cycles_max)
-            before = Registers(kept.details, kept.version, kept.detail_versions)
-            after = registers.merged(before, showing.details, showing.version)
-            changed = timeline is not kept.timeline or after is not before
-            kept.timeline = timeline
-            kept.details, kept.version, kept.detail_versions = after.details, after.version, after.older
-            return changed
-    added = CommunicationState(
-        media,
-        showing.details,
-        showing.version,
-        merged([], showing.sightings, cycles_max),
-        showing.communication_id,
-        showing.session_digest,
-    )
-    participant.communications.append(added)
-    participant.communications.sort(key=_sort_key)
-    return True
+            return kept
+    return None
 
 
 def _sort_key(communication: CommunicationState) -> tuple[Media, str, str]:
@@ -193,24 +180,24 @@ def _refold(
     changes: list[Change],
 ) -> None:
     """Compare the folds of a participant's communications in one medium, and bring the stored states up to date."""
-    old, new = timelines(before, cycles_max), timelines(after, cycles_max)
-    folds = {counted_as: fold(timeline) for counted_as, timeline in new.items()}
+    standing = places(after)
+    old, new = timelines(before, places(before), cycles_max), timelines(after, standing, cycles_max)
+    differing = {counted_as for counted_as in old.keys() | new.keys() if old.get(counted_as) != new.get(counted_as)}
+    folds = {counted_as: fold(new[counted_as]) for counted_as in differing if counted_as in new}
     disconnect_types: dict[str | None, str | None] = {}
     stored = [each for each in participant.communications if each.media == media]
-    for communication, place in zip(stored, places(after), strict=True):
+    for communication, place in zip(stored, standing, strict=True):
         communication.standing = place.standing
         communication.joined_to = place.counted_as if place.standing == "joined" else None
         if place.standing in {"joined", "ambiguous"}:
             communication.state = communication.state_time = communication.time_class = None
-            continue
-        last = folds[place.counted_as][-1]
-        communication.state, communication.state_time, communication.time_class = (
-            last.to_state,
-            last.time,
-            last.time_class,
-        )
-        disconnect_types[place.counted_as] = communication.details.disconnect_type
-    for counted_as in sorted(old.keys() | new.keys(), key=lambda counted_as: counted_as or ""):
+        elif place.counted_as in folds:
+            last = folds[place.counted_as][-1]
+            communication.state = last.to_state
+            communication.state_time = last.time
+            communication.time_class = last.time_class
+            disconnect_types[place.counted_as] = communication.details.disconnect_type
+    for counted_as in sorted(differing, key=lambda counted_as: counted_as or ""):
         entries_before, entries_after = fold(old.get(counted_as, [])), folds.get(counted_as, [])
         was_live, live = _is_live(old.get(counted_as, [])), _is_live(new.get(counted_as, []))
         if entries_before != entries_after or was_live != live:

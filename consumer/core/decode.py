@@ -1,7 +1,7 @@
 """From the bytes of a record to a snapshot. Total: no input makes `decode` raise.
 
-What a relay passes on is one of three envelopes, or a frame that is no conversation update at all. The topic decides
-the shape of the body, so the decoder is chosen by a look at the first bytes and the choice is checked afterwards.
+What a relay passes on is one of three envelopes, or a frame that is no conversation update at all. The envelope is
+read first, for the topic decides the shape of the participants in the body.
 """
 
 import re
@@ -13,15 +13,9 @@ from msgspec import Raw, Struct
 from consumer.core import times
 from consumer.core.record import Record
 from consumer.core.rules import Rules
-from consumer.core.topics import NESTED_ARRAYS, Topic, classify
-from schemas.inbound import (
-    FlatConversation,
-    FlatParticipant,
-    FlatPayload,
-    NestedConversation,
-    NestedPayload,
-    Participant,
-)
+from consumer.core.showing import ShownParticipant, shown_participant
+from consumer.core.topics import Topic, classify
+from schemas.inbound import Conversation, Payload
 from schemas.state import Media
 
 SNAPSHOT_TIME_HEADER: Final = "snapshot-time"
@@ -40,11 +34,9 @@ class Snapshot(Struct, frozen=True, gc=False):
     conversation_id: str
     time_ms: int
     template: str
-    medium: Media | None
-    """The medium of a flat body, None for a nested one."""
     key: KeyFit
     """How the record's key fits the conversation id."""
-    participants: list[Participant | None] | list[FlatParticipant | None]
+    participants: list[ShownParticipant | None]
 
 
 class Ignored(Struct, frozen=True, gc=False):
@@ -62,8 +54,6 @@ class Rejected(Struct, frozen=True, gc=False):
     reason: str
     where: str = ""
 
-
-_Payload = NestedPayload | FlatPayload
 
 _NULL: Final = Raw(b"null")
 _NO_STATE: Final = (_NULL, Raw(b'""'))
@@ -89,26 +79,17 @@ class _Reply(Struct):
 
 
 class _StateProbe(Struct):
+    """Whether a participant shows a state on itself, as only the flat shape does."""
+
     state: Raw = _NULL
 
 
-class _FlatProbe(Struct, rename="camel"):
-    """Whether participants show a state on themselves, as only the flat shape does."""
-
-    participants: list[_StateProbe | None] | None = None
-    event_body: "_FlatProbe | None" = None
-    detail: "_FlatProbe | None" = None
-
-
-_NESTED: Final = msgspec.json.Decoder(NestedPayload)
-_FLAT: Final = msgspec.json.Decoder(FlatPayload)
+_PAYLOAD: Final = msgspec.json.Decoder(Payload)
 _FRAME: Final = msgspec.json.Decoder(_Frame)
 _DETAIL_FRAME: Final = msgspec.json.Decoder(_DetailFrame)
 _REPLY: Final = msgspec.json.Decoder(_Reply)
-_FLAT_PROBE: Final = msgspec.json.Decoder(_FlatProbe)
+_STATE_PROBE: Final = msgspec.json.Decoder(_StateProbe)
 
-_TOPIC_HINT: Final = re.compile(rb'"topicName"\s*:\s*"([^"\\]{1,200})"')
-_HINT_BYTES = 1_024
 _DIGITS_MAX = 15  # those of the year 9999 in epoch milliseconds
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
@@ -124,36 +105,49 @@ def decode(record: Record, rules: Rules) -> Snapshot | Ignored | Rejected:
         return Rejected("too_large", f"{len(value)} bytes, record_bytes_max is {rules.record_bytes_max}")
     if _too_deep(value):
         return Rejected("too_deep", f"nested deeper than {NESTING_MAX}")
-    hint = _TOPIC_HINT.search(value, 0, _HINT_BYTES)
-    flat = hint is not None and classify(hint[1].decode("utf-8", "replace")).shape == "flat"
-    payload = _decode(value, flat=flat)
+    payload = _payload(value)
     topic = _topic_of_frame(value) if isinstance(payload, Rejected) else classify(_topic_name(payload))
     if topic.ignored is not None:
         return Ignored(topic.ignored)
-    if flat is not (topic.shape == "flat"):
-        payload = _decode(value, flat=not flat)
     if isinstance(payload, Rejected):
         return payload
     return _snapshot(record, payload, topic, rules)
 
 
-def _snapshot(record: Record, payload: _Payload, topic: Topic, rules: Rules) -> Snapshot | Ignored | Rejected:
+def _snapshot(record: Record, payload: Payload, topic: Topic, rules: Rules) -> Snapshot | Ignored | Rejected:
     body = _body(payload)
-    value = record.value or b""
+    time_ms = _snapshot_time(record, payload)
+    latest_ms = times.LATEST_MS if time_ms is None else time_ms + rules.future_skew_max_s * 1_000
+    participants = _participants(body, topic.medium, rules.digest_key, latest_ms)
+    if isinstance(participants, Rejected):
+        return participants
     if topic.template == "none":
-        if body is payload and not body.id and body.participants is None and _is_reply(value):
+        if body is payload and not body.id and body.participants is None and _is_reply(record.value or b""):
             return Ignored("subscription_reply")
-        if _is_bare_flat(body, value):
+        if _is_bare_flat(body, participants):
             return Ignored("bare_flat")
     if body is None or not body.id:
         return Rejected("no_conversation_id", "a conversation update without an id")
-    time_ms = _snapshot_time(record, payload)
     if time_ms is None:
         return Rejected("no_time", "no readable snapshot time")
     key = _key_fit(record.key, body.id)
     if key != "fits" and rules.key_mismatch == "dead_letter":
         return Rejected("key_mismatch", f"the record key is {key}: it should be the conversation id")
-    return Snapshot(body.id, time_ms, topic.template, topic.medium, key, body.participants or [])
+    return Snapshot(body.id, time_ms, topic.template, key, participants)
+
+
+def _participants(
+    body: Conversation | None, medium: Media | None, digest_key: bytes, latest_ms: int
+) -> list[ShownParticipant | None] | Rejected:
+    """Participants as they are shown, None for a null among them."""
+    read: list[ShownParticipant | None] = []
+    raw = () if body is None else body.participants or ()
+    for index, each in enumerate(raw):
+        try:
+            read.append(None if each == _NULL else shown_participant(bytes(each), medium, digest_key, latest_ms))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _rejected(error, f"participants[{index}]: ")
+    return read
 
 
 def _key_fit(key: bytes | None, conversation_id: str) -> KeyFit:
@@ -162,15 +156,21 @@ def _key_fit(key: bytes | None, conversation_id: str) -> KeyFit:
     return "fits" if key == conversation_id.encode() else "different"
 
 
-def _decode(value: bytes, *, flat: bool) -> _Payload | Rejected:
+def _payload(value: bytes) -> Payload | Rejected:
     try:
-        return _FLAT.decode(value) if flat else _NESTED.decode(value)
-    except msgspec.ValidationError as error:
-        return Rejected("wrong_type", str(error))
-    except UnicodeDecodeError as error:
-        return Rejected("bad_utf8", error.reason)
-    except msgspec.DecodeError as error:
-        return Rejected("bad_json", str(error))
+        return _PAYLOAD.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _rejected(error)
+
+
+def _rejected(error: msgspec.DecodeError | UnicodeDecodeError, where: str = "") -> Rejected:
+    match error:
+        case msgspec.ValidationError():
+            return Rejected("wrong_type", f"{where}{error}")
+        case UnicodeDecodeError():
+            return Rejected("bad_utf8", f"{where}{error.reason}")
+        case _:
+            return Rejected("bad_json", f"{where}{error}")
 
 
 def _too_deep(value: bytes) -> bool:
@@ -186,7 +186,7 @@ def _too_deep(value: bytes) -> bool:
     return b"[" in brackets
 
 
-def _topic_name(payload: _Payload) -> str | None:
+def _topic_name(payload: Payload) -> str | None:
     if payload.detail is not None:
         return payload.detail.topic_name or payload.detail_type
     return payload.topic_name or payload.detail_type
@@ -202,7 +202,7 @@ def _topic_of_frame(value: bytes) -> Topic:
         return classify(None)
 
 
-def _body(payload: _Payload) -> NestedConversation | FlatConversation | None:
+def _body(payload: Payload) -> Conversation | None:
     if payload.detail is not None:
         return payload.detail.event_body
     if payload.event_body is not None:
@@ -215,26 +215,15 @@ def _is_reply(value: bytes) -> bool:
     return reply.result != _NULL or reply.status != _NULL
 
 
-def _is_bare_flat(body: NestedConversation | FlatConversation | None, value: bytes) -> bool:
+def _is_bare_flat(body: Conversation | None, participants: list[ShownParticipant | None]) -> bool:
     """Whether participants show a state but no array of communications: a flat body whose medium nobody knows."""
-    if body is None or not body.participants:
+    if body is None or any(each.lists_communications for each in participants if each is not None):
         return False
-    if any(
-        getattr(participant, array, None) is not None
-        for participant in body.participants
-        if participant is not None
-        for array in NESTED_ARRAYS
-    ):
-        return False
-    probe = _FLAT_PROBE.decode(value)
-    probe = probe.detail or probe
-    probe = probe.event_body or probe
-    return any(
-        participant is not None and participant.state not in _NO_STATE for participant in probe.participants or ()
-    )
+    probes = (_STATE_PROBE.decode(each) for each in body.participants or () if each != _NULL)
+    return any(probe.state not in _NO_STATE for probe in probes)
 
 
-def _snapshot_time(record: Record, payload: _Payload) -> int | None:
+def _snapshot_time(record: Record, payload: Payload) -> int | None:
     """The first readable time of: our own header, EventBridge's, the record's. No clock of ours has a say."""
     latest_ms = min(record.timestamp_ms + times.DAY_MS, times.LATEST_MS)
     for name, digits in record.headers:

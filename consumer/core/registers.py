@@ -5,7 +5,7 @@ compactly: `version` is the newest at which the owner was shown, and only detail
 their own, older version listed. Where versions are equal the greater value wins, compared as published JSON bytes.
 """
 
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ D = TypeVar("D", CommunicationDetails, ParticipantDetails)
 V = TypeVar("V", bound=Ordered)
 
 
-class Registers(msgspec.Struct, Generic[D, V], frozen=True):
+class Registers(NamedTuple, Generic[D, V]):
     """Details with their versions; `older` holds those that differ from `version`, by published name."""
 
     details: D
@@ -38,19 +38,22 @@ def merged(kept: Registers[D, V], shown: D, version: V) -> Registers[D, V]:
     newest = max(version, kept.version)
     details = msgspec.structs.replace(kept.details)
     older: dict[str, V] = {}
-    for field, name in zip(details.__struct_fields__, details.__struct_encode_fields__, strict=True):
-        kept_value, shown_value = getattr(kept.details, field), getattr(shown, field)
-        kept_version = kept.older.get(name, kept.version)
-        if shown_value is None:
-            value, value_version = kept_value, kept_version
-        elif kept_value is None or _wins(shown_value, version, kept_value, kept_version):
-            value, value_version = shown_value, version
-        else:
-            value, value_version = kept_value, kept_version
-        if value is not None:
-            setattr(details, field, value)
-            if value_version != newest:
-                older[name] = value_version
+    values = zip(
+        details.__struct_fields__,
+        details.__struct_encode_fields__,
+        msgspec.structs.astuple(kept.details),
+        msgspec.structs.astuple(shown),
+        strict=True,
+    )
+    for field, name, kept_value, shown_value in values:
+        if shown_value is None and kept_value is None:
+            continue
+        value_version = kept.older.get(name, kept.version)
+        if shown_value is not None and (kept_value is None or _wins(shown_value, version, kept_value, value_version)):
+            setattr(details, field, shown_value)
+            value_version = version
+        if value_version != newest:
+            older[name] = value_version
     result = Registers(details, newest, older)
     return kept if result == kept else result
 

@@ -1,12 +1,18 @@
-"""What one record shows of one communication or participant, whichever shape it came in.
+"""What one record shows of one participant and its communications, whichever shape it came in.
 
 This is where wire values become the values that are kept: enumerations folded, times read and judged, secrets
 replaced by digests, personal data left behind.
+
+A snapshot repeats most participants of the one before it byte for byte, so what was read of a participant is
+remembered by its bytes. Only two things in a reading depend on the record that carries it: the snapshot time, which
+is left out of it, and which times lie too far in the future, which is checked whenever a reading is used again.
 """
 
 import hashlib
 from functools import lru_cache
+from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from consumer.core import times
@@ -22,6 +28,7 @@ from consumer.core.lifecycle import (
     rank,
 )
 from consumer.core.timeline import Sighting
+from consumer.core.topics import NESTED_ARRAYS
 from schemas.inbound import (
     AfterCallWork,
     Call,
@@ -39,24 +46,54 @@ from schemas.inbound import (
     WireTime,
     Wrapup,
 )
-from schemas.state import CommunicationDetails, Media, ParticipantDetails, Version
+from schemas.state import CommunicationDetails, Media, ParticipantDetails
 
 CONTROL_CHANGE_MS = 2_000
 """A provider event this much later than the state's own time was another event, such as a change of control."""
 
 _DURATION_MAX_S = 2**53  # beyond it a JSON number is not exact
+_REMEMBERED_BYTES_MAX = 4_096
+_REMEMBERED_MAX = 16_384
+_NESTED: Final = msgspec.json.Decoder(Participant)
+_FLAT: Final = msgspec.json.Decoder(FlatParticipant)
 
 
-class Reading(Struct):
-    """How the times and ids of one snapshot are read, and what was noticed on the way.
+class Showing(Struct, frozen=True, gc=False):
+    """One communication as a record shows it."""
 
-    `notes` names oddities from a closed set, once per occurrence, to be counted.
-    """
+    communication_id: str | None
+    session_digest: str | None
+    """What tells co-browse sessions of the flat shape apart, which have no id there."""
+    rank: int
+    cycle: str
+    own_time: str
+    """The latest time that the communication shows; with rank, cycle and the snapshot time it is the version."""
+    details: CommunicationDetails
+    sightings: tuple[Sighting, ...]
 
-    snapshot_ms: int
+
+class ShownParticipant(Struct, frozen=True, gc=False):
+    """One participant as a record shows it."""
+
+    participant_id: str | None
+    details: ParticipantDetails
+    showings: tuple[tuple[Media, tuple[Showing, ...]], ...]
+    """By medium, each medium once."""
+    notes: tuple[str, ...]
+    """Oddities from a closed set, once per occurrence, to be counted."""
+    newest_ms: int
+    """The newest of the plausible times shown, 0 if there is none."""
+    lists_communications: bool
+    """Whether an array of communications was there, which only the nested shape has."""
+
+
+class _Reading(Struct):
+    """How the times and ids of one participant are read, and what was noticed on the way."""
+
     latest_ms: int
     digest_key: bytes
-    notes: list[str]
+    notes: list[str] = []
+    newest_ms: int = 0
 
     def time(self, wire: WireTime) -> int | None:
         """A plausible time in epoch milliseconds, else None: one bad clock never stops or reorders anything else."""
@@ -66,44 +103,67 @@ class Reading(Struct):
         if read is None or not times.EARLIEST_MS <= read <= self.latest_ms:
             self.notes.append("implausible_time")
             return None
+        self.newest_ms = max(self.newest_ms, read)
         return read
 
     def digest(self, secret: str | None) -> str | None:
         """What is kept of a capability-like id."""
-        return _digest(secret, self.digest_key) if secret else None
+        return hashlib.blake2b(secret.encode(), digest_size=16, key=self.digest_key).hexdigest() if secret else None
 
 
-class Showing(Struct, gc=False):
-    """One communication as one record shows it."""
+def shown_participant(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int) -> ShownParticipant:
+    """A participant from its JSON: of the flat shape with its medium, else of the nested one.
 
-    communication_id: str | None
-    session_digest: str | None
-    """What tells co-browse sessions of the flat shape apart, which have no id there."""
-    version: Version
-    details: CommunicationDetails
-    sightings: list[Sighting]
-
-
-@lru_cache(maxsize=16_384)
-def _digest(secret: str, key: bytes) -> str:
-    return hashlib.blake2b(secret.encode(), digest_size=16, key=key).hexdigest()
+    A time after `latest_ms` is implausible. Raises msgspec.DecodeError and UnicodeDecodeError.
+    """
+    if len(raw) > _REMEMBERED_BYTES_MAX:
+        return _read(raw, medium, digest_key, latest_ms)
+    shown = _remembered(raw, medium, digest_key)
+    return shown if shown.newest_ms <= latest_ms else _read(raw, medium, digest_key, latest_ms)
 
 
-def participant_details(shown: Participant | FlatParticipant) -> ParticipantDetails:
-    """What a record shows of a participant itself."""
-    purpose = None if shown.purpose is None else folded(shown.purpose)
-    if isinstance(shown, Participant):
-        ids = (shown.user_id, shown.queue_id, shown.team_id, shown.external_contact_id)
+@lru_cache(maxsize=_REMEMBERED_MAX)
+def _remembered(raw: bytes, medium: Media | None, digest_key: bytes) -> ShownParticipant:
+    return _read(raw, medium, digest_key, times.LATEST_MS)
+
+
+def _read(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int) -> ShownParticipant:
+    reading = _Reading(latest_ms, digest_key)
+    if medium is not None:
+        flat = _FLAT.decode(raw)
+        showing = _of_flat(flat, medium, reading) if flat.id else None
+        showings: tuple[tuple[Media, tuple[Showing, ...]], ...] = () if showing is None else ((medium, (showing,)),)
+        lists_communications = False
+        ids = (_id(flat.user), _id(flat.queue), _id(flat.team), _id(flat.external_contact))
+        participant: FlatParticipant | Participant = flat
     else:
-        ids = (_id(shown.user), _id(shown.queue), _id(shown.team), _id(shown.external_contact))
-    return ParticipantDetails(purpose, *ids, shown.wrapup_required)
+        nested = _NESTED.decode(raw)
+        arrays = [(media, getattr(nested, array)) for array, media in NESTED_ARRAYS.items()]
+        lists_communications = any(array is not None for _, array in arrays)
+        showings = tuple(
+            (media, shown) for media, array in arrays if array and nested.id and (shown := _of_array(array, reading))
+        )
+        ids = (nested.user_id, nested.queue_id, nested.team_id, nested.external_contact_id)
+        participant = nested
+    if not participant.id:
+        reading.notes.append("participant_without_id")
+    purpose = _folded(participant.purpose)
+    details = ParticipantDetails(purpose, *ids, participant.wrapup_required)
+    return ShownParticipant(
+        participant.id or None, details, showings, tuple(reading.notes), reading.newest_ms, lists_communications
+    )
 
 
 def _id(reference: Reference | None) -> str | None:
     return None if reference is None else reference.id
 
 
-def of_nested(shown: Communication, reading: Reading) -> Showing | None:
+def _of_array(communications: list[Communication | None], reading: _Reading) -> tuple[Showing, ...]:
+    shown = (_of_nested(each, reading) for each in communications if each is not None)
+    return tuple(showing for showing in shown if showing is not None)
+
+
+def _of_nested(shown: Communication, reading: _Reading) -> Showing | None:
     """A communication of the nested shape; None, and a note, if it has no id or no state."""
     if not shown.id:
         reading.notes.append("communication_without_id")
@@ -113,7 +173,6 @@ def of_nested(shown: Communication, reading: Reading) -> Showing | None:
         return None
     details = CommunicationDetails(_folded(shown.initial_state), _disconnect_type(shown, reading), shown.provider)
     provider_time: WireTime = None
-    park_time: WireTime = None
     work: AfterCallWork | None = None
     if isinstance(shown, RoutedCommunication):
         work = shown.after_call_work
@@ -124,18 +183,8 @@ def of_nested(shown: Communication, reading: Reading) -> Showing | None:
         provider_time = shown.provider_event_time
         _add_cobrowse(details, shown, reading)
         details.room_digest = reading.digest(shown.room_id)
-    elif isinstance(shown, (Call, Callback, Email, Message)):
-        details.direction = _folded(shown.direction)
-        details.held = shown.held
-        if isinstance(shown, Call):
-            details.muted = shown.muted
-        elif isinstance(shown, Message):
-            details.message_type = _folded(shown.type)
-            park_time = shown.park_time
-        elif isinstance(shown, Email):
-            park_time = shown.park_time
-    elif isinstance(shown, (Chat, SocialExpression)):
-        details.held = shown.held
+    else:
+        _add_handling(details, shown)
     work_start = work_end = None
     if work is not None:
         details.after_call_work_state = _folded(work.state)
@@ -144,12 +193,12 @@ def of_nested(shown: Communication, reading: Reading) -> Showing | None:
         reading.time(provider_time),
         reading.time(shown.connected_time),
         reading.time(shown.disconnected_time),
-        reading.time(park_time),
+        reading.time(shown.park_time if isinstance(shown, Email | Message) else None),
     )
     return _showing(shown.id, None, shown.state, shown_times, (work_start, work_end), details, reading)
 
 
-def of_flat(shown: FlatParticipant, medium: Media, reading: Reading) -> Showing | None:
+def _of_flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> Showing | None:
     """The communication that stands on a participant of the flat shape; None, and a note, if it has no state."""
     if not shown.state:
         reading.notes.append("communication_without_state")
@@ -186,9 +235,9 @@ def _showing(
     shown_times: tuple[int | None, int | None, int | None, int | None],
     work_times: tuple[int | None, int | None],
     details: CommunicationDetails,
-    reading: Reading,
+    reading: _Reading,
 ) -> Showing:
-    provider, connected, disconnected, parked = shown_times
+    _, connected, disconnected, parked = shown_times
     state = folded(wire_state)
     if state not in RANKS:
         reading.notes.append("unknown_state")
@@ -200,8 +249,7 @@ def _showing(
     if work_end is not None:
         details.after_call_work_end_time = times.text(work_end)
     latest = max((time for time in (*shown_times, *work_times) if time is not None), default=None)
-    version = Version(state_rank, cycle, "" if latest is None else times.text(latest), times.text(reading.snapshot_ms))
-    sightings = [_entered(state, state_rank, cycle, shown_times, reading.snapshot_ms)]
+    sightings = [_entered(state, state_rank, cycle, shown_times)]
     if state_rank >= LIVE:
         if connected is not None:
             sightings.append(Sighting(LIVE, "", CONNECTED, "state", times.text(connected)))
@@ -210,15 +258,12 @@ def _showing(
             sightings.append(Sighting(LIVE, park_text, PARKED, "state", park_text))
         if state_rank == TERMINATED and disconnected is not None:
             sightings.append(Sighting(DISCONNECTED, "", "disconnected", "state", times.text(disconnected)))
-    return Showing(communication_id, session_digest, version, details, sightings)
+    own_time = "" if latest is None else times.text(latest)
+    return Showing(communication_id, session_digest, state_rank, cycle, own_time, details, tuple(sightings))
 
 
 def _entered(
-    state: str,
-    state_rank: int,
-    cycle: str,
-    shown_times: tuple[int | None, int | None, int | None, int | None],
-    snapshot_ms: int,
+    state: str, state_rank: int, cycle: str, shown_times: tuple[int | None, int | None, int | None, int | None]
 ) -> Sighting:
     """When the state shown was entered: the provider's event time, the state's own time, or at most the snapshot's."""
     provider, connected, disconnected, parked = shown_times
@@ -233,20 +278,33 @@ def _entered(
         return Sighting(state_rank, cycle, state, "provider", times.text(provider))
     if own is not None:
         return Sighting(state_rank, cycle, state, "state", times.text(own))
-    return Sighting(state_rank, cycle, state, "snapshot", times.text(snapshot_ms))
+    return Sighting(state_rank, cycle, state, "snapshot", "")
 
 
 def _folded(value: str | None) -> str | None:
     return None if value is None else folded(value)
 
 
-def _disconnect_type(shown: Communication | FlatParticipant, reading: Reading) -> str | None:
+def _disconnect_type(shown: Communication | FlatParticipant, reading: _Reading) -> str | None:
     if shown.disconnect_type is None:
         return None
     disconnect_type = folded(shown.disconnect_type)
     if disconnect_type not in DISCONNECT_TYPES:
         reading.notes.append("unknown_disconnect_type")
     return disconnect_type
+
+
+def _add_handling(details: CommunicationDetails, shown: Communication) -> None:
+    """What single media show of how an agent handles them."""
+    if isinstance(shown, Call | Callback | Email | Message):
+        details.direction = _folded(shown.direction)
+        details.held = shown.held
+    elif isinstance(shown, Chat | SocialExpression):
+        details.held = shown.held
+    if isinstance(shown, Call):
+        details.muted = shown.muted
+    elif isinstance(shown, Message):
+        details.message_type = _folded(shown.type)
 
 
 def _add_wrapup(details: CommunicationDetails, wrapup: Wrapup | None) -> None:
@@ -258,7 +316,7 @@ def _add_wrapup(details: CommunicationDetails, wrapup: Wrapup | None) -> None:
         details.wrapup_duration_seconds = duration
 
 
-def _add_cobrowse(details: CommunicationDetails, shown: CobrowseSession | FlatParticipant, reading: Reading) -> None:
+def _add_cobrowse(details: CommunicationDetails, shown: CobrowseSession | FlatParticipant, reading: _Reading) -> None:
     details.cobrowse_session_digest = reading.digest(shown.cobrowse_session_id)
     details.cobrowse_role = _folded(shown.cobrowse_role)
     if shown.controlling is not None:

@@ -6,6 +6,7 @@
 3. A timeline is kept in fold order, and a list is never changed in place: an unchanged timeline is the same object.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from consumer.core.lifecycle import BEFORE, BEFORE_ORDER, PARKED
@@ -15,7 +16,10 @@ TIME_CLASS_ORDER: dict[TimeClass, int] = {"provider": 0, "state": 1, "snapshot":
 
 
 class Sighting(NamedTuple):
-    """What one record says: the communication entered `state` at `time` (published text)."""
+    """What one record says: the communication entered `state` at `time` (published text).
+
+    Where the class is `snapshot` the time may be empty: it is that of the record's snapshot.
+    """
 
     rank: int
     cycle: str
@@ -35,10 +39,13 @@ class Entry(NamedTuple):
     time_class: TimeClass
 
 
-def merged(timeline: list[Observation], sightings: list[Sighting], cycles_max: int) -> list[Observation]:
-    """The timeline with the sightings taken in; the same object if they say nothing new."""
+def merged(
+    timeline: list[Observation], sightings: Sequence[Sighting], snapshot_time: str, cycles_max: int
+) -> list[Observation]:
+    """The timeline with the sightings of a snapshot taken in; the same object if they say nothing new."""
     result = timeline
-    for rank, cycle, state, time_class, time in sightings:
+    for rank, cycle, state, time_class, own_time in sightings:
+        time = own_time or snapshot_time
         for index, kept in enumerate(result):
             if kept.state == state and kept.rank == rank and kept.cycle == cycle:
                 if (TIME_CLASS_ORDER[time_class], time) < (TIME_CLASS_ORDER[kept.time_class], kept.time):
@@ -56,7 +63,7 @@ def union(timelines: list[list[Observation]], cycles_max: int) -> list[Observati
     """Several timelines of what turned out to be one communication."""
     first, *others = timelines
     sightings = [Sighting(o.rank, o.cycle, o.state, o.time_class, o.time) for other in others for o in other]
-    return merged(first, sightings, cycles_max)
+    return merged(first, sightings, "", cycles_max)
 
 
 def fold(timeline: list[Observation]) -> list[Entry]:

@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 from msgspec import Struct
 
-from consumer.core.belonging import Leg, timelines
+from consumer.core.belonging import Leg, places, timelines
 from consumer.core.conversation import Change
 from consumer.core.lifecycle import LIVE
 from consumer.core.rules import Rules
@@ -90,7 +90,7 @@ class Census:
                 legs.setdefault(communication.media, []).append(communication.leg())
             for media, of_media in legs.items():
                 since = self._live_since.setdefault(media, {})
-                for communication_id, timeline in timelines(of_media, self._cycles_max).items():
+                for communication_id, timeline in timelines(of_media, places(of_media), self._cycles_max).items():
                     self.states[media, timeline[-1].state] += by
                     uid = (conversation_id, participant.participant_id, media, communication_id)
                     if by > 0 and timeline[-1].rank <= LIVE:

@@ -202,7 +202,8 @@ def _resolve(
         try:
             return name.removesuffix("_file"), read_file(raw).strip()
         except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{variable}: cannot read {raw!r}: {type(error).__name__}")
+            named = "the file it names" if name.removesuffix("_file") in SECRETS else repr(raw)  # it may be the secret
+            problems.append(f"{variable}: cannot read {named}: {type(error).__name__}")
             return None, None
     problems.append(f"{variable} is no setting of this version")
     return None, None

@@ -1,8 +1,8 @@
 """What no consumer on aiokafka gets below: a bare loop over a topic, with or without decoding what it gives.
 
-`python -m tests.benchmarks.floor getmany|decode_floor SETTINGS COUNT WITHIN_S` prints the seconds and CPU seconds it took for
-COUNT records, from the moment at which the partitions were assigned: what comes before is start-up, and what comes
-after is fetched ahead of the first record, up to the whole topic.
+`python -m tests.benchmarks.floor NAME SETTINGS COUNT WITHIN_S` prints what COUNT records took, in seconds and in CPU
+seconds. The clock starts when the partitions are assigned, not with the first record: by then much of the topic, or all
+of it, is fetched already.
 """
 
 import asyncio

@@ -13,11 +13,12 @@ from consumer.core.decode import Rejected, decode
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.simulator.traffic import DORMANT_PER_ACTIVE_MAX, Draft, Traffic, records
-from schemas.inbound import FlatPayload, NestedPayload
+from schemas.inbound import FlatParticipant, Participant, Payload
 
 COUNT = 8_000
-NESTED = msgspec.json.Decoder(NestedPayload)
-FLAT = msgspec.json.Decoder(FlatPayload)
+PAYLOAD = msgspec.json.Decoder(Payload)
+PARTICIPANT = msgspec.json.Decoder(Participant)
+FLAT_PARTICIPANT = msgspec.json.Decoder(FlatParticipant)
 
 
 def first(count: int = COUNT, **shape: Any) -> list[Draft]:
@@ -153,20 +154,16 @@ def test_memory_is_bounded_by_the_number_of_conversations() -> None:
 
 def test_every_unbroken_value_is_what_the_wire_model_expects() -> None:
     for draft in filter(is_update, first()):
-        if b'"otherMediaUris"' in draft.value:
-            flat = FLAT.decode(draft.value)
-            flat_body = flat.event_body or (flat.detail and flat.detail.event_body)
-            assert flat_body
-            assert flat_body.id
-            assert draft.key == flat_body.id.encode()
-            assert flat_body.participants
-            assert all(participant and participant.state for participant in flat_body.participants)
-        else:
-            nested = NESTED.decode(draft.value)
-            body = nested.event_body or (nested.detail and nested.detail.event_body) or nested
-            assert body.id
-            assert draft.key == body.id.encode()
-            assert body.participants
+        payload = PAYLOAD.decode(draft.value)
+        body = payload.event_body or (payload.detail and payload.detail.event_body) or payload
+        assert body.id
+        assert draft.key == body.id.encode()
+        assert body.participants
+        for participant in body.participants:
+            if b'"otherMediaUris"' in draft.value:
+                assert FLAT_PARTICIPANT.decode(participant).state
+            else:
+                assert PARTICIPANT.decode(participant).id
 
 
 def test_values_have_a_realistic_size() -> None:
