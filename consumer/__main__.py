@@ -2,6 +2,7 @@
 
 import click
 
+from consumer.cli.check import check
 from consumer.cli.demo import demo
 from consumer.cli.generate import generate
 from consumer.cli.run import run
@@ -13,7 +14,7 @@ def main() -> None:
     """Genesys Cloud conversation updates in, clean state and ordered transitions out, exactly once."""
 
 
-for command in (run, demo, topics, generate):
+for command in (run, demo, check, topics, generate):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -94,6 +94,10 @@ class Broker:
         """At the next calls of this name, one reaction each: `nothing`, `fails`, or a coroutine function of a test."""
         self._at[call].extend(reactions)
 
+    def last_call(self) -> str:
+        """What was asked for last, empty if nothing was."""
+        return self.calls[-1] if self.calls else ""
+
     async def called(self, call: str, *shown: object) -> None:
         """Note a call and do what is to happen at it."""
         self.calls.append(" ".join([call, *map(str, shown)]))

@@ -6,7 +6,7 @@ read the value from instead, which is how secrets are mounted.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +18,7 @@ SECRETS: Final = frozenset(("digest_key", "sasl_password", "ssl_key_password"))
 """Settings whose values are shown nowhere."""
 
 _RULES: Final = Rules()
+_DIGEST_KEY_BYTES_MAX: Final = 64  # what BLAKE2b takes
 
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -42,7 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     client_id: Annotated[str, Meta(description="client id shown to the brokers")] = "conversation-consumer"
     delivery: Annotated[
         Literal["exactly_once", "at_least_once"],
-        Meta(description="`at_least_once` is for brokers without transactions: effects may repeat"),
+        Meta(description="`at_least_once` is for brokers without transactions, effects may repeat"),
     ] = "exactly_once"
 
     security_protocol: Annotated[
@@ -86,7 +87,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     key_mismatch: Annotated[
         Literal["dead_letter", "apply"],
-        Meta(description="a record whose key is not its conversation id; `apply` is only safe with one partition"),
+        Meta(
+            description="what becomes of a record whose key is not its conversation id; `apply` only with one partition"
+        ),
     ] = "dead_letter"
     dead_letter_payload: Annotated[
         Literal["keep", "drop"], Meta(description="whether dead letters carry the original bytes")
@@ -106,7 +109,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         _RULES.park_cycles_max
     )
     digest_key: Annotated[
-        str, Meta(max_length=64, description="key of the digests of session and room ids (secret)")
+        str, Meta(description="key of the digests of session and room ids, at most 64 bytes (secret)")
     ] = ""
     record_bytes_max: Annotated[Count, Meta(description="largest record value that is read")] = _RULES.record_bytes_max
     communications_max: Annotated[Count, Meta(description="communications kept per conversation")] = (
@@ -256,6 +259,10 @@ def conflicts(settings: Settings) -> list[str]:
             "CC_SECURITY_PROTOCOL needs CC_SASL_USERNAME and CC_SASL_PASSWORD (or CC_SASL_PASSWORD_FILE)",
         ),
         (
+            len(s.digest_key.encode()) > _DIGEST_KEY_BYTES_MAX,
+            f"CC_DIGEST_KEY must be at most {_DIGEST_KEY_BYTES_MAX} bytes of UTF-8",
+        ),
+        (
             bool(s.ssl_cert_file) != bool(s.ssl_key_file),
             "CC_SSL_CERT_FILE and CC_SSL_KEY_FILE go together",
         ),
@@ -276,9 +283,10 @@ def described() -> list[tuple[str, str, str]]:
 
 
 def _description(annotation: Any) -> str:
-    return next(
-        (meta.description for meta in annotation.__metadata__[::-1] if isinstance(meta, Meta) and meta.description), ""
-    )
+    """What the setting is, and the values it can have where they are few."""
+    told = next((meta.description for meta in annotation.__metadata__[::-1] if meta.description), "")
+    choices = get_args(annotation.__origin__) if get_origin(annotation.__origin__) is Literal else ()
+    return f"{told} (one of {', '.join(f'`{choice}`' for choice in choices)})" if choices else told
 
 
 def _lower_first(text: str) -> str:

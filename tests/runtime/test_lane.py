@@ -68,7 +68,12 @@ class Scene:
         return [{name: text.decode() for name, text in each.headers} for each in self.partition.dead_letters]
 
     def went_to(self, offset: int) -> Callable[[], bool]:
-        return lambda: self.partition.committed is not None and self.partition.committed.next_offset == offset
+        """Whether the lane has committed up to an offset and asks for more."""
+        return lambda: (
+            self.partition.committed is not None
+            and self.partition.committed.next_offset == offset
+            and self.broker.last_call() == f"fetch {offset}"
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
@@ -138,9 +143,9 @@ async def test_the_gate_stays_shut_while_opening_takes_its_time(call_name: str) 
 
     scene.broker.at(call_name, wait)
     async with scene.running():
-        await until(lambda: scene.broker.calls[-1].startswith(call_name))
+        await until(lambda: scene.broker.last_call().startswith(call_name))
         await turns()
-        assert scene.broker.calls[-1].startswith(call_name)
+        assert scene.broker.last_call().startswith(call_name)
         assert scene.lane.phase == "opening"
         gate.set()
         await until(scene.went_to(18))
@@ -344,7 +349,7 @@ async def test_a_misfit_ends_the_lane() -> None:
     scene.broker.at("commit", fails(Misfit("not authorised")))
     with pytest.raises(Misfit, match="not authorised"):
         await asyncio.wait_for(scene.lane.run(), WAIT_S)
-    assert scene.broker.calls[-1] == "close"
+    assert scene.broker.last_call() == "close"
     assert (scene.lane.phase, list(scene.store.staged()), scene.partition.commits) == ("closed", [], [])
 
 
@@ -354,7 +359,7 @@ async def test_a_fenced_lane_publishes_nothing_more() -> None:
     scene.broker.at("commit", nothing, nothing, other.open)
     async with scene.running():
         await until(lambda: scene.lane.phase == "fenced")
-        await until(lambda: scene.broker.calls[-1] != "commit 13")
+        await until(lambda: scene.broker.last_call() != "commit 13")
         calls, commits = list(scene.broker.calls), list(scene.partition.commits)
         scene.broker.clock.now_s += scene.settings.session_timeout_ms / 1_000 - 0.1
         await turns()
@@ -386,7 +391,7 @@ async def test_draining_commits_what_is_staged() -> None:
     scene = Scene(Broker(story()), commit_interval_ms=FOREVER_MS)
     scene.broker.fetch_waits = True
     async with scene.running():
-        await until(lambda: scene.broker.calls[-1] == "fetch 18")
+        await until(lambda: scene.broker.last_call() == "fetch 18")
         await turns()
         assert scene.partition.commits == []
     assert [effects.next_offset for effects in scene.partition.commits] == [18]
@@ -428,7 +433,7 @@ async def test_a_stop_at_any_moment_ends_the_lane_in_order(call_name: str) -> No
 
     scene.broker.at(call_name, stop)
     await asyncio.wait_for(scene.lane.run(), WAIT_S)
-    assert scene.broker.calls[-1] == "close"
+    assert scene.broker.last_call() == "close"
     assert list(scene.store.staged()) == []
     committed = scene.partition.committed
     assert (0 if committed is None else committed.next_offset) < 18
@@ -449,7 +454,7 @@ async def test_a_lane_that_is_cancelled_commits_nothing_and_lets_go_of_its_produ
     scene = Scene(Broker(story()), commit_interval_ms=FOREVER_MS)
     scene.broker.fetch_waits = True
     task = asyncio.create_task(scene.lane.run())
-    await until(lambda: scene.broker.calls[-1:] == ["fetch 18"])
+    await until(lambda: scene.broker.last_call() == "fetch 18")
     await turns(5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

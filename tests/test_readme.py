@@ -1,0 +1,77 @@
+"""The README says what the code says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from consumer.__main__ import main
+from consumer.adapters.metrics import Metrics
+from consumer.cli import exits
+from consumer.core.record import Record
+from consumer.core.step import Outcome
+from consumer.runtime.dead_letters import dead_letter
+from consumer.runtime.settings import described
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(header: str) -> list[str]:
+    """The rows of the table with this header."""
+    lines = README.splitlines()
+    rows = lines[lines.index(header) + 2 :]
+    return rows[: next((index for index, line in enumerate(rows) if not line.startswith("|")), len(rows))]
+
+
+def test_every_setting_is_listed_as_it_is() -> None:
+    expected = [row(f"`{name}`", f"`{default}`" if default else "", told) for name, default, told in described()]
+    assert table("| variable | default | meaning |") == expected
+
+
+def test_every_metric_is_listed_as_it_is() -> None:
+    expected = [
+        row(f"`{each.name}`", each.type, ", ".join(f"`{label}`" for label in each.labels), each.documentation)
+        for each in Metrics().described()
+    ]
+    assert table("| metric | type | labels | meaning |") == expected
+
+
+def test_the_headers_of_a_dead_letter_are_listed() -> None:
+    record = Record("in", 0, 0, 0, b"k", b"v")
+    letter = dead_letter(record, Outcome("dead_lettered"), keep_payload=True, payload_bytes_max=10_000, version="1")
+    assert set(re.findall(r"`(cc-[a-z-]+)`", README)) == {name for name, _ in letter.headers}
+
+
+def test_every_exit_code_is_listed() -> None:
+    codes = [int(line.split("|")[1]) for line in table("| exit code | meaning | what to do |")]
+    assert codes == [exits.OK, exits.UNAVAILABLE, exits.SOFTWARE, exits.CONFIG]
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\$ conversation-consumer (.*)$", README, re.MULTILINE))
+def test_a_command_line_is_one_that_the_program_takes(line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)
+    command = main.commands[name]
+    command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|\$ )make ([a-z]+)", README))))
+def test_a_make_target_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:schemas|consumer|tests)/[a-z_/.]*)`", README))))
+def test_a_path_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_every_setting_and_metric_in_the_text_exists() -> None:
+    variables = {name for name, _, _ in described()}
+    assert set(re.findall(r"CC_[A-Z_]+[A-Z]", README)) <= variables
+    metrics = {each.name for each in Metrics().described()}
+    assert set(re.findall(r"conversation_[a-z_]+", README)) <= metrics
