@@ -1,6 +1,7 @@
 """`run`: the service itself."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,9 @@ def run() -> None:
     """Consume conversation updates until SIGTERM or SIGINT; a second signal ends at once."""
     settings = settings_or_exit()
     logs.configure(settings)
+    # State is bytes and records make no cycles: collecting as often as Python does by itself costs a quarter more CPU.
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
     sys.exit(asyncio.run(_run(settings)))
 
 

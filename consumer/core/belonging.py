@@ -34,11 +34,15 @@ Timelines = dict[str | None, list[Observation]]
 def places(legs: list[Leg]) -> list[Place]:
     """The place of each of a participant's communications in one medium."""
     nested = [leg for leg in legs if leg.communication_id is not None]
-    return [Place(None, leg.communication_id) if leg.communication_id else _flat_place(leg, nested) for leg in legs]
+    return [
+        _flat_place(leg, nested) if leg.communication_id is None else Place(None, leg.communication_id) for leg in legs
+    ]
 
 
 def timelines(legs: list[Leg], standing: list[Place], cycles_max: int) -> Timelines:
     """What is folded of a participant's communications in one medium, given the place of each."""
+    if all(place.standing is None for place in standing):
+        return {leg.communication_id: leg.timeline for leg in legs}
     parts: dict[str | None, list[list[Observation]]] = {}
     for leg, place in zip(legs, standing, strict=True):
         if place.standing != "ambiguous":

@@ -54,6 +54,7 @@ CONTROL_CHANGE_MS = 2_000
 _DURATION_MAX_S = 2**53  # beyond it a JSON number is not exact
 _REMEMBERED_BYTES_MAX = 4_096
 _REMEMBERED_MAX = 16_384
+_ARRAYS: Final = tuple(NESTED_ARRAYS.items())
 _NESTED: Final = msgspec.json.Decoder(Participant)
 _FLAT: Final = msgspec.json.Decoder(FlatParticipant)
 
@@ -129,38 +130,52 @@ def _remembered(raw: bytes, medium: Media | None, digest_key: bytes) -> ShownPar
 
 def _read(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int) -> ShownParticipant:
     reading = _Reading(latest_ms, digest_key)
-    if medium is not None:
-        flat = _FLAT.decode(raw)
-        showing = _of_flat(flat, medium, reading) if flat.id else None
-        showings: tuple[tuple[Media, tuple[Showing, ...]], ...] = () if showing is None else ((medium, (showing,)),)
-        lists_communications = False
-        ids = (_id(flat.user), _id(flat.queue), _id(flat.team), _id(flat.external_contact))
-        participant: FlatParticipant | Participant = flat
-    else:
-        nested = _NESTED.decode(raw)
-        arrays = [(media, getattr(nested, array)) for array, media in NESTED_ARRAYS.items()]
-        lists_communications = any(array is not None for _, array in arrays)
-        showings = tuple(
-            (media, shown) for media, array in arrays if array and nested.id and (shown := _of_array(array, reading))
-        )
-        ids = (nested.user_id, nested.queue_id, nested.team_id, nested.external_contact_id)
-        participant = nested
-    if not participant.id:
+    return _nested(_NESTED.decode(raw), reading) if medium is None else _flat(_FLAT.decode(raw), medium, reading)
+
+
+def _nested(shown: Participant, reading: _Reading) -> ShownParticipant:
+    showings: list[tuple[Media, tuple[Showing, ...]]] = []
+    lists_communications = False
+    if not shown.id:
         reading.notes.append("participant_without_id")
-    purpose = _folded(participant.purpose)
-    details = ParticipantDetails(purpose, *ids, participant.wrapup_required)
-    return ShownParticipant(
-        participant.id or None, details, showings, tuple(reading.notes), reading.newest_ms, lists_communications
-    )
+    for array, media in _ARRAYS:
+        communications = getattr(shown, array)
+        if communications is None:
+            continue
+        lists_communications = True
+        if shown.id:
+            read = [_of_nested(each, reading) for each in communications if each is not None]
+            showings.append((media, tuple([showing for showing in read if showing is not None])))
+    ids = (shown.user_id, shown.queue_id, shown.team_id, shown.external_contact_id)
+    return _participant(shown, ids, tuple(showings), reading, lists_communications=lists_communications)
+
+
+def _flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> ShownParticipant:
+    showing = None
+    if not shown.id:
+        reading.notes.append("participant_without_id")
+    else:
+        showing = _of_flat(shown, medium, reading)
+    ids = (_id(shown.user), _id(shown.queue), _id(shown.team), _id(shown.external_contact))
+    showings = () if showing is None else ((medium, (showing,)),)
+    return _participant(shown, ids, showings, reading, lists_communications=False)
+
+
+def _participant(
+    shown: Participant | FlatParticipant,
+    ids: tuple[str | None, str | None, str | None, str | None],
+    showings: tuple[tuple[Media, tuple[Showing, ...]], ...],
+    reading: _Reading,
+    *,
+    lists_communications: bool,
+) -> ShownParticipant:
+    details = ParticipantDetails(_folded(shown.purpose), *ids, shown.wrapup_required)
+    notes = tuple(reading.notes)
+    return ShownParticipant(shown.id or None, details, showings, notes, reading.newest_ms, lists_communications)
 
 
 def _id(reference: Reference | None) -> str | None:
     return None if reference is None else reference.id
-
-
-def _of_array(communications: list[Communication | None], reading: _Reading) -> tuple[Showing, ...]:
-    shown = (_of_nested(each, reading) for each in communications if each is not None)
-    return tuple(showing for showing in shown if showing is not None)
 
 
 def _of_nested(shown: Communication, reading: _Reading) -> Showing | None:
@@ -248,7 +263,7 @@ def _showing(
         details.after_call_work_start_time = times.text(work_start)
     if work_end is not None:
         details.after_call_work_end_time = times.text(work_end)
-    latest = max((time for time in (*shown_times, *work_times) if time is not None), default=None)
+    latest = max([time for time in (*shown_times, *work_times) if time is not None], default=None)
     sightings = [_entered(state, state_rank, cycle, shown_times)]
     if state_rank >= LIVE:
         if connected is not None:

@@ -31,7 +31,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka_topics import TopicAdmin
+from consumer.adapters.kafka_topics import TopicAdmin, plans
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
@@ -106,11 +106,7 @@ class Bench:
 
     async def clean(self) -> None:
         """Delete the topics: a broker that was given lives on."""
-        topics = {
-            topic
-            for each in self._used
-            for topic in (each.input_topic, each.state_topic, each.transitions_topic, each.dead_letters_topic)
-        }
+        topics = {plan.name for each in self._used for plan in plans(each)}
         admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
         try:
             async with asyncio.timeout(_STEP_S):
@@ -186,16 +182,14 @@ async def _measure(bootstrap_servers: str, events: int, rounds: int) -> dict[str
                 for name in (*FLOORS, WORKER):
                     speed = await bench.run(name)
                     speeds[name].append(speed)
-                    said = f"round {number + 1}: {name}: {speed.events_per_s:.0f} events/s"
-                    print(f"{said}, {speed.events_per_cpu_s:.0f} events/CPU s", file=sys.stderr)
+                    print(f"round {number + 1}: {name}: {speed}", file=sys.stderr)
         finally:
             await bench.clean()
     return speeds
 
 
 def _report(speeds: dict[str, list[Speed]]) -> None:
-    floor = speeds["decode_floor"]
-    lines = []
+    floor, lines = speeds["decode_floor"], []
     print(f"{'median':<20} {'events/s':>10} {'events/CPU s':>13} {'of decode_floor':>16}")
     for name, runs in speeds.items():
         per_s = statistics.median(each.events_per_s for each in runs)

@@ -50,5 +50,3 @@ def shown_states(states: dict[bytes, bytes]) -> dict[str, str | None]:
         key.decode(): json.loads(state)["participants"][0]["communications"][0].get("state")
         for key, state in states.items()
     }
-
-

@@ -1,0 +1,20 @@
+"""The demo, as `make demo` runs it but shorter: the real worker, at least once, on the embedded broker."""
+
+import re
+import subprocess
+import sys
+import urllib.request
+
+
+def test_the_demo_accounts_for_every_record_and_ends_in_the_state_of_true_order() -> None:
+    command = [sys.executable, "-m", "consumer", "demo", "--seconds", "4", "--rate", "300", "--seed", "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        url = re.search(r"http://\S+/metrics", process.stdout.readline())
+        assert url is not None
+        with urllib.request.urlopen(url[0], timeout=10) as answer:
+            assert b"conversation_records_total" in answer.read()
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert "all 1200 records accounted for: yes" in told
+    assert "final state equals that of the same records in true order: yes" in told
