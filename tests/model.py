@@ -354,15 +354,15 @@ def topic_medium(topic: str | None) -> str | Ignored | None:
     if topic.startswith("v2.system."):
         return Ignored("system")
     match topic.split("."):
-        case ["v2", "users", owner, "conversations"] if owner:
+        case ["v2", "users", _, "conversations"]:
             return None
-        case ["v2", "users", owner, "conversations", medium] if owner and medium in USER_FLAT:
+        case ["v2", "users", _, "conversations", medium] if medium in USER_FLAT:
             return MEDIUM[medium]
-        case ["v2", "routing", "queues", owner, "conversations"] if owner:
+        case ["v2", "routing", "queues", _, "conversations"]:
             return None
-        case ["v2", "routing", "queues", owner, "conversations", medium] if owner and medium in QUEUE_NESTED:
+        case ["v2", "routing", "queues", _, "conversations", medium] if medium in QUEUE_NESTED:
             return None
-        case ["v2", "routing", "queues", owner, "conversations", medium] if owner and medium in QUEUE_FLAT:
+        case ["v2", "routing", "queues", _, "conversations", medium] if medium in QUEUE_FLAT:
             return MEDIUM[medium]
     return Ignored("other_topic")
 
@@ -419,9 +419,9 @@ def judge_payload(tree: Members, record: Record, rules: Rules) -> Verdict:
     if faults:
         return Rejected(faults[0], frozenset({"bad_utf8", "wrong_type"}))
     if is_eventbridge(envelope):
-        topic = envelope.get("detail", {}).get("topicName", envelope.get("detail-type"))
+        topic = envelope.get("detail", {}).get("topicName") or envelope.get("detail-type") or None
     else:
-        topic = envelope.get("topicName")
+        topic = envelope.get("topicName") or None
     medium = topic_medium(topic)
     if isinstance(medium, Ignored):
         return medium

@@ -3,13 +3,13 @@
 Decided anew at each fold, never on arrival: the answer is a function of what is known, not of its order.
 """
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from consumer.core.timeline import union
 from schemas.state import Observation, Standing
 
 
-class Leg(NamedTuple):
+class Leg(Struct, frozen=True, gc=False):
     """One stored communication of a participant, as far as belonging depends on it."""
 
     communication_id: str | None
@@ -19,10 +19,10 @@ class Leg(NamedTuple):
     timeline: list[Observation]
 
 
-class Place(NamedTuple):
-    """Where a leg counts. `standing` is None for a nested communication, which counts under its own id."""
+class Place(Struct, frozen=True, gc=False):
+    """Where a flat leg counts. A nested one has no place: it counts under its own id."""
 
-    standing: Standing | None
+    standing: Standing
     counted_as: str | None
     """The communication id it counts under, None also for the only flat communication of its medium."""
 
@@ -31,21 +31,24 @@ Timelines = dict[str | None, list[Observation]]
 """What is folded, by the communication id under which it counts."""
 
 
-def places(legs: list[Leg]) -> list[Place]:
-    """The place of each of a participant's communications in one medium."""
+def places(legs: list[Leg]) -> dict[str | None, Place]:
+    """The places of a participant's flat legs in one medium, by what tells them apart: their session digest."""
+    flat = [leg for leg in legs if leg.communication_id is None]
+    if not flat:
+        return {}
     nested = [leg for leg in legs if leg.communication_id is not None]
-    return [
-        _flat_place(leg, nested) if leg.communication_id is None else Place(None, leg.communication_id) for leg in legs
-    ]
+    return {leg.session_digest: _flat_place(leg, nested) for leg in flat}
 
 
-def timelines(legs: list[Leg], standing: list[Place], cycles_max: int) -> Timelines:
-    """What is folded of a participant's communications in one medium, given the place of each."""
-    if all(place.standing is None for place in standing):
+def timelines(legs: list[Leg], placed: dict[str | None, Place], cycles_max: int) -> Timelines:
+    """What is folded of a participant's communications in one medium, given the places of the flat ones."""
+    if not placed:
         return {leg.communication_id: leg.timeline for leg in legs}
     parts: dict[str | None, list[list[Observation]]] = {}
-    for leg, place in zip(legs, standing, strict=True):
-        if place.standing != "ambiguous":
+    for leg in legs:
+        if leg.communication_id is not None:
+            parts.setdefault(leg.communication_id, []).append(leg.timeline)
+        elif (place := placed[leg.session_digest]).standing != "ambiguous":
             parts.setdefault(place.counted_as, []).append(leg.timeline)
     return {counted_as: part[0] if len(part) == 1 else union(part, cycles_max) for counted_as, part in parts.items()}
 

@@ -6,6 +6,7 @@
 3. Participants and their communications are sorted; lists of observations are replaced, never changed.
 """
 
+from bisect import insort
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -14,12 +15,12 @@ from consumer.core import registers, times
 from consumer.core.belonging import Leg, places, timelines
 from consumer.core.decode import Snapshot
 from consumer.core.lifecycle import LIVE
-from consumer.core.registers import Registers
 from consumer.core.rules import Rules
 from consumer.core.showing import Showing
 from consumer.core.timeline import Entry, fold, merged
 from schemas.state import (
     STATE_SCHEMA,
+    CommunicationDetails,
     CommunicationState,
     ConversationState,
     Media,
@@ -83,7 +84,8 @@ def apply(state: ConversationState, snapshot: Snapshot, rules: Rules, notes: lis
     if snapshot_time > state.snapshot_time:
         state.snapshot_time = snapshot_time
         changed = True
-    state.live += sum(change.live - change.was_live for change in changes)
+    for change in changes:
+        state.live += change.live - change.was_live
     return Applied(usable, changed, changes)
 
 
@@ -92,15 +94,15 @@ def _participant(
 ) -> tuple[ParticipantState, bool]:
     for participant in state.participants:
         if participant.participant_id == participant_id:
-            kept = Registers(participant.details, participant.snapshot_time, participant.detail_times)
-            after = registers.merged(kept, details, snapshot_time)
-            if after is kept:
+            after = registers.merged(
+                participant.details, participant.snapshot_time, participant.detail_times, details, snapshot_time
+            )
+            if after is None:
                 return participant, False
             participant.details, participant.snapshot_time, participant.detail_times = after
             return participant, True
     participant = ParticipantState(participant_id, snapshot_time, details, communications=[])
-    state.participants.append(participant)
-    state.participants.sort(key=lambda participant: participant.participant_id)
+    insort(state.participants, participant, key=lambda participant: participant.participant_id)
     return participant, True
 
 
@@ -119,32 +121,22 @@ def _apply_showings(
     for showing in showings:
         version = Version(showing.rank, showing.cycle, showing.own_time, snapshot_time)
         kept = _find(participant, media, showing)
-        timeline = merged([] if kept is None else kept.timeline, showing.sightings, snapshot_time, cycles_max)
         if kept is None:
             before = _legs(participant, media) if before is None else before
-            added = CommunicationState(
-                media, showing.details, version, timeline, showing.communication_id, showing.session_digest
-            )
-            participant.communications.append(added)
-            participant.communications.sort(key=_sort_key)
+            _add(participant, media, showing, version, cycles_max)
             changed = True
             continue
-        details = Registers(kept.details, kept.version, kept.detail_versions)
-        after = registers.merged(details, showing.details, version)
-        if (
-            timeline is not kept.timeline
-            or after.details.cobrowse_session_digest != details.details.cobrowse_session_digest
-        ):
+        timeline = merged(kept.timeline, showing.sightings, snapshot_time, cycles_max)
+        after = registers.merged(kept.details, kept.version, kept.detail_versions, showing.details, version)
+        if timeline is not kept.timeline or (after is not None and _shows_other_session(after[0], kept.details)):
             before = _legs(participant, media) if before is None else before
             kept.timeline = timeline
             changed = True
-        if after is not details:
+        if after is not None:
             kept.details, kept.version, kept.detail_versions = after
             changed = True
     if before is not None:
-        after_legs = _legs(participant, media)
-        _refold(participant, media, before, after_legs, cycles_max, changes)
-        notes.extend("ambiguous_communication" for place in places(after_legs) if place.standing == "ambiguous")
+        _refold(participant, media, before, cycles_max, changes, notes)
     return changed
 
 
@@ -159,8 +151,20 @@ def _find(participant: ParticipantState, media: Media, showing: Showing) -> Comm
     return None
 
 
+def _add(participant: ParticipantState, media: Media, showing: Showing, version: Version, cycles_max: int) -> None:
+    timeline = merged([], showing.sightings, version.snapshot_time, cycles_max)
+    added = CommunicationState(
+        media, showing.details, version, timeline, showing.communication_id, showing.session_digest
+    )
+    insort(participant.communications, added, key=_sort_key)
+
+
 def _sort_key(communication: CommunicationState) -> tuple[Media, str, str]:
     return communication.media, communication.communication_id or "", communication.session_digest or ""
+
+
+def _shows_other_session(details: CommunicationDetails, before: CommunicationDetails) -> bool:
+    return details.cobrowse_session_digest != before.cobrowse_session_digest
 
 
 def _legs(participant: ParticipantState, media: Media) -> list[Leg]:
@@ -175,28 +179,37 @@ def _refold(
     participant: ParticipantState,
     media: Media,
     before: list[Leg],
-    after: list[Leg],
     cycles_max: int,
     changes: list[Change],
+    notes: list[str],
 ) -> None:
     """Compare the folds of a participant's communications in one medium, and bring the stored states up to date."""
-    standing = places(after)
-    old, new = timelines(before, places(before), cycles_max), timelines(after, standing, cycles_max)
-    differing = {counted_as for counted_as in old.keys() | new.keys() if old.get(counted_as) != new.get(counted_as)}
+    after = _legs(participant, media)
+    placed = places(after)
+    old, new = timelines(before, places(before), cycles_max), timelines(after, placed, cycles_max)
+    differing = [counted_as for counted_as in old.keys() | new.keys() if old.get(counted_as) != new.get(counted_as)]
     folds = {counted_as: fold(new[counted_as]) for counted_as in differing if counted_as in new}
     disconnect_types: dict[str | None, str | None] = {}
-    stored = [each for each in participant.communications if each.media == media]
-    for communication, place in zip(stored, standing, strict=True):
-        communication.standing = place.standing
-        communication.joined_to = place.counted_as if place.standing == "joined" else None
-        if place.standing in {"joined", "ambiguous"}:
-            communication.state = communication.state_time = communication.time_class = None
-        elif place.counted_as in folds:
-            last = folds[place.counted_as][-1]
+    for communication in participant.communications:
+        if communication.media != media:
+            continue
+        counted_as = communication.communication_id
+        if counted_as is None:
+            place = placed[communication.session_digest]
+            counted_as = place.counted_as
+            communication.standing = place.standing
+            communication.joined_to = counted_as if place.standing == "joined" else None
+            if place.standing == "ambiguous":
+                notes.append("ambiguous_communication")
+            if place.standing != "alone":
+                communication.state = communication.state_time = communication.time_class = None
+                continue
+        if counted_as in folds:
+            last = folds[counted_as][-1]
             communication.state = last.to_state
             communication.state_time = last.time
             communication.time_class = last.time_class
-            disconnect_types[place.counted_as] = communication.details.disconnect_type
+            disconnect_types[counted_as] = communication.details.disconnect_type
     for counted_as in sorted(differing, key=lambda counted_as: counted_as or ""):
         entries_before, entries_after = fold(old.get(counted_as, [])), folds.get(counted_as, [])
         was_live, live = _is_live(old.get(counted_as, [])), _is_live(new.get(counted_as, []))

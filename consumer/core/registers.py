@@ -5,9 +5,10 @@ compactly: `version` is the newest at which the owner was shown, and only detail
 their own, older version listed. Where versions are equal the greater value wins, compared as published JSON bytes.
 """
 
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import msgspec
+from msgspec.structs import astuple, replace
 
 from schemas.state import CommunicationDetails, ParticipantDetails
 
@@ -23,39 +24,35 @@ D = TypeVar("D", CommunicationDetails, ParticipantDetails)
 V = TypeVar("V", bound=Ordered)
 
 
-class Registers(NamedTuple, Generic[D, V]):
-    """Details with their versions; `older` holds those that differ from `version`, by published name."""
+def merged(
+    kept: D, kept_version: V, older: dict[str, V], shown: D, version: V
+) -> tuple[D, V, dict[str, V]] | None:
+    """The details, their version and the older ones after a showing at `version`; None if it says nothing new.
 
-    details: D
-    version: V
-    older: dict[str, V]
-
-
-def merged(kept: Registers[D, V], shown: D, version: V) -> Registers[D, V]:
-    """The registers after a showing at `version`; the same object if it says nothing new."""
-    if version > kept.version and shown == kept.details:
-        return Registers(kept.details, version, {})
-    newest = max(version, kept.version)
-    details = msgspec.structs.replace(kept.details)
-    older: dict[str, V] = {}
-    values = zip(
-        details.__struct_fields__,
-        details.__struct_encode_fields__,
-        msgspec.structs.astuple(kept.details),
-        msgspec.structs.astuple(shown),
-        strict=True,
-    )
+    What is handed in is never changed. `older` holds the versions that differ from `kept_version`, by published name.
+    """
+    if shown == kept:
+        if version > kept_version:
+            return kept, version, {}
+        if not older:
+            return None
+    newest = max(version, kept_version)
+    news: dict[str, object] = {}
+    still_older: dict[str, V] = {}
+    values = zip(kept.__struct_fields__, kept.__struct_encode_fields__, astuple(kept), astuple(shown), strict=True)
     for field, name, kept_value, shown_value in values:
         if shown_value is None and kept_value is None:
             continue
-        value_version = kept.older.get(name, kept.version)
+        value_version = older.get(name, kept_version)
         if shown_value is not None and (kept_value is None or _wins(shown_value, version, kept_value, value_version)):
-            setattr(details, field, shown_value)
+            news[field] = shown_value
             value_version = version
         if value_version != newest:
-            older[name] = value_version
-    result = Registers(details, newest, older)
-    return kept if result == kept else result
+            still_older[name] = value_version
+    details = replace(kept, **news) if news else kept
+    if details == kept and newest == kept_version and still_older == older:
+        return None
+    return details, newest, still_older
 
 
 def _wins(shown: object, version: V, kept: object, kept_version: V) -> bool:

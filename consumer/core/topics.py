@@ -62,19 +62,21 @@ class Topic(Struct, frozen=True, gc=False):
 
 NO_TOPIC: Final = Topic("nested", "none")
 
-_NAME_LENGTH_MAX = 200  # the limit of Genesys Cloud for a topic id
+_REMEMBERED_LENGTH_MAX = 200  # the limit of Genesys Cloud for a topic id
 
 
 def classify(name: str | None) -> Topic:
     """The topic of a record; a body without one is taken as nested."""
     if not name:
         return NO_TOPIC
-    if len(name) > _NAME_LENGTH_MAX:
-        return Topic("ignored", "other", ignored="other_topic")
-    return _classify(name)
+    return _remembered(name) if len(name) <= _REMEMBERED_LENGTH_MAX else _classify(name)
 
 
 @lru_cache(maxsize=16_384)
+def _remembered(name: str) -> Topic:
+    return _classify(name)
+
+
 def _classify(name: str) -> Topic:
     match name.lower().split("."):
         case ["v2", "users", _, "conversations"]:

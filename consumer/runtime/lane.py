@@ -124,6 +124,7 @@ class Lane:
             await self._pause(self._settings.session_timeout_ms / 1_000)
         finally:
             self.store.drop()
+            self.breaker.rollback()
             self._clear_staged()
             await publisher.close()
 
@@ -275,6 +276,7 @@ class Lane:
         log_offset = await publisher.commit(effects)
         self.committed_offset = effects.next_offset
         self.store.merge(log_offset)
+        self.breaker.commit()
         tally = self._tally
         self._clear_staged()
         self._failing_since_s = None

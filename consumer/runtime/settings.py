@@ -28,12 +28,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Every setting with its default. Units are last in the names."""
 
     bootstrap_servers: Annotated[str, Meta(min_length=1, description="Kafka brokers, `host:port` separated by commas")]
-    input_topic: Annotated[str, Meta(description="topic of conversation updates, keyed by conversation id")] = (
-        "conversation-updates"
+    input_topic: Annotated[
+        str, Meta(min_length=1, description="topic of conversation updates, keyed by conversation id")
+    ] = "conversation-updates"
+    state_topic: Annotated[str, Meta(min_length=1, description="compacted topic of conversation states")] = (
+        "conversation-state"
     )
-    state_topic: Annotated[str, Meta(description="compacted topic of conversation states")] = "conversation-state"
-    transitions_topic: Annotated[str, Meta(description="topic of ordered transitions")] = "conversation-transitions"
-    dead_letters_topic: Annotated[str, Meta(description="topic of records that could not be used")] = (
+    transitions_topic: Annotated[str, Meta(min_length=1, description="topic of ordered transitions")] = (
+        "conversation-transitions"
+    )
+    dead_letters_topic: Annotated[str, Meta(min_length=1, description="topic of records that could not be used")] = (
         "conversation-dead-letters"
     )
     group_id: Annotated[str, Meta(min_length=1, description="consumer group")] = "conversation-consumer"
@@ -138,7 +142,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             future_skew_max_s=self.future_skew_max_s,
             park_cycles_max=self.park_cycles_max,
             key_mismatch=self.key_mismatch,
-            digest_key=self.digest_key.encode(),
+            digest_key=self.digest_key.encode("utf-8", "surrogateescape"),
             record_bytes_max=self.record_bytes_max,
             communications_max=self.communications_max,
             state_bytes_max=self.state_bytes_max,
@@ -177,10 +181,16 @@ def parse(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Settin
         except msgspec.ValidationError as error:
             shown = "" if name in SECRETS else f", not {text!r}"
             problems.append(f"{PREFIX}{name.upper()}: {_lower_first(str(error))}{shown}")
+    told = {
+        name
+        for problem in problems
+        for name in fields
+        if problem.startswith((f"{PREFIX}{name.upper()}:", f"{PREFIX}{name.upper()}_FILE:"))
+    }
     problems.extend(
         f"{PREFIX}{name.upper()} is not set: {_description(field.type)}"
         for name, field in fields.items()
-        if field.required and name not in values and not any(name.upper() in problem for problem in problems)
+        if field.required and name not in values and name not in told
     )
     if problems:
         raise SettingsError(problems)
@@ -250,6 +260,7 @@ def conflicts(settings: Settings) -> list[str]:
             "CC_RETENTION_IDLE_S must not be below CC_RETENTION_ENDED_S",
         ),
         (not math.isfinite(s.retry_s_max), "CC_RETRY_S_MAX must be finite: every retry has a bound"),
+        (not math.isfinite(s.slice_ms_max), "CC_SLICE_MS_MAX must be finite: the event loop has to get its turn"),
         (
             len(set(topic_names)) < len(topic_names),
             "CC_INPUT_TOPIC, CC_STATE_TOPIC, CC_TRANSITIONS_TOPIC and CC_DEAD_LETTERS_TOPIC must differ",
@@ -259,7 +270,7 @@ def conflicts(settings: Settings) -> list[str]:
             "CC_SECURITY_PROTOCOL needs CC_SASL_USERNAME and CC_SASL_PASSWORD (or CC_SASL_PASSWORD_FILE)",
         ),
         (
-            len(s.digest_key.encode()) > _DIGEST_KEY_BYTES_MAX,
+            len(s.digest_key.encode("utf-8", "surrogateescape")) > _DIGEST_KEY_BYTES_MAX,
             f"CC_DIGEST_KEY must be at most {_DIGEST_KEY_BYTES_MAX} bytes of UTF-8",
         ),
         (

@@ -4,7 +4,7 @@
 process of its own with a new group, over the same topic:
 
 - `getmany`: a bare loop over aiokafka's `getmany`, with the worker's own consumer;
-- `decode_floor`: the same, and the worker's decoding of each value by msgspec;
+- `decode_floor`: the same, and each value decoded by msgspec, with all its participants;
 - `worker_exactly_once`: `python -m consumer run`, from the first record until the committed offsets reach the end.
 
 The clock of a floor starts when its partitions are assigned, the worker's when its first lane is open: process start,

@@ -130,6 +130,12 @@ def test_the_nesting_limit(opening: bytes, closing: bytes, over: int, expected: 
     assert told(of(nested(NESTING_MAX + over, opening, closing))) == expected
 
 
+@pytest.mark.parametrize(("depth", "reason"), [(NESTING_MAX, "bad_json"), (NESTING_MAX + 1, "too_deep")])
+def test_brackets_that_never_close_nest_as_well(depth: int, reason: str) -> None:
+    value = b'{"id":"c1","zz":' + b"[" * (depth - 2) + b"[],[]"
+    assert told(of(make_record(value))) == ("dead_lettered", reason)
+
+
 @pytest.mark.parametrize(
     "value",
     [

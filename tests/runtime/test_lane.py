@@ -346,6 +346,19 @@ async def test_retrying_begins_anew_after_a_commit() -> None:
     assert len(scene.telemetry.of("commit_failed")) == 6
 
 
+async def test_retrying_begins_anew_after_a_time_without_records() -> None:
+    scene = Scene(Broker(), retry_s_max=150.0)
+
+    async def fail_later() -> None:
+        scene.broker.clock.now_s += 100.0
+        raise Unreachable("no answer")
+
+    scene.broker.at("fetch", *[nothing, nothing, fail_later] * 6)
+    async with scene.running():
+        await until(lambda: len(scene.telemetry.of("commit_failed")) == 6)
+        await until(lambda: scene.lane.phase == "running")
+
+
 async def test_a_misfit_ends_the_lane() -> None:
     scene = Scene(Broker(story()))
     scene.broker.at("commit", fails(Misfit("not authorised")))
@@ -550,6 +563,14 @@ async def test_a_blocked_lane_that_cannot_commit_tries_again_and_stays_blocked()
         await until(lambda: scene.lane.phase == "blocked")
     assert 0 < len(scene.partition.dead_letters) <= 3
     assert len(scene.partition.dead_letters) == scene.partition.commits[-1].next_offset
+
+
+async def test_a_failed_commit_does_not_count_its_dead_letters_twice() -> None:
+    scene = Scene(Broker([rubbish(0), rubbish(1)]), dead_letters_consecutive_max=3)
+    scene.broker.at("commit", UNREACHABLE)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "blocked" or scene.went_to(2)())
+        assert scene.lane.breaker.open_because == ""
 
 
 async def test_transitions_are_published_as_json_of_the_schema() -> None:

@@ -206,6 +206,17 @@ def test_news_prolong_and_an_end_shortens_what_is_kept(
     assert shop.evict(kept_s + 60) == 1
 
 
+def test_an_end_after_a_long_life_brings_the_eviction_forward() -> None:
+    shop = Shop(SHORT)
+    shop.take(call(0, "connected", 0))
+    shop.store.merge(None)
+    assert shop.evict(700) == 0
+    shop.take(call(1, "disconnected", 840))
+    shop.store.merge(None)
+    assert shop.evict(840 + SHORT.retention_ended_s) == 0
+    assert shop.evict(900 + SHORT.retention_ended_s) == 1
+
+
 def test_a_thread_that_is_reopened_is_kept_as_a_live_one() -> None:
     shop = Shop(SHORT)
     shop.take(call(0, "disconnected", 0))

@@ -1,0 +1,173 @@
+"""Hostile input: whatever comes, a record gets a disposition that the model agrees with.
+
+The seed is drawn anew each time and printed; `FUZZ_SEED` repeats a run.
+"""
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from consumer.core.record import Record
+from consumer.core.rules import Rules
+from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS, Outcome, step
+from consumer.simulator.traffic import Traffic, records
+from tests import model
+from tests.strategies import BASE_MS, NESTED_TOPICS, make_record, websocket
+
+INPUTS = 200_000
+WITHIN_S = 100.0
+JUDGED_EVERY = 40
+"""The model is slow: it judges one input in so many."""
+
+TIMES = (
+    "2026-01-01T10:00:00Z", "2026-01-01 10:00:00.123456789+23:59", "2026-02-30T10:00:00Z", "2026-01-01",
+    "9999-12-31T23:59:59.999Z", "2026-01-01T24:00:00Z", "2026-01-01T23:59:60Z", "0001-01-01T00:00Z",
+    "٢٠٢٦-01-01T10:00:00Z", "", "now",
+    0, -1, 1, BASE_MS, BASE_MS / 1_000, float(BASE_MS), 2**63 - 1, 2**63, -(2**63), 1e308, -0.0, 1e-320,
+)  # fmt: skip
+HOSTILE: tuple[Any, ...] = (
+    None, True, False, [], {}, [[]], [None], [{}], {"": {}}, "", "\0", "\ud7ff", "\U0010ffff", "x" * 5_000, "c1", "p1",
+    2**64, -(2**64), 10**400, 0.1, {"id": {}}, [1, "a", None, {"id": []}], *TIMES,
+)  # fmt: skip
+TOKENS = (
+    b"null", b"true", b"{}", b"[]", b'""', b"-0", b"1e999", b"-1e-999", b"NaN", b"Infinity", b"0123",
+    b'"\\ud800"', b'"\\x"',
+    b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\x00", b'"id":', b'"id":"c2",', b'"participants":[],',
+    b"[" * 300, b'{"a":' * 300, b"}", b"]", b",", b":", b'"', b"\\", b"/*", b"\x1f\x8b\x08\x00",
+)  # fmt: skip
+
+
+def paths(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place of a JSON document."""
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [path, *(each for name, value in inner for each in paths(value, (*path, name)))]
+
+
+def with_replaced(chance: random.Random, value: bytes) -> bytes:
+    """The value with something hostile in some place, or with a member twice."""
+    document = json.loads(value)
+    *outer, last = chance.choice(paths(document)[1:])
+    parent = document
+    for name in outer:
+        parent = parent[name]
+    parent[last] = chance.choice(HOSTILE)
+    text = json.dumps(document, ensure_ascii=chance.random() < 0.5)
+    if chance.random() < 0.2:
+        hostile = json.dumps({str(last): chance.choice(HOSTILE)})[1:-1]
+        text = text.replace("{", "{" + hostile + ",", 1)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def with_damage(chance: random.Random, value: bytes) -> bytes:
+    """The value cut, spliced, repeated or with bytes of another kind in it."""
+    at, to = sorted(chance.choices(range(len(value) + 1), k=2))
+    match chance.randrange(5):
+        case 0:
+            return value[:at]
+        case 1:
+            return value[:at] + chance.choice(TOKENS) + value[at:]
+        case 2:
+            return value[:at] + chance.choice(TOKENS) + value[min(to, at + 40) :]
+        case 3:
+            return value[:at] + chance.randbytes(chance.randrange(1, 9)) + value[at + 1 :]
+        case _:
+            return value[:at] + value[at:to] * 2 + value[to:]
+
+
+def fate(outcome: Outcome) -> None:
+    assert outcome.reason in {"", *IGNORED_REASONS, *DEAD_LETTER_REASONS} - {"internal_error"}, outcome.detail
+    assert (outcome.disposition == "dead_lettered") == (outcome.reason in DEAD_LETTER_REASONS)
+
+
+def test_no_input_gets_an_internal_error_or_another_fate_than_the_model_gives_it() -> None:
+    seed = int(os.environ.get("FUZZ_SEED", random.randrange(10**6)))
+    print("seed", seed)
+    chance = random.Random(seed)
+    valid = [
+        each
+        for each in islice(records(Traffic(seed=seed, conversations=50, flat=0.3)), 4_000)
+        if not each.broken and len(each.value) < 4_000
+    ]
+    states: dict[str, bytes] = {}
+    stream_ms: int | None = None
+    seen: Counter[str] = Counter()
+    until_s = time.monotonic() + WITHIN_S
+    for offset in range(INPUTS):
+        draft = chance.choice(valid)
+        value = (with_damage if chance.random() < 0.8 else with_replaced)(chance, draft.value)
+        key = draft.key if chance.random() < 0.9 else chance.choice((None, b"", b"c1", b"\xff"))
+        record = Record("in", 0, offset, draft.timestamp_ms, key, value, draft.headers)
+        outcome = step(record, Rules(), stream_ms, states.get)
+        stream_ms = outcome.stream_ms
+        fate(outcome)
+        seen[outcome.reason or "applied"] += 1
+        if outcome.state is not None:
+            states[outcome.conversation_id] = outcome.state
+        if offset % JUDGED_EVERY == 0:
+            agrees(record, outcome)
+        assert time.monotonic() < until_s, f"{offset} inputs took {WITHIN_S} s"
+    assert seen["applied"] > INPUTS // 20
+    assert {"bad_json", "bad_utf8", "wrong_type", "too_deep", "no_conversation_id", "key_mismatch"} <= seen.keys()
+
+
+def agrees(record: Record, outcome: Outcome) -> None:
+    """Compare the outcome with the model's verdict on the record alone."""
+    match model.judge(record, model.Rules()):
+        case model.Ignored(reason):
+            assert (outcome.disposition, outcome.reason) == ("ignored", reason), record
+        case model.Rejected(reason, reasons):
+            assert outcome.disposition == "dead_lettered", record
+            assert outcome.reason in reasons | {reason} | ({"too_deep"} if reason == "bad_json" else set()), record
+        case _:
+            assert outcome.disposition in {"applied", "unchanged"} or outcome.reason == "late", record.value
+
+
+def nested(members: str) -> bytes:
+    return b'{"topicName":"v2.users.u.conversations","eventBody":{"id":"c1",' + members.encode() + b"}}"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (nested('"participants":[' + "{}," * 999_999 + "{}]"), "nothing_usable"),
+        (nested('"participants":[' + "null," * 799_999 + "null]"), "nothing_usable"),
+        (nested('"participants":[' + ",".join(f'{{"id":"p{i}"}}' for i in range(200_000)) + "]"), "too_large"),
+        (nested('"attributes":"' + "x" * 4_000_000 + '"'), ""),
+        (nested('"attributes":"' + "x" * 8_000_000 + '"'), "too_large"),
+        (nested('"attributes":' + "[" * 100_000 + "]" * 100_000), "too_deep"),
+        (nested('"attributes":' + '{"a":' * 100_000), "too_deep"),
+        (nested('"attributes":"' + "[" * 1_000_000 + '"'), ""),
+        (b"[" * 4_000_000, "too_deep"),
+        (b'"' * 4_000_000, "bad_json"),
+        (b"9" * 4_000_000, "bad_json"),
+        (b"\xff" * 4_000_000, "bad_json"),
+    ],
+    ids=range(12),
+)
+def test_huge_input_gets_its_disposition_in_bounded_time(value: bytes, reason: str) -> None:
+    started_s = time.process_time()
+    outcome = step(Record("in", 0, 0, BASE_MS, b"c1", value), Rules(), None, lambda _: None)
+    assert time.process_time() - started_s < 5
+    assert outcome.reason == reason
+    assert len(outcome.detail) < 500
+
+
+def test_a_value_of_a_compression_format_is_broken_json() -> None:
+    outcome = step(make_record(b"\x1f\x8b\x08\x00" + bytes(100)), Rules(), None, lambda _: None)
+    assert outcome.reason == "bad_json"
+
+
+def test_a_member_that_occurs_twice_counts_as_it_stands_last() -> None:
+    body = {"id": "c1", "participants": [{"id": "p1", "calls": [{"id": "m1", "state": "connected"}]}]}
+    value = json.dumps(websocket(NESTED_TOPICS[0], body)).encode()
+    doubled = value.replace(b'"state"', b'"state": "alerting", "state"')
+    plain, twice = (step(make_record(each), Rules(), None, lambda _: None) for each in (value, doubled))
+    assert plain.state == twice.state
