@@ -93,6 +93,7 @@ LIMITS = [
     *((name, "1", "0") for name in COUNTS),
     ("bootstrap_servers", "b", ""),
     ("group_id", "g", ""),
+    *((f"{topic}_topic", "t", "") for topic in ("input", "state", "transitions", "dead_letters")),
     ("commit_timeout_s", "0.001", "0"),
     ("slice_ms_max", "0.001", "0"),
     ("retry_s_max", "0.001", "0"),
