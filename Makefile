@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock benchmark clean
+MINUTES := 10
+.PHONY: help demo test lint format lock benchmark soak clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -37,6 +38,9 @@ format: $(VENV)/.test ## Put the code into shape
 
 benchmark: $(VENV)/.test ## Measure throughput on a real Kafka
 	$(BIN)/python -m tests.benchmarks.throughput
+
+soak: $(VENV)/.test ## Let faults befall workers on a real Kafka for MINUTES
+	$(BIN)/python -m tests.live.faults --minutes $(MINUTES)
 
 lock: ## Resolve the dependencies anew
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -59,12 +59,15 @@ class BrokerError(Exception):
 
 
 class LocalBroker:
-    """One KRaft node from jars, on loopback; it keeps its ports and data over a restart."""
+    """One KRaft node from jars, on loopback; it keeps its ports and data over a restart.
+
+    Beside its own port it listens on `behind_port` for a proxy, which it advertises as `front_port`.
+    """
 
     def __init__(self, jars: Path) -> None:
         self._jars = jars
         self._home = Path(tempfile.mkdtemp(prefix="test-broker-"))
-        self._port, self._controller = _free_ports(2)
+        self._port, self._controller, self.behind_port, self.front_port = _free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -129,8 +132,12 @@ class LocalBroker:
     def _format(self) -> None:
         settings = _SETTINGS | {
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{self._controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": (
+                f"PLAINTEXT://{self.bootstrap_servers},PROXIED://127.0.0.1:{self.behind_port},"
+                f"CONTROLLER://127.0.0.1:{self._controller}"
+            ),
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers},PROXIED://127.0.0.1:{self.front_port}",
             "log.dirs": str(self._home / "data"),
         }
         self._config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))

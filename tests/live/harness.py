@@ -61,7 +61,8 @@ class Pipeline:
             await writer.write(islice(records(traffic), skip, skip + count))
             await writer.flush()
 
-    async def start_worker(self) -> "WorkerProcess":
+    async def start_worker(self, *command: str, bootstrap_servers: str | None = None) -> "WorkerProcess":
+        """Start `run`, or another module with its arguments in its place."""
         fields = self.settings.__struct_fields__
         default = Settings(bootstrap_servers="x")
         environ = {
@@ -70,10 +71,11 @@ class Pipeline:
             if getattr(self.settings, name) != getattr(default, name)
         }
         environ["CC_ADMIN_PORT"] = "0"
+        environ["CC_BOOTSTRAP_SERVERS"] = bootstrap_servers or self.settings.bootstrap_servers
         log = self._logs / f"worker-{len(self._workers) + 1}.log"
         with log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "consumer", "run", env={**_environ(), **environ}, stderr=stderr
+                sys.executable, "-m", *(command or ("consumer", "run")), env={**_environ(), **environ}, stderr=stderr
             )
         worker = WorkerProcess(process, log)
         self._workers.append(worker)
@@ -186,15 +188,31 @@ class WorkerProcess:
         self._process = process
         self._log = log
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for the signal that ended it."""
+        return self._process.returncode
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    async def ended(self, within_s: float) -> int:
+        """Wait for the end; returns the exit code."""
+        async with asyncio.timeout(within_s):
+            return await self._process.wait()
+
+    def resident_bytes(self) -> int:
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def open_files(self) -> int:
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
 
     async def end(self, number: signal.Signals, within_s: float) -> int:
         """Send a signal and wait for the end; returns the exit code."""
         if self._process.returncode is None:
             self._process.send_signal(number)
-        async with asyncio.timeout(within_s):
-            return await self._process.wait()
+        return await self.ended(within_s)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Log lines of one event so far."""

@@ -1,0 +1,20 @@
+"""Every fault once, in an order drawn from a printed seed; `make soak` runs longer."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.live import faults
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(480)]
+
+
+async def test_every_fault_once_and_the_outputs_equal_the_model(kafka: str, tmp_path: Path) -> None:
+    assert kafka
+    seed = int(os.environ.get("FAULTS_SEED", random.randrange(10**6)))
+    print("seed", seed)
+    report = await faults.run(seed, None, tmp_path)
+    print(report)
+    assert len(report.faults) == 16
