@@ -143,8 +143,10 @@ class FakeIntake:
 
     async def seek(self, partition: int, next_offset: int | None) -> int:
         await self._broker.called("seek", next_offset)
-        beginning = min((each.offset for each in self._broker.partitions[partition].input), default=0)
-        self._positions[partition] = beginning if next_offset is None else next_offset
+        offsets = [each.offset for each in self._broker.partitions[partition].input]
+        beginning, end = min(offsets, default=0), max(offsets, default=-1) + 1
+        held = next_offset is not None and beginning <= next_offset <= end
+        self._positions[partition] = next_offset if held and next_offset is not None else beginning
         return self._positions[partition]
 
     async def lag_records(self, partition: int) -> int | None:
@@ -226,6 +228,9 @@ class FakeTelemetry:
 
     def restoring(self, partition: int, read: int, remaining: int) -> None:
         self.told.append(("restoring", (partition, read, remaining)))
+
+    def offset_reset(self, partition: int, wanted: int, at: int) -> None:
+        self.told.append(("offset_reset", (partition, wanted, at)))
 
     def lane_closed(self, partition: int, reason: str) -> None:
         self.told.append(("lane_closed", (partition, reason)))

@@ -97,8 +97,9 @@ class GroupIntake:
     async def seek(self, partition: int, next_offset: int | None) -> int:
         """See `Intake.seek`."""
         tp = self._partition(partition)
-        if next_offset is None:
-            beginnings = await self._bounded(self._consumer.beginning_offsets([tp]), "reading the first offset")
+        beginnings = await self._bounded(self._consumer.beginning_offsets([tp]), "reading the first offset")
+        ends = await self._bounded(self._consumer.end_offsets([tp]), "reading the last offset")
+        if next_offset is None or not beginnings[tp] <= next_offset <= ends[tp]:
             next_offset = int(beginnings[tp])
         try:
             self._consumer.seek(tp, next_offset)

@@ -141,6 +141,12 @@ class Metrics:
         self._opening_failures = self._counter(
             "opening_failures_total", "Openings of lanes that failed; each is tried again.", {}, [()]
         )
+        self._offset_resets = self._counter(
+            "offset_resets_total",
+            "Lanes that began at the first record because their partition does not hold the committed offset.",
+            {},
+            [()],
+        )
         self._rebalances = self._counter(
             "rebalances_total",
             "Decisions of the consumer group about this worker.",
@@ -217,6 +223,10 @@ class Metrics:
     def opening_failed(self) -> None:
         """A lane could not be opened."""
         self._opening_failures.add(())
+
+    def offset_reset(self) -> None:
+        """A lane could not go on from its committed offset."""
+        self._offset_resets.add(())
 
     def spent(self, activity: str, seconds: float, now_s: float) -> None:
         """Count loop time."""

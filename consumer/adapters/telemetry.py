@@ -135,6 +135,11 @@ class ServiceTelemetry:
         """See `Telemetry.restoring`."""
         self._metrics.restoring(partition, remaining)
 
+    def offset_reset(self, partition: int, wanted: int, at: int) -> None:
+        """See `Telemetry.offset_reset`."""
+        self._metrics.offset_reset()
+        self._log.warning("lane.offset_reset", partition=partition, wanted=wanted, at=at)
+
     def lane_closed(self, partition: int, reason: str) -> None:
         """See `Telemetry.lane_closed`."""
         self._metrics.lane_closed(partition)

@@ -22,11 +22,12 @@ from msgspec import Struct
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import step
+from consumer.runtime import bookmark
+from consumer.runtime.bookmark import Bookmark
 from consumer.runtime.breaker import Breaker
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
 from consumer.runtime.ports import (
-    Committed,
     Effects,
     Fenced,
     Intake,
@@ -48,7 +49,6 @@ IDLE_S = 1.0
 _BACKOFF_S = 1.0
 _EVICTIONS_PER_RECORD_MAX = 64
 _SETTLED_PER_TURN_MAX = 200
-_STREAM_TIME = "stream-ms="
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -79,6 +79,7 @@ class Lane:
         """Where the lane would go on if it opened anew; None as long as it does not know."""
         self._settings = settings
         self._rules: Rules = settings.rules()
+        self._is_atomic = settings.delivery == "exactly_once"
         self._policy = policy
         self._world = world
         self._stop = asyncio.Event()
@@ -146,18 +147,30 @@ class Lane:
         started_s = self._world.monotonic_s()
         await publisher.open()
         committed = await self._world.intake.committed(self.partition)
-        self._next_offset = await self._world.intake.seek(
-            self.partition, None if committed is None else committed.next_offset
-        )
+        wanted = None if committed is None else committed.next_offset
+        self._next_offset = await self._world.intake.seek(self.partition, wanted)
+        if wanted is not None and self._next_offset != wanted:
+            self._world.telemetry.offset_reset(self.partition, wanted, self._next_offset)
         self.committed_offset = self._next_offset
-        self._stream_ms = _stream_ms(committed)
+        marked = Bookmark() if committed is None else bookmark.parse(committed.metadata)
+        self._stream_ms = marked.stream_ms
         await self._restore()
         if self._stop.is_set():
             return
+        self._verify_restored(marked)
         duration_s = self._world.monotonic_s() - started_s
         self._world.telemetry.spent("restore", duration_s)
         self._world.telemetry.restored(self.partition, self.store, duration_s)
         self.phase = "running"
+
+    def _verify_restored(self, marked: Bookmark) -> None:
+        if marked.conversations not in {None, len(self.store)}:
+            raise Misfit(
+                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) holds "
+                f"{len(self.store)} conversations, but {marked.conversations} were committed: it was truncated, made "
+                f"anew or written by others. To rebuild it stop all workers, reset the offsets of group "
+                f"{self._settings.group_id!r} to the earliest with `kafka-consumer-groups --reset-offsets`, and start"
+            )
 
     async def _restore(self) -> None:
         """Read the state log from where the store left off, which is its beginning for a new one."""
@@ -267,7 +280,7 @@ class Lane:
         assert self._next_offset is not None
         effects = Effects(
             self._next_offset,
-            "" if self._stream_ms is None else f"{_STREAM_TIME}{self._stream_ms}",
+            Bookmark(self._stream_ms, self.store.count_staged() if self._is_atomic else None).text(),
             [Letter(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
             self._transitions,
             self._dead_letters,
@@ -310,11 +323,3 @@ class Lane:
         self._tally = Tally()
         self._transitions: list[Letter] = []
         self._dead_letters: list[Letter] = []
-
-
-def _stream_ms(committed: Committed | None) -> int | None:
-    """Stream time travels in the metadata of the committed offset, so it is as durable as the offset."""
-    if committed is None or not committed.metadata.startswith(_STREAM_TIME):
-        return None
-    digits = committed.metadata.removeprefix(_STREAM_TIME)
-    return int(digits) if digits.isdecimal() else None

@@ -79,7 +79,10 @@ class Intake(Protocol):
         """Where the group stands, None if it never committed."""
 
     async def seek(self, partition: int, next_offset: int | None) -> int:
-        """Continue from an offset, None for the beginning; returns where that is."""
+        """Continue from an offset, None for the beginning; returns where that is.
+
+        An offset that the partition does not hold, any more or yet, gives the beginning as well.
+        """
 
     async def lag_records(self, partition: int) -> int | None:
         """Records between the position and the end of the partition; None if not known yet."""
@@ -119,6 +122,9 @@ class Telemetry(Protocol):
 
     def restoring(self, partition: int, read: int, remaining: int) -> None:
         """Progress of a restore, in records of the state topic."""
+
+    def offset_reset(self, partition: int, wanted: int, at: int) -> None:
+        """The committed offset is not in the partition: a lane starts at its beginning."""
 
     def lane_closed(self, partition: int, reason: str) -> None:
         """A lane is gone: its series must go too."""

@@ -90,6 +90,12 @@ class StateStore:
         """The last staged state of each conversation; None is a tombstone."""
         return iter(self._staged.items())
 
+    def count_staged(self) -> int:
+        """How many conversations there are with what is staged."""
+        appeared = sum(state is not None and key not in self._committed for key, state in self._staged.items())
+        gone = sum(state is None and key in self._committed for key, state in self._staged.items())
+        return len(self._committed) + appeared - gone
+
     def merge(self, log_offset: int | None) -> None:
         """The commit succeeded: the staged is committed. `log_offset` follows the last state written, if one was."""
         for conversation_id, counted in self._staged_census:

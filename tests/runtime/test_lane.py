@@ -190,7 +190,7 @@ async def test_a_state_topic_made_anew_under_a_kept_store_is_a_misfit() -> None:
 async def test_a_commit_holds_the_effects_of_its_records_and_the_offset_after_them() -> None:
     scene = await Scene(Broker(story())).consume(18)
     (effects,) = scene.partition.commits
-    assert (effects.next_offset, effects.metadata) == (18, f"stream-ms={BASE_MS + 9_000}")
+    assert (effects.next_offset, effects.metadata) == (18, f"stream-ms={BASE_MS + 9_000} conversations=2")
     assert sorted(letter.key or b"" for letter in effects.states) == [b"c1", b"c2"]
     assert shown_states(scene.partition.states()) == {"c1": "disconnected", "c2": "connected"}
     assert scene.operations() == [
@@ -493,7 +493,9 @@ async def test_stream_time_survives_in_the_metadata_of_the_offset() -> None:
     second = await Scene(broker).consume(len(first) + 2)
     assert set(second.partition.states()) == {b"c1", b"at-the-limit"}
     assert [(each["cc-reason"], each["cc-source-offset"]) for each in second.dead()] == [("late", str(len(first) + 1))]
-    assert second.partition.committed == Committed(len(first) + 2, f"stream-ms={BASE_MS + stream_s * 1_000}")
+    assert second.partition.committed == Committed(
+        len(first) + 2, f"stream-ms={BASE_MS + stream_s * 1_000} conversations=2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -512,12 +514,12 @@ async def test_metadata_that_is_not_ours_means_no_stream_time(metadata: str, str
     broker = Broker([call(0, "alerting", 1)])
     broker.partitions[0].committed = Committed(0, metadata)
     scene = await Scene(broker).consume(1)
-    assert scene.partition.commits[0].metadata == f"stream-ms={BASE_MS + stream_s * 1_000}"
+    assert scene.partition.commits[0].metadata == f"stream-ms={BASE_MS + stream_s * 1_000} conversations=1"
 
 
-async def test_without_stream_time_the_metadata_is_empty() -> None:
+async def test_without_stream_time_the_metadata_counts_conversations_only() -> None:
     scene = await Scene(Broker([rubbish(0), heartbeat(1)])).consume(2)
-    assert [effects.metadata for effects in scene.partition.commits] == [""]
+    assert [effects.metadata for effects in scene.partition.commits] == ["conversations=0"]
 
 
 async def test_expired_conversations_are_evicted_with_a_tombstone_and_counted() -> None:
@@ -580,3 +582,18 @@ async def test_transitions_are_published_as_json_of_the_schema() -> None:
     assert (letter.key, found["media"], found["from"], found["to"]) == (b"c1", "call", None, "connected")
     assert found["source"] == {"topic": "conversation-updates", "partition": 0, "offset": 0}
     assert msgspec.json.decode(scene.partition.states()[b"c1"])["source"] == found["source"]
+
+
+async def test_a_state_topic_that_lost_conversations_ends_the_lane_with_the_remedy() -> None:
+    broker = Broker(story())
+    await Scene(broker).consume(18)
+    del broker.partitions[0].state_log[:]
+    with pytest.raises(Misfit, match=r"holds 0 conversations, but 2 were committed.*--reset-offsets"):
+        await asyncio.wait_for(Scene(broker).lane.run(), WAIT_S)
+
+
+async def test_a_committed_offset_that_is_gone_is_told_and_the_lane_starts_at_the_beginning() -> None:
+    broker = Broker([call(5, "alerting", 1)])
+    broker.partitions[0].committed = Committed(2, "")
+    scene = await Scene(broker).consume(6)
+    assert scene.telemetry.of("offset_reset") == [(0, 2, 5)]
