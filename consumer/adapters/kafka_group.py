@@ -19,6 +19,7 @@ from consumer.runtime.ports import Committed, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
 _JOIN_S = 60.0
+_METADATA_MS = 30_000  # within which partitions that were added are noticed
 _STOP_S = 10.0
 
 
@@ -60,6 +61,7 @@ class GroupIntake:
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
             max_partition_fetch_bytes=settings.partition_fetch_bytes_max,
             fetch_max_wait_ms=500,
+            metadata_max_age_ms=_METADATA_MS,
             **connection_arguments(settings),
         )
 

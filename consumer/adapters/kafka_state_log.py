@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumer.adapters.kafka_connection import connection_arguments, world_error
-from consumer.runtime.ports import Chunk, Unreachable
+from consumer.runtime.ports import Chunk, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 
 _POLL_MS = 200
@@ -40,6 +40,14 @@ class KafkaStateLog:
         try:
             await asyncio.wait_for(consumer.start(), self._timeout_s)
             consumer.assign([tp])
+            await asyncio.wait_for(consumer._client.force_metadata_update(), self._timeout_s)  # noqa: SLF001
+            known = consumer.partitions_for_topic(tp.topic)
+            if known and partition not in known:  # its end would be asked for in vain
+                raise Misfit(
+                    f"topic {tp.topic!r} (CC_STATE_TOPIC) has {len(known)} partitions but this worker was assigned "
+                    f"partition {partition} of {self._settings.input_topic!r}: conversations may be in other partitions "
+                    f"now than their state; `conversation-consumer topics` tells what has to be done"
+                )
             end = int((await asyncio.wait_for(consumer.end_offsets([tp]), self._timeout_s))[tp])
             consumer.seek(tp, min(from_offset, end))
             yield Chunk([], min(from_offset, end), end)

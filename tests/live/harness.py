@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
@@ -108,6 +110,35 @@ class Pipeline:
             await admin.close()
             await consumer.stop()
 
+    async def ends(self, topic: str) -> dict[TopicPartition, int]:
+        """The end of each partition."""
+        consumer = await self._consumer()
+        try:
+            found = await consumer.end_offsets([TopicPartition(topic, each) for each in range(PARTITIONS)])
+        finally:
+            await consumer.stop()
+        return dict(found)
+
+    async def reset_offsets(self) -> None:
+        """What `kafka-consumer-groups --reset-offsets --to-earliest` does for a group without members."""
+        async with asyncio.timeout(_STEP_S):
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self.settings.bootstrap_servers,
+                group_id=self.settings.group_id,
+                enable_auto_commit=False,
+            )
+            await consumer.start()
+            try:
+                tps = [TopicPartition(self.settings.input_topic, each) for each in range(PARTITIONS)]
+                consumer.assign(tps)
+                await consumer.commit(dict.fromkeys(tps, (0, "")))
+            finally:
+                await consumer.stop()
+
+    def change(self, **settings: Any) -> None:
+        """Start further workers with other settings."""
+        self.settings = msgspec.structs.replace(self.settings, **settings)
+
     async def read(self, topic: str) -> list[Record]:
         """Everything a read_committed reader sees of a topic, by partition and offset."""
         consumer = await self._consumer()
@@ -128,16 +159,21 @@ class Pipeline:
             await consumer.stop()
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
+    async def states(self) -> dict[str, bytes]:
+        """The published state of every conversation."""
+        found: dict[str, bytes] = {}
+        for record in await self.read(self.settings.state_topic):
+            assert record.key is not None
+            assert record.value is not None
+            found[record.key.decode()] = record.value
+        return found
+
     async def judge(self) -> "Judgement":
         """Compare the outputs with the model of the input; raises AssertionError where they differ."""
         settings = self.settings
         source = await self.read(settings.input_topic)
         rules = model.Rules(record_bytes_max=settings.record_bytes_max)
-        states: dict[str, bytes] = {}
-        for record in await self.read(settings.state_topic):
-            assert record.key is not None
-            assert record.value is not None
-            states[record.key.decode()] = record.value
+        states = await self.states()
         documents = {key: json.loads(state) for key, state in states.items()}
         for document in documents.values():
             del document["source"]
@@ -236,6 +272,11 @@ class WorkerProcess:
                 sums[line.split("{")[0].split(" ")[0]] += float(line.rsplit(" ", 1)[1])
         return sums
 
+    async def ready(self) -> int:
+        """The status of the readiness probe."""
+        port = (await self.logged("consumer.starting"))["admin_port"]
+        return await asyncio.to_thread(_status, f"http://127.0.0.1:{port}/readyz")
+
     def text(self) -> str:
         return self._log.read_text()
 
@@ -257,6 +298,14 @@ def _environ() -> dict[str, str]:
 def _get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=_STEP_S) as answer:
         return str(answer.read().decode())
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=_STEP_S) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def now_ms() -> int:
