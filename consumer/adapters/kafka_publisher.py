@@ -33,7 +33,6 @@ class _LanePublisher:
             enable_idempotence=True,
             compression_type=None if settings.compression == "none" else settings.compression,
             max_batch_size=settings.batch_bytes_max,
-            max_request_size=settings.batch_bytes_max + 65_536,
             **producer,
             **connection_arguments(settings),
         )
@@ -75,7 +74,7 @@ class _LanePublisher:
                 sent.append(await self._send_batch(batch, topic))
                 batch = self._producer.create_batch()
                 if not _append(batch, letter):
-                    raise AssertionError("a letter alone in a batch always fits")
+                    raise AssertionError("a letter alone fits any batch, however large it is")
         if batch.record_count():
             sent.append(await self._send_batch(batch, topic))
         return sent

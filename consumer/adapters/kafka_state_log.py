@@ -45,8 +45,8 @@ class KafkaStateLog:
             if known and partition not in known:  # its end would be asked for in vain
                 raise Misfit(
                     f"topic {tp.topic!r} (CC_STATE_TOPIC) has {len(known)} partitions but this worker was assigned "
-                    f"partition {partition} of {self._settings.input_topic!r}: conversations may be in other partitions "
-                    f"now than their state; `conversation-consumer topics` tells what has to be done"
+                    f"partition {partition} of {self._settings.input_topic!r}: conversations may be in other "
+                    f"partitions now than their state; `conversation-consumer topics` tells what has to be done"
                 )
             end = int((await asyncio.wait_for(consumer.end_offsets([tp]), self._timeout_s))[tp])
             consumer.seek(tp, min(from_offset, end))

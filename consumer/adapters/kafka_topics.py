@@ -53,6 +53,9 @@ class TopicPlan(Struct, frozen=True):
     more_partitions: bool
     """Whether it may have more partitions than the input. None may have fewer: outputs go to their input's number."""
     configs: dict[str, str]
+    bytes_setting: str = ""
+    """The setting that decides how large a batch the topic has to take."""
+    bytes_min: int = 0
 
 
 class TopicFound(Struct, frozen=True):
@@ -66,27 +69,19 @@ class TopicFound(Struct, frozen=True):
 
 def plans(settings: Settings) -> list[TopicPlan]:
     """The input topic, then the three output topics."""
-    batch = str(settings.batch_bytes_max + _BATCH_SLACK_BYTES)
+
+    def output(name: str, setting: str, policy: str, bytes_setting: str, bytes_min: int) -> TopicPlan:
+        configs = {"cleanup.policy": policy, "max.message.bytes": str(bytes_min + _BATCH_SLACK_BYTES)}
+        more_partitions = name == settings.dead_letters_topic
+        return TopicPlan(name, setting, more_partitions, configs, bytes_setting, bytes_min)
+
+    batch = ("CC_BATCH_BYTES_MAX", settings.batch_bytes_max)
+    letter = ("CC_DEAD_LETTER_BYTES_MAX", settings.dead_letter_bytes_max)
     return [
         TopicPlan(settings.input_topic, "CC_INPUT_TOPIC", more_partitions=False, configs={}),
-        TopicPlan(
-            settings.state_topic,
-            "CC_STATE_TOPIC",
-            more_partitions=False,
-            configs={"cleanup.policy": "compact", "max.message.bytes": batch},
-        ),
-        TopicPlan(
-            settings.transitions_topic,
-            "CC_TRANSITIONS_TOPIC",
-            more_partitions=False,
-            configs={"cleanup.policy": "delete", "max.message.bytes": batch},
-        ),
-        TopicPlan(
-            settings.dead_letters_topic,
-            "CC_DEAD_LETTERS_TOPIC",
-            more_partitions=True,
-            configs={"cleanup.policy": "delete", "max.message.bytes": batch},
-        ),
+        output(settings.state_topic, "CC_STATE_TOPIC", "compact", *batch),
+        output(settings.transitions_topic, "CC_TRANSITIONS_TOPIC", "delete", *batch),
+        output(settings.dead_letters_topic, "CC_DEAD_LETTERS_TOPIC", "delete", *letter),
     ]
 
 
@@ -110,7 +105,7 @@ def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
                 f"nothing can be written to it: `{_alter(plan.name, 'min.insync.replicas', str(topic.replicas))}`"
             )
         for name, wanted in plan.configs.items():
-            problem = _config_misfit(plan, name, wanted, topic.configs.get(name), settings)
+            problem = _config_misfit(plan, name, wanted, topic.configs.get(name))
             if problem:
                 problems.append(problem)
     return problems
@@ -168,15 +163,15 @@ def _alter(topic: str, name: str, value: str) -> str:
     return f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config {name}={value}"
 
 
-def _config_misfit(plan: TopicPlan, name: str, wanted: str, value: str | None, settings: Settings) -> str | None:
+def _config_misfit(plan: TopicPlan, name: str, wanted: str, value: str | None) -> str | None:
     if value is None:
         return None
     remedy = _alter(plan.name, name, wanted)
     if name == "max.message.bytes":
-        if int(value) >= settings.batch_bytes_max:
+        if int(value) >= plan.bytes_min:
             return None
         return (
-            f"topic {plan.name!r} has max.message.bytes={value}, below CC_BATCH_BYTES_MAX={settings.batch_bytes_max}: "
+            f"topic {plan.name!r} has max.message.bytes={value}, below {plan.bytes_setting}={plan.bytes_min}: "
             f"lower the setting, or `{remedy}`"
         )
     return None if value == wanted else f"topic {plan.name!r} has {name}={value}, it has to be {wanted}: `{remedy}`"

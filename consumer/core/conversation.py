@@ -6,7 +6,7 @@
 3. Participants and their communications are sorted; lists of observations are replaced, never changed.
 """
 
-from bisect import insort
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -69,18 +69,24 @@ def apply(state: ConversationState, snapshot: Snapshot, rules: Rules, notes: lis
     snapshot_time = times.text(snapshot.time_ms)
     usable, changed = not snapshot.participants, False
     changes: list[Change] = []
+    notes.extend([note for shown in snapshot.participants if shown is not None for note in shown.notes])
+    known = {participant.participant_id: participant for participant in state.participants}
     for shown in snapshot.participants:
-        if shown is None:
-            continue
-        notes.extend(shown.notes)
-        if shown.participant_id is None:
+        if shown is None or shown.participant_id is None:
             continue
         usable = True
-        participant, details_changed = _participant(state, shown.participant_id, shown.details, snapshot_time)
-        changed = changed or details_changed
+        participant = known.get(shown.participant_id)
+        if participant is None:
+            participant = ParticipantState(shown.participant_id, snapshot_time, shown.details, communications=[])
+            known[shown.participant_id] = participant
+            changed = True
+        elif _apply_details(participant, shown.details, snapshot_time):
+            changed = True
         for media, showings in shown.showings:
             if _apply_showings(participant, media, showings, snapshot_time, rules.park_cycles_max, changes, notes):
                 changed = True
+    if len(known) > len(state.participants):
+        state.participants = sorted(known.values(), key=_participant_id)
     if snapshot_time > state.snapshot_time:
         state.snapshot_time = snapshot_time
         changed = True
@@ -89,21 +95,17 @@ def apply(state: ConversationState, snapshot: Snapshot, rules: Rules, notes: lis
     return Applied(usable, changed, changes)
 
 
-def _participant(
-    state: ConversationState, participant_id: str, details: ParticipantDetails, snapshot_time: str
-) -> tuple[ParticipantState, bool]:
-    for participant in state.participants:
-        if participant.participant_id == participant_id:
-            after = registers.merged(
-                participant.details, participant.snapshot_time, participant.detail_times, details, snapshot_time
-            )
-            if after is None:
-                return participant, False
-            participant.details, participant.snapshot_time, participant.detail_times = after
-            return participant, True
-    participant = ParticipantState(participant_id, snapshot_time, details, communications=[])
-    insort(state.participants, participant, key=lambda participant: participant.participant_id)
-    return participant, True
+def _participant_id(participant: ParticipantState) -> str:
+    return participant.participant_id
+
+
+def _apply_details(participant: ParticipantState, details: ParticipantDetails, snapshot_time: str) -> bool:
+    after = registers.merged(
+        participant.details, participant.snapshot_time, participant.detail_times, details, snapshot_time
+    )
+    if after is not None:
+        participant.details, participant.snapshot_time, participant.detail_times = after
+    return after is not None
 
 
 def _apply_showings(
@@ -118,45 +120,40 @@ def _apply_showings(
     """Apply what is shown of a participant's communications in one medium; returns whether anything changed."""
     changed = False
     before: list[Leg] | None = None
+    stored = {
+        (each.communication_id, each.session_digest): each for each in participant.communications if each.media == media
+    }
+    known = len(stored)
     for showing in showings:
         version = Version(showing.rank, showing.cycle, showing.own_time, snapshot_time)
-        kept = _find(participant, media, showing)
+        kept = stored.get((showing.communication_id, showing.session_digest))
         if kept is None:
-            before = _legs(participant, media) if before is None else before
-            _add(participant, media, showing, version, cycles_max)
-            changed = True
+            before = _legs(stored.values()) if before is None else before
+            stored[showing.communication_id, showing.session_digest] = _new(media, showing, version, cycles_max)
             continue
         timeline = merged(kept.timeline, showing.sightings, snapshot_time, cycles_max)
         after = registers.merged(kept.details, kept.version, kept.detail_versions, showing.details, version)
         if timeline is not kept.timeline or (after is not None and _shows_other_session(after[0], kept.details)):
-            before = _legs(participant, media) if before is None else before
+            before = _legs(stored.values()) if before is None else before
             kept.timeline = timeline
             changed = True
         if after is not None:
             kept.details, kept.version, kept.detail_versions = after
             changed = True
+    if len(stored) > known:
+        participant.communications.extend(list(stored.values())[known:])
+        participant.communications.sort(key=_sort_key)
+        changed = True
     if before is not None:
-        _refold(participant, media, before, cycles_max, changes, notes)
+        _refold(participant, media, list(stored.values()), before, cycles_max, changes, notes)
     return changed
 
 
-def _find(participant: ParticipantState, media: Media, showing: Showing) -> CommunicationState | None:
-    for kept in participant.communications:
-        if (
-            kept.communication_id == showing.communication_id
-            and kept.media == media
-            and kept.session_digest == showing.session_digest
-        ):
-            return kept
-    return None
-
-
-def _add(participant: ParticipantState, media: Media, showing: Showing, version: Version, cycles_max: int) -> None:
+def _new(media: Media, showing: Showing, version: Version, cycles_max: int) -> CommunicationState:
     timeline = merged([], showing.sightings, version.snapshot_time, cycles_max)
-    added = CommunicationState(
+    return CommunicationState(
         media, showing.details, version, timeline, showing.communication_id, showing.session_digest
     )
-    insort(participant.communications, added, key=_sort_key)
 
 
 def _sort_key(communication: CommunicationState) -> tuple[Media, str, str]:
@@ -167,32 +164,32 @@ def _shows_other_session(details: CommunicationDetails, before: CommunicationDet
     return details.cobrowse_session_digest != before.cobrowse_session_digest
 
 
-def _legs(participant: ParticipantState, media: Media) -> list[Leg]:
+def _legs(communications: Iterable[CommunicationState]) -> list[Leg]:
     return [
         Leg(each.communication_id, each.session_digest, each.details.cobrowse_session_digest, each.timeline)
-        for each in participant.communications
-        if each.media == media
+        for each in communications
     ]
 
 
 def _refold(
     participant: ParticipantState,
     media: Media,
+    communications: list[CommunicationState],
     before: list[Leg],
     cycles_max: int,
     changes: list[Change],
     notes: list[str],
 ) -> None:
     """Compare the folds of a participant's communications in one medium, and bring the stored states up to date."""
-    after = _legs(participant, media)
+    after = _legs(communications)
     placed = places(after)
     old, new = timelines(before, places(before), cycles_max), timelines(after, placed, cycles_max)
-    differing = [counted_as for counted_as in old.keys() | new.keys() if old.get(counted_as) != new.get(counted_as)]
-    folds = {counted_as: fold(new[counted_as]) for counted_as in differing if counted_as in new}
+    folds: dict[str | None, list[Entry]] = {}
+    for counted_as in old.keys() | new.keys():
+        if old.get(counted_as) != new.get(counted_as):
+            folds[counted_as] = fold(new.get(counted_as, []))
     disconnect_types: dict[str | None, str | None] = {}
-    for communication in participant.communications:
-        if communication.media != media:
-            continue
+    for communication in communications:
         counted_as = communication.communication_id
         if counted_as is None:
             place = placed[communication.session_digest]
@@ -204,15 +201,16 @@ def _refold(
             if place.standing != "alone":
                 communication.state = communication.state_time = communication.time_class = None
                 continue
-        if counted_as in folds:
-            last = folds[counted_as][-1]
+        if folded := folds.get(counted_as):
+            last = folded[-1]
             communication.state = last.to_state
             communication.state_time = last.time
             communication.time_class = last.time_class
             disconnect_types[counted_as] = communication.details.disconnect_type
-    for counted_as in sorted(differing, key=lambda counted_as: counted_as or ""):
-        entries_before, entries_after = fold(old.get(counted_as, [])), folds.get(counted_as, [])
-        was_live, live = _is_live(old.get(counted_as, [])), _is_live(new.get(counted_as, []))
+    for counted_as in sorted(folds, key=_text):
+        timeline_before, timeline_after = old.get(counted_as, []), new.get(counted_as, [])
+        entries_before, entries_after = fold(timeline_before), folds[counted_as]
+        was_live, live = _is_live(timeline_before), _is_live(timeline_after)
         if entries_before != entries_after or was_live != live:
             changes.append(
                 Change(
@@ -227,6 +225,10 @@ def _refold(
                     disconnect_types.get(counted_as),
                 )
             )
+
+
+def _text(communication_id: str | None) -> str:
+    return communication_id or ""
 
 
 def _is_live(timeline: list[Observation]) -> bool:

@@ -24,9 +24,7 @@ D = TypeVar("D", CommunicationDetails, ParticipantDetails)
 V = TypeVar("V", bound=Ordered)
 
 
-def merged(
-    kept: D, kept_version: V, older: dict[str, V], shown: D, version: V
-) -> tuple[D, V, dict[str, V]] | None:
+def merged(kept: D, kept_version: V, older: dict[str, V], shown: D, version: V) -> tuple[D, V, dict[str, V]] | None:
     """The details, their version and the older ones after a showing at `version`; None if it says nothing new.
 
     What is handed in is never changed. `older` holds the versions that differ from `kept_version`, by published name.
@@ -45,14 +43,14 @@ def merged(
             continue
         value_version = older.get(name, kept_version)
         if shown_value is not None and (kept_value is None or _wins(shown_value, version, kept_value, value_version)):
-            news[field] = shown_value
+            if shown_value != kept_value:
+                news[field] = shown_value
             value_version = version
         if value_version != newest:
             still_older[name] = value_version
-    details = replace(kept, **news) if news else kept
-    if details == kept and newest == kept_version and still_older == older:
+    if not news and newest == kept_version and still_older == older:
         return None
-    return details, newest, still_older
+    return replace(kept, **news), newest, still_older
 
 
 def _wins(shown: object, version: V, kept: object, kept_version: V) -> bool:

@@ -10,6 +10,7 @@ is left out of it, and which times lie too far in the future, which is checked w
 
 import hashlib
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -27,10 +28,8 @@ from consumer.core.lifecycle import (
     folded,
     rank,
 )
-from consumer.core.timeline import Sighting
 from consumer.core.topics import NESTED_ARRAYS
 from schemas.inbound import (
-    AfterCallWork,
     Call,
     Callback,
     Chat,
@@ -46,7 +45,7 @@ from schemas.inbound import (
     WireTime,
     Wrapup,
 )
-from schemas.state import CommunicationDetails, Media, ParticipantDetails
+from schemas.state import CommunicationDetails, Media, Observation, ParticipantDetails, TimeClass
 
 CONTROL_CHANGE_MS = 2_000
 """A provider event this much later than the state's own time was another event, such as a change of control."""
@@ -54,7 +53,8 @@ CONTROL_CHANGE_MS = 2_000
 _DURATION_MAX_S = 2**53  # beyond it a JSON number is not exact
 _REMEMBERED_BYTES_MAX = 4_096
 _REMEMBERED_MAX = 16_384
-_ARRAYS: Final = tuple(NESTED_ARRAYS.items())
+_MEDIA: Final = tuple(NESTED_ARRAYS.values())
+_arrays: Final = attrgetter(*NESTED_ARRAYS)
 _NESTED: Final = msgspec.json.Decoder(Participant)
 _FLAT: Final = msgspec.json.Decoder(FlatParticipant)
 
@@ -70,7 +70,8 @@ class Showing(Struct, frozen=True, gc=False):
     own_time: str
     """The latest time that the communication shows; with rank, cycle and the snapshot time it is the version."""
     details: CommunicationDetails
-    sightings: tuple[Sighting, ...]
+    sightings: tuple[Observation, ...]
+    """What it says of the timeline; an empty time stands for the snapshot's."""
 
 
 class ShownParticipant(Struct, frozen=True, gc=False):
@@ -88,28 +89,35 @@ class ShownParticipant(Struct, frozen=True, gc=False):
     """Whether an array of communications was there, which only the nested shape has."""
 
 
-class _Reading(Struct):
+class _Reading(Struct, gc=False):
     """How the times and ids of one participant are read, and what was noticed on the way."""
 
-    latest_ms: int
+    latest: str
     digest_key: bytes
     notes: list[str] = []
-    newest_ms: int = 0
 
-    def time(self, wire: WireTime) -> int | None:
-        """A plausible time in epoch milliseconds, else None: one bad clock never stops or reorders anything else."""
+    def time(self, wire: WireTime) -> str:
+        """A plausible time as published, else empty: one bad clock never stops or reorders anything else."""
         if wire is None:
-            return None
-        read = times.parse(wire)
-        if read is None or not times.EARLIEST_MS <= read <= self.latest_ms:
+            return ""
+        time = times.published(wire)
+        if time is None or time > self.latest:
             self.notes.append("implausible_time")
-            return None
-        self.newest_ms = max(self.newest_ms, read)
-        return read
+            return ""
+        return time
 
     def digest(self, secret: str | None) -> str | None:
         """What is kept of a capability-like id."""
         return hashlib.blake2b(secret.encode(), digest_size=16, key=self.digest_key).hexdigest() if secret else None
+
+
+class _Times(Struct, frozen=True, gc=False):
+    """The plausible times that a communication shows, as published; empty where it shows none."""
+
+    provider: str
+    connected: str
+    disconnected: str
+    parked: str
 
 
 def shown_participant(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int) -> ShownParticipant:
@@ -129,7 +137,7 @@ def _remembered(raw: bytes, medium: Media | None, digest_key: bytes) -> ShownPar
 
 
 def _read(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int) -> ShownParticipant:
-    reading = _Reading(latest_ms, digest_key)
+    reading = _Reading(times.text(min(latest_ms, times.LATEST_MS)), digest_key)
     return _nested(_NESTED.decode(raw), reading) if medium is None else _flat(_FLAT.decode(raw), medium, reading)
 
 
@@ -138,8 +146,7 @@ def _nested(shown: Participant, reading: _Reading) -> ShownParticipant:
     lists_communications = False
     if not shown.id:
         reading.notes.append("participant_without_id")
-    for array, media in _ARRAYS:
-        communications = getattr(shown, array)
+    for media, communications in zip(_MEDIA, _arrays(shown), strict=True):
         if communications is None:
             continue
         lists_communications = True
@@ -170,8 +177,9 @@ def _participant(
     lists_communications: bool,
 ) -> ShownParticipant:
     details = ParticipantDetails(_folded(shown.purpose), *ids, shown.wrapup_required)
-    notes = tuple(reading.notes)
-    return ShownParticipant(shown.id or None, details, showings, notes, reading.newest_ms, lists_communications)
+    newest = max([showing.own_time for _, of_medium in showings for showing in of_medium], default="")
+    newest_ms = times.milliseconds(newest) if newest else 0
+    return ShownParticipant(shown.id or None, details, showings, tuple(reading.notes), newest_ms, lists_communications)
 
 
 def _id(reference: Reference | None) -> str | None:
@@ -187,30 +195,22 @@ def _of_nested(shown: Communication, reading: _Reading) -> Showing | None:
         reading.notes.append("communication_without_state")
         return None
     details = CommunicationDetails(_folded(shown.initial_state), _disconnect_type(shown, reading), shown.provider)
-    provider_time: WireTime = None
-    work: AfterCallWork | None = None
     if isinstance(shown, RoutedCommunication):
-        work = shown.after_call_work
         details.peer_id = shown.peer_id
         details.after_call_work_required = shown.after_call_work_required
         _add_wrapup(details, shown.wrapup)
-    if isinstance(shown, CobrowseSession):
-        provider_time = shown.provider_event_time
-        _add_cobrowse(details, shown, reading)
-        details.room_digest = reading.digest(shown.room_id)
-    else:
-        _add_handling(details, shown)
-    work_start = work_end = None
-    if work is not None:
-        details.after_call_work_state = _folded(work.state)
-        work_start, work_end = reading.time(work.start_time), reading.time(work.end_time)
-    shown_times = (
+        work = shown.after_call_work
+        if work is not None:
+            details.after_call_work_state = _folded(work.state)
+            _add_work_times(details, work.start_time, work.end_time, reading)
+    provider_time, park_time = _add_handling(details, shown, reading)
+    shown_times = _Times(
         reading.time(provider_time),
         reading.time(shown.connected_time),
         reading.time(shown.disconnected_time),
-        reading.time(shown.park_time if isinstance(shown, Email | Message) else None),
+        reading.time(park_time),
     )
-    return _showing(shown.id, None, shown.state, shown_times, (work_start, work_end), details, reading)
+    return _showing(shown.id, None, shown.state, shown_times, details, reading)
 
 
 def _of_flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> Showing | None:
@@ -218,82 +218,82 @@ def _of_flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> Showin
     if not shown.state:
         reading.notes.append("communication_without_state")
         return None
-    details = CommunicationDetails(_folded(shown.initial_state), _disconnect_type(shown, reading), shown.provider)
-    details.direction = _folded(shown.direction)
-    details.held = shown.held
-    details.peer_id = shown.peer
+    details = CommunicationDetails(
+        _folded(shown.initial_state),
+        _disconnect_type(shown, reading),
+        shown.provider,
+        _folded(shown.direction),
+        shown.held,
+        peer_id=shown.peer,
+    )
     _add_wrapup(details, shown.wrapup)
+    _add_work_times(details, shown.start_acw_time, shown.end_acw_time, reading)
     provider_time: WireTime = None
-    session_digest = None
     if medium == "cobrowse":
         provider_time = shown.provider_event_time
         _add_cobrowse(details, shown, reading)
-        session_digest = details.cobrowse_session_digest
     elif medium == "call":
         details.muted = shown.muted
     elif medium == "message":
         details.message_type = _folded(shown.type)
-    work_times = reading.time(shown.start_acw_time), reading.time(shown.end_acw_time)
-    shown_times = (
+    shown_times = _Times(
         reading.time(provider_time),
         reading.time(shown.connected_time),
         reading.time(shown.end_time),
         reading.time(shown.park_time),
     )
-    return _showing(None, session_digest, shown.state, shown_times, work_times, details, reading)
+    return _showing(None, details.cobrowse_session_digest, shown.state, shown_times, details, reading)
 
 
 def _showing(
     communication_id: str | None,
     session_digest: str | None,
     wire_state: str,
-    shown_times: tuple[int | None, int | None, int | None, int | None],
-    work_times: tuple[int | None, int | None],
+    shown: _Times,
     details: CommunicationDetails,
     reading: _Reading,
 ) -> Showing:
-    _, connected, disconnected, parked = shown_times
     state = folded(wire_state)
     if state not in RANKS:
         reading.notes.append("unknown_state")
-    state_rank = rank(state, ended=disconnected is not None)
-    cycle = times.text(parked) if parked is not None and state_rank == LIVE else ""
-    work_start, work_end = work_times
-    if work_start is not None:
-        details.after_call_work_start_time = times.text(work_start)
-    if work_end is not None:
-        details.after_call_work_end_time = times.text(work_end)
-    latest = max([time for time in (*shown_times, *work_times) if time is not None], default=None)
-    sightings = [_entered(state, state_rank, cycle, shown_times)]
+    state_rank = rank(state, ended=bool(shown.disconnected))
+    cycle = shown.parked if state_rank == LIVE else ""
+    own_time = max(
+        shown.provider,
+        shown.connected,
+        shown.disconnected,
+        shown.parked,
+        details.after_call_work_start_time or "",
+        details.after_call_work_end_time or "",
+    )
+    time, time_class = _entered(state, state_rank, shown)
+    sightings = [Observation(state, state_rank, time, time_class, cycle)]
     if state_rank >= LIVE:
-        if connected is not None:
-            sightings.append(Sighting(LIVE, "", CONNECTED, "state", times.text(connected)))
-        if parked is not None:
-            park_text = times.text(parked)
-            sightings.append(Sighting(LIVE, park_text, PARKED, "state", park_text))
-        if state_rank == TERMINATED and disconnected is not None:
-            sightings.append(Sighting(DISCONNECTED, "", "disconnected", "state", times.text(disconnected)))
-    own_time = "" if latest is None else times.text(latest)
+        if shown.connected:
+            sightings.append(Observation(CONNECTED, LIVE, shown.connected, "state"))
+        if shown.parked:
+            sightings.append(Observation(PARKED, LIVE, shown.parked, "state", shown.parked))
+        if state_rank == TERMINATED and shown.disconnected:
+            sightings.append(Observation("disconnected", DISCONNECTED, shown.disconnected, "state"))
     return Showing(communication_id, session_digest, state_rank, cycle, own_time, details, tuple(sightings))
 
 
-def _entered(
-    state: str, state_rank: int, cycle: str, shown_times: tuple[int | None, int | None, int | None, int | None]
-) -> Sighting:
+def _entered(state: str, state_rank: int, shown: _Times) -> tuple[str, TimeClass]:
     """When the state shown was entered: the provider's event time, the state's own time, or at most the snapshot's."""
-    provider, connected, disconnected, parked = shown_times
-    own: int | None = None
+    own = ""
     if state_rank >= DISCONNECTED:
-        own = disconnected
+        own = shown.disconnected
     elif state == PARKED:
-        own = parked
-    elif state == CONNECTED and connected is not None and (parked is None or parked <= connected):
-        own = connected
-    if provider is not None and (own is None or provider - own <= CONTROL_CHANGE_MS):
-        return Sighting(state_rank, cycle, state, "provider", times.text(provider))
-    if own is not None:
-        return Sighting(state_rank, cycle, state, "state", times.text(own))
-    return Sighting(state_rank, cycle, state, "snapshot", "")
+        own = shown.parked
+    elif state == CONNECTED and shown.parked <= shown.connected:
+        own = shown.connected
+    if shown.provider and not (own and _control_changed(shown.provider, own)):
+        return shown.provider, "provider"
+    return (own, "state") if own else ("", "snapshot")
+
+
+def _control_changed(provider: str, own: str) -> bool:
+    return times.milliseconds(provider) - times.milliseconds(own) > CONTROL_CHANGE_MS
 
 
 def _folded(value: str | None) -> str | None:
@@ -309,17 +309,32 @@ def _disconnect_type(shown: Communication | FlatParticipant, reading: _Reading) 
     return disconnect_type
 
 
-def _add_handling(details: CommunicationDetails, shown: Communication) -> None:
-    """What single media show of how an agent handles them."""
-    if isinstance(shown, Call | Callback | Email | Message):
-        details.direction = _folded(shown.direction)
-        details.held = shown.held
-    elif isinstance(shown, Chat | SocialExpression):
-        details.held = shown.held
-    if isinstance(shown, Call):
-        details.muted = shown.muted
-    elif isinstance(shown, Message):
-        details.message_type = _folded(shown.type)
+def _add_handling(details: CommunicationDetails, shown: Communication, reading: _Reading) -> tuple[WireTime, WireTime]:
+    """What only single media show; returns their provider event time and their park time."""
+    match shown:
+        case Call():
+            details.direction, details.held, details.muted = _folded(shown.direction), shown.held, shown.muted
+        case Message():
+            details.direction, details.held = _folded(shown.direction), shown.held
+            details.message_type = _folded(shown.type)
+            return None, shown.park_time
+        case Email():
+            details.direction, details.held = _folded(shown.direction), shown.held
+            return None, shown.park_time
+        case CobrowseSession():
+            _add_cobrowse(details, shown, reading)
+            details.room_digest = reading.digest(shown.room_id)
+            return shown.provider_event_time, None
+        case Callback():
+            details.direction, details.held = _folded(shown.direction), shown.held
+        case Chat() | SocialExpression():
+            details.held = shown.held
+    return None, None
+
+
+def _add_work_times(details: CommunicationDetails, start: WireTime, end: WireTime, reading: _Reading) -> None:
+    details.after_call_work_start_time = reading.time(start) or None
+    details.after_call_work_end_time = reading.time(end) or None
 
 
 def _add_wrapup(details: CommunicationDetails, wrapup: Wrapup | None) -> None:

@@ -7,6 +7,7 @@
 
 import traceback
 from collections.abc import Callable
+from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -141,11 +142,7 @@ def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | No
         state.live,
         was_live,
         encoded,
-        tuple(
-            operation
-            for change in applied.changes
-            for operation in operations(snapshot.conversation_id, change, source)
-        ),
+        tuple(chain(*[operations(snapshot.conversation_id, change, source) for change in applied.changes])),
         tuple(applied.changes),
     )
 
@@ -153,7 +150,7 @@ def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | No
 def _oversize(state: ConversationState, encoded: bytes, rules: Rules) -> Rejected | None:
     if len(encoded) > rules.state_bytes_max:
         return Rejected("too_large", f"state of {len(encoded)} bytes, state_bytes_max is {rules.state_bytes_max}")
-    communications = sum(len(participant.communications) for participant in state.participants)
+    communications = sum([len(participant.communications) for participant in state.participants])
     if communications > rules.communications_max:
         return Rejected(
             "too_large", f"{communications} communications, communications_max is {rules.communications_max}"

@@ -3,11 +3,15 @@
 1. At most one observation per (rank, state, cycle), and of it the least (class, time) ever seen. A minimum: neither
    the order of arrival nor repetition matters.
 2. Of the park cycles the first and the latest are kept, `cycles_max` in all.
-3. A timeline is kept in fold order, and a list is never changed in place: an unchanged timeline is the same object.
+3. A timeline is kept in fold order. Neither a list that was given out nor an observation is ever changed: an
+   unchanged timeline is the same object.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from itertools import chain
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from consumer.core.lifecycle import BEFORE, BEFORE_ORDER, PARKED
 from schemas.state import Observation, TimeClass
@@ -15,20 +19,7 @@ from schemas.state import Observation, TimeClass
 TIME_CLASS_ORDER: dict[TimeClass, int] = {"provider": 0, "state": 1, "snapshot": 2}
 
 
-class Sighting(NamedTuple):
-    """What one record says: the communication entered `state` at `time` (published text).
-
-    Where the class is `snapshot` the time may be empty: it is that of the record's snapshot.
-    """
-
-    rank: int
-    cycle: str
-    state: str
-    time_class: TimeClass
-    time: str
-
-
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True, gc=False):
     """One transition of a folded timeline; `from_state` is None for the first."""
 
     from_state: str | None
@@ -40,30 +31,28 @@ class Entry(NamedTuple):
 
 
 def merged(
-    timeline: list[Observation], sightings: Sequence[Sighting], snapshot_time: str, cycles_max: int
+    timeline: list[Observation], sightings: Iterable[Observation], snapshot_time: str, cycles_max: int
 ) -> list[Observation]:
-    """The timeline with the sightings of a snapshot taken in; the same object if they say nothing new."""
-    result = timeline
-    for rank, cycle, state, time_class, own_time in sightings:
-        time = own_time or snapshot_time
-        for index, kept in enumerate(result):
-            if kept.state == state and kept.rank == rank and kept.cycle == cycle:
-                if (TIME_CLASS_ORDER[time_class], time) < (TIME_CLASS_ORDER[kept.time_class], kept.time):
-                    result = [*result[:index], Observation(state, rank, time, time_class, cycle), *result[index + 1 :]]
-                break
-        else:
-            result = [*result, Observation(state, rank, time, time_class, cycle)]
-    if result is timeline:
+    """The timeline with the sightings of a snapshot taken in; the same object if they say nothing new.
+
+    A sighting is an observation as one record says it. Where its class is `snapshot` its time may be empty: it is
+    that of the record's snapshot.
+    """
+    news = [sighting for sighting in sightings if sighting not in timeline]
+    if not news:
         return timeline
-    result = sorted(_capped(result, cycles_max), key=_fold_order)
+    result = timeline.copy()
+    for sighting in news:
+        _take_in(result, sighting if sighting.time else replace(sighting, time=snapshot_time))
+    result = _capped(result, cycles_max)
+    result.sort(key=_fold_order)
     return timeline if result == timeline else result
 
 
 def union(timelines: list[list[Observation]], cycles_max: int) -> list[Observation]:
     """Several timelines of what turned out to be one communication."""
     first, *others = timelines
-    sightings = [Sighting(o.rank, o.cycle, o.state, o.time_class, o.time) for other in others for o in other]
-    return merged(first, sightings, "", cycles_max)
+    return merged(first, chain.from_iterable(others), "", cycles_max)
 
 
 def fold(timeline: list[Observation]) -> list[Entry]:
@@ -72,6 +61,8 @@ def fold(timeline: list[Observation]) -> list[Entry]:
     A snapshot's time is only an upper bound: it is lowered to the next better time that follows in the order. Then
     times are made non-decreasing: two clocks that disagree cost a duration of zero rather than a lost state.
     """
+    if not timeline:
+        return []
     times = [observation.time for observation in timeline]
     bound = None
     for index in range(len(timeline) - 1, -1, -1):
@@ -84,12 +75,25 @@ def fold(timeline: list[Observation]) -> list[Entry]:
     latest = ""
     for observation, time in zip(timeline, times, strict=True):
         latest = max(latest, time)
-        if observation.state != state:
-            entries.append(
-                Entry(state, observation.state, observation.rank, observation.cycle, latest, observation.time_class)
-            )
-            state = observation.state
+        entered = observation.state
+        if entered != state:
+            entries.append(Entry(state, entered, observation.rank, observation.cycle, latest, observation.time_class))
+            state = entered
     return entries
+
+
+def _take_in(timeline: list[Observation], sighting: Observation) -> None:
+    """Keep the lesser of a sighting and what is known of the same (rank, state, cycle)."""
+    for index, kept in enumerate(timeline):
+        if kept.state == sighting.state and kept.rank == sighting.rank and kept.cycle == sighting.cycle:
+            if _certainty(sighting) < _certainty(kept):
+                timeline[index] = sighting
+            return
+    timeline.append(sighting)
+
+
+def _certainty(observation: Observation) -> tuple[int, str]:
+    return TIME_CLASS_ORDER[observation.time_class], observation.time
 
 
 def _fold_order(observation: Observation) -> tuple[int, str, bool, str, int, str]:
@@ -99,6 +103,8 @@ def _fold_order(observation: Observation) -> tuple[int, str, bool, str, int, str
 
 
 def _capped(timeline: list[Observation], cycles_max: int) -> list[Observation]:
+    if len(timeline) <= cycles_max:
+        return timeline
     cycles = sorted({observation.cycle for observation in timeline if observation.cycle})
     if len(cycles) <= cycles_max:
         return timeline

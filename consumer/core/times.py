@@ -57,6 +57,23 @@ def text(milliseconds: int) -> str:
     return f"{(_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec='milliseconds')}Z"
 
 
+def published(wire: str | float) -> str | None:
+    """The published form of a time on the wire, None where it is unreadable or too early or late to be published."""
+    if isinstance(wire, str) and len(wire) <= _TEXT_LENGTH_MAX:
+        return _published_text(wire)
+    return _published(wire)
+
+
+@lru_cache(maxsize=65_536)
+def _published_text(wire: str) -> str | None:
+    return _published(wire)
+
+
+def _published(wire: str | float) -> str | None:
+    read = parse(wire)
+    return None if read is None or not EARLIEST_MS <= read <= LATEST_MS else text(read)
+
+
 def milliseconds(published: str) -> int:
     """Epoch milliseconds of a published time. Raises ValueError where the text is none."""
     parsed = _parse_text(published)

@@ -1,7 +1,6 @@
 """From a changed fold to the operations that tell of it: retractions, newest first, then assertions in order."""
 
 import hashlib
-from itertools import takewhile
 
 from consumer.core import times
 from consumer.core.conversation import Change
@@ -14,9 +13,11 @@ _SEPARATOR = "\x1f"
 
 def operations(conversation_id: str, change: Change, source: Source) -> list[Transition]:
     """What to publish for one communication: the common prefix of the two folds stands, the rest is replaced."""
-    standing = sum(
-        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(change.before, change.after, strict=False))
-    )
+    standing = 0
+    for before, after in zip(change.before, change.after, strict=False):
+        if before != after:
+            break
+        standing += 1
     context = Context(
         change.participant.purpose, change.participant.user_id, change.participant.queue_id, change.disconnect_type
     )

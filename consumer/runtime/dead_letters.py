@@ -5,7 +5,6 @@ from consumer.core.step import Outcome
 from consumer.runtime.ports import Letter
 
 HEADER_PREFIX = "cc-"
-_OVERHEAD_BYTES = 4_096  # headers and framing of one dead letter, generously
 
 
 def dead_letter(
@@ -13,11 +12,11 @@ def dead_letter(
 ) -> Letter:
     """The dead letter of a record.
 
-    Without `keep_payload`, or where key and value would not fit a batch, they are left out, and the header
-    `cc-payload` says so: the original is still at its source offset as long as the input topic keeps it.
+    Without `keep_payload`, or where key and value are larger than `payload_bytes_max`, they are left out, and the
+    header `cc-payload` says so: the original is still at its source offset as long as the input topic keeps it.
     """
     size = len(record.key or b"") + len(record.value or b"")
-    fits = size + _OVERHEAD_BYTES <= payload_bytes_max
+    fits = size <= payload_bytes_max
     told = {
         "reason": outcome.reason,
         "detail": outcome.detail,

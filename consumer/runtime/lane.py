@@ -266,7 +266,7 @@ class Lane:
                     record,
                     outcome,
                     keep_payload=self._settings.dead_letter_payload == "keep",
-                    payload_bytes_max=self._settings.batch_bytes_max,
+                    payload_bytes_max=self._settings.dead_letter_bytes_max,
                     version=self._world.version,
                 )
             )

@@ -98,6 +98,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     dead_letter_payload: Annotated[
         Literal["keep", "drop"], Meta(description="whether dead letters carry the original bytes")
     ] = "keep"
+    dead_letter_bytes_max: Annotated[
+        Count,
+        Meta(description="largest key and value that a dead letter carries; of larger ones only the headers tell"),
+    ] = 8_388_608
     dead_letters_ratio_max: Annotated[
         float, Meta(gt=0, le=1, description="share of dead letters in the window that opens the breaker")
     ] = 0.5
@@ -254,6 +258,10 @@ def conflicts(settings: Settings) -> list[str]:
         (
             s.state_bytes_max >= s.batch_bytes_max,
             "CC_STATE_BYTES_MAX must be below CC_BATCH_BYTES_MAX: a state has to fit a batch",
+        ),
+        (
+            s.dead_letter_bytes_max < s.batch_bytes_max,
+            "CC_DEAD_LETTER_BYTES_MAX must not be below CC_BATCH_BYTES_MAX: small dead letters share a batch",
         ),
         (
             s.retention_idle_s < s.retention_ended_s,

@@ -14,7 +14,7 @@ SETTINGS = Settings(
 
 def topic(partitions: int = 4, replicas: int = 3, **configs: str) -> TopicFound:
     given = {name.replace("_", "."): value for name, value in configs.items()}
-    usual = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "min.insync.replicas": "2"}
+    usual = {"cleanup.policy": "delete", "max.message.bytes": "8388608", "min.insync.replicas": "2"}
     return TopicFound(partitions, replicas, {**usual, **given})
 
 
@@ -99,6 +99,13 @@ def test_a_batch_has_to_fit_every_output_topic(size: str, fits: bool) -> None:  
     problems = misfits(SETTINGS, fitting(moves=topic(max_message_bytes=size)))
     assert (problems == []) is fits
     assert fits or "below CC_BATCH_BYTES_MAX=900000" in problems[0]
+
+
+@pytest.mark.parametrize(("size", "fits"), [("8388607", False), ("8388608", True)])
+def test_the_largest_dead_letter_has_to_fit_its_topic(size: str, fits: bool) -> None:  # noqa: FBT001 - as above
+    problems = misfits(SETTINGS, fitting(dead=topic(max_message_bytes=size)))
+    assert (problems == []) is fits
+    assert fits or "below CC_DEAD_LETTER_BYTES_MAX=8388608" in problems[0]
 
 
 def test_more_insync_replicas_than_replicas_do_not_fit() -> None:

@@ -1,6 +1,7 @@
 """What happens to topics behind the worker's back: it goes on where it may, else it ends and says what to do."""
 
 import asyncio
+import random
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -109,6 +110,21 @@ async def test_partitions_added_to_the_input_end_the_worker_with_the_remedy(
     assert await worker.ended(90) == MISFIT, worker.text()
     told = str(worker.events("consumer.failed")[0]["error"])
     assert "(CC_STATE_TOPIC) has 4 partitions but" in told
+
+
+async def test_a_record_larger_than_a_fetch_becomes_a_dead_letter_with_all_its_bytes(
+    pipeline: Pipeline, admin: AIOKafkaAdminClient
+) -> None:
+    name = pipeline.settings.input_topic
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": "8388608"})])
+    value = b"{" + random.Random(1).randbytes(6_000_000)
+    async with KafkaWriter(pipeline.settings) as writer:
+        await writer.write([Draft(b"k", value, now_ms(), 0, broken=True)])
+        await writer.flush()
+    await worked_off(pipeline)
+    (letter,) = await pipeline.read(pipeline.settings.dead_letters_topic)
+    assert (letter.key, letter.value) == (b"k", value)
+    assert dict(letter.headers)["cc-reason"] == b"too_large"
 
 
 async def test_a_topic_of_rubbish_blocks_the_lane_and_a_restart_goes_on_after_the_cause_is_gone(

@@ -17,6 +17,7 @@ from tests.live.conftest import CreateTopics, UniqueName
 
 pytestmark = pytest.mark.kafka
 
+LETTERS = {"max.message.bytes": "8388608"}
 COMPACT = {"cleanup.policy": "compact"}
 Made = dict[str, tuple[int, Mapping[str, str]]]
 
@@ -37,7 +38,7 @@ def fitting(settings: Settings) -> Made:
         settings.input_topic: (3, {}),
         settings.state_topic: (3, COMPACT),
         settings.transitions_topic: (3, {}),
-        settings.dead_letters_topic: (3, {}),
+        settings.dead_letters_topic: (3, LETTERS),
     }
 
 
@@ -63,7 +64,7 @@ async def test_created_topics_are_verified(settings: Settings) -> None:
         assert await admin.create(3, 1) == []
     assert found[settings.state_topic].configs["cleanup.policy"] == "compact"
     assert found[settings.transitions_topic].configs["cleanup.policy"] == "delete"
-    assert int(found[settings.dead_letters_topic].configs["max.message.bytes"]) >= settings.batch_bytes_max
+    assert int(found[settings.dead_letters_topic].configs["max.message.bytes"]) >= settings.dead_letter_bytes_max
     assert {(each.partitions, each.replicas) for each in found.values()} == {(3, 1)}
 
 
@@ -96,7 +97,7 @@ async def test_verifying_creates_nothing(settings: Settings) -> None:
         ("dead_letters_topic", None, "`conversation-consumer topics --create"),
         ("state_topic", (2, COMPACT), "has 2 partitions but"),
         ("transitions_topic", (4, {}), "has 4 partitions but"),
-        ("dead_letters_topic", (2, {}), "they must be at least as many"),
+        ("dead_letters_topic", (2, LETTERS), "they must be at least as many"),
         ("state_topic", (3, {}), "--add-config cleanup.policy=compact"),
         (
             "state_topic",
@@ -104,7 +105,7 @@ async def test_verifying_creates_nothing(settings: Settings) -> None:
             "cleanup.policy=compact,delete, it has to be compact",
         ),
         ("transitions_topic", (3, COMPACT), "--add-config cleanup.policy=delete"),
-        ("dead_letters_topic", (3, COMPACT), "--add-config cleanup.policy=delete"),
+        ("dead_letters_topic", (3, COMPACT | LETTERS), "--add-config cleanup.policy=delete"),
         (
             "state_topic",
             (3, {**COMPACT, "max.message.bytes": "1000"}),
@@ -135,7 +136,7 @@ async def test_one_thing_that_does_not_fit_is_the_only_one_told(
 
 
 async def test_more_partitions_of_dead_letters_fit(settings: Settings, create_topics: CreateTopics) -> None:
-    await create_topics(settings.bootstrap_servers, {**fitting(settings), settings.dead_letters_topic: (5, {})})
+    await create_topics(settings.bootstrap_servers, {**fitting(settings), settings.dead_letters_topic: (5, LETTERS)})
     assert await verified(settings) == 3
 
 

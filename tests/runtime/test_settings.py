@@ -46,6 +46,7 @@ SET: dict[str, tuple[str, object]] = {
     "partition_fetch_bytes_max": ("4194305", 4_194_305),
     "slice_ms_max": ("3", 3.0),
     "batch_bytes_max": ("900001", 900_001),
+    "dead_letter_bytes_max": ("8388609", 8_388_609),
     "compression": ("none", "none"),
     "retry_s_max": ("301", 301.0),
     "drain_s": ("21", 21.0),
@@ -81,6 +82,7 @@ COUNTS = (
     "fetch_records_max",
     "partition_fetch_bytes_max",
     "batch_bytes_max",
+    "dead_letter_bytes_max",
     "dead_letters_window_records",
     "dead_letters_consecutive_max",
     "record_bytes_max",
@@ -149,6 +151,11 @@ CONFLICTS: list[tuple[Changed, Changed, str]] = [
         {"commit_interval_ms": 29_999},
         {"commit_interval_ms": 30_000},
         "CC_COMMIT_INTERVAL_MS must be below CC_TRANSACTION_TIMEOUT_MS",
+    ),
+    (
+        {"dead_letter_bytes_max": 900_000},
+        {"dead_letter_bytes_max": 899_999},
+        "CC_DEAD_LETTER_BYTES_MAX must not be below CC_BATCH_BYTES_MAX",
     ),
     (
         {"batch_bytes_max": 524_289},
