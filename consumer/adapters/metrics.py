@@ -10,31 +10,26 @@ import contextlib
 import platform
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Final, get_args
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from consumer.adapters.histogram import BulkHistogram
-from consumer.core import times
-from consumer.core.lifecycle import DISCONNECT_TYPES, RANKS
+from consumer.adapters.labels import MEDIA, OTHER, PREFIX, STATES
+from consumer.adapters.lane_gauges import LaneGauges, PartitionSize
+from consumer.core.lifecycle import DISCONNECT_TYPES
 from consumer.core.step import DEAD_LETTER_REASONS, DISPOSITIONS, IGNORED_REASONS, NOTES
 from consumer.core.topics import TEMPLATES
 from consumer.runtime.census import Census
 from consumer.runtime.ports import ACTIVITIES
 from consumer.runtime.tally import Tally
 from consumer.version import VERSION
-from schemas.state import Media, TimeClass
+from schemas.state import TimeClass
 
-PREFIX: Final = "conversation_"
-OTHER: Final = "other"
-MEDIA: Final[tuple[str, ...]] = get_args(Media)
 TIME_CLASSES: Final[tuple[str, ...]] = get_args(TimeClass)
-STATES: Final = tuple(RANKS)
 REASONS: Final = {
     "applied": ("",),
     "unchanged": ("",),
@@ -49,9 +44,6 @@ _DURATION_S: Final = (5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 
 _AGE_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
 _COMMIT_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 _LOOP_LAG_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-
-PartitionSize = Callable[[], tuple[int, int]]
-"""Conversations and bytes of state of a lane."""
 
 
 class Described(Struct, frozen=True, order=True):
@@ -72,8 +64,8 @@ class Metrics:
         self._described: list[Described] = []
         self._partition_gauges: list[Gauge] = []
         self._assigned: set[int] = set()
-        self._lanes = _Lanes(self.registry, now_s)
-        self._described.extend(Described(*each) for each in _Lanes.families)
+        self._lanes = LaneGauges(self.registry, now_s)
+        self._described.extend(Described(*each) for each in LaneGauges.families)
         self._declare_contact_centre()
         self._declare_pipeline()
         self._declare_partitions()
@@ -349,63 +341,3 @@ class _ClosedCounter:
         if child is None:
             child = self._children[folded] = self._counter.labels(*folded) if folded else self._counter
         return child
-
-
-class _Lanes(Collector):
-    """What is read from the lanes at scrape time: sums over their states, and how far behind they are by now."""
-
-    families: Final = (
-        (f"{PREFIX}communications", "gauge", "media, state", "Communications known, by the state they are in."),
-        (
-            f"{PREFIX}oldest_live_timestamp_seconds", "gauge", "media",
-            "When the oldest communication that has not ended began.",
-        ),
-        (f"{PREFIX}state_conversations", "gauge", "partition", "Conversations in memory."),
-        (f"{PREFIX}state_bytes", "gauge", "partition", "Bytes of conversation state in memory."),
-        (
-            f"{PREFIX}lag_seconds", "gauge", "partition",
-            "Time since the timestamp of the last record committed while there is lag, else 0.",
-        ),
-    )  # fmt: skip
-
-    def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float]) -> None:
-        self.watched: dict[int, tuple[Census, PartitionSize]] = {}
-        self.lag_records: dict[int, int] = {}
-        self.position_s: dict[int, float] = {}
-        """Timestamp of the last record committed."""
-        self._now_s = now_s
-        registry.register(self)
-
-    def describe(self) -> Iterator[Metric]:
-        """The families without their series, by which the registry knows the names taken."""
-        yield from self._empty()
-
-    def collect(self) -> Iterator[Metric]:
-        """The series as of now."""
-        communications, oldest, conversations, state_bytes, lag_s = self._empty()
-        states: Counts[tuple[str, str]] = Counts(dict.fromkeys(product(MEDIA, (*STATES, OTHER)), 0))
-        since: dict[str, str] = {}
-        for partition, (census, size) in self.watched.items():
-            for (media, state), count in census.states.items():
-                states[media if media in MEDIA else OTHER, state if state in RANKS else OTHER] += count
-            for media, first in census.oldest_live().items():
-                since[media] = min(first, since.get(media, first))
-            count, held_bytes = size()
-            conversations.add_metric([str(partition)], count)
-            state_bytes.add_metric([str(partition)], held_bytes)
-        for (media, state), count in states.items():
-            communications.add_metric([media, state], count)
-        for media, first in since.items():
-            oldest.add_metric([media], times.milliseconds(first) / 1_000)
-        for partition, lag_records in self.lag_records.items():
-            if not lag_records:
-                lag_s.add_metric([str(partition)], 0)
-            elif partition in self.position_s:
-                lag_s.add_metric([str(partition)], max(0.0, self._now_s() - self.position_s[partition]))
-        yield from (communications, oldest, conversations, state_bytes, lag_s)
-
-    def _empty(self) -> list[GaugeMetricFamily]:
-        return [
-            GaugeMetricFamily(name, documentation, labels=labels.split(", "))
-            for name, _, labels, documentation in self.families
-        ]

@@ -164,7 +164,7 @@ class Lane:
         self.phase = "running"
 
     def _verify_restored(self, marked: Bookmark) -> None:
-        if marked.conversations not in {None, len(self.store)}:
+        if self._is_atomic and marked.conversations not in {None, len(self.store)}:
             raise Misfit(
                 f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) holds "
                 f"{len(self.store)} conversations, but {marked.conversations} were committed: it was truncated, made "

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.adapters.histogram import BulkHistogram
-from consumer.adapters.metrics import MEDIA, REASONS, STATES, Described, Metrics
+from consumer.adapters.labels import MEDIA, STATES
+from consumer.adapters.metrics import REASONS, Described, Metrics
 from consumer.core.lifecycle import DISCONNECT_TYPES
 from consumer.core.step import DISPOSITIONS, NOTES
 from consumer.core.topics import TEMPLATES

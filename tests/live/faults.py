@@ -37,7 +37,7 @@ _RATE = 200
 _REQUEST_TIMEOUT_MS = 3_000
 _DEATH_S = 30.0
 _DRAIN_S = 15.0
-_WELCOME_EXITS = {0, 69, -signal.SIGKILL}
+_RESTARTABLE_EXITS = {0, 69, -signal.SIGKILL}
 """Exits after which a supervisor may start a worker again: asked to, the broker away, killed here."""
 
 
@@ -110,7 +110,7 @@ class Scene:
         """Start workers where some have ended; an exit that no supervisor should see raises AssertionError."""
         for worker in [each for each in self._workers if each.exit_code is not None]:
             code = worker.exit_code
-            assert code in _WELCOME_EXITS, worker.text()[-4_000:]
+            assert code in _RESTARTABLE_EXITS, worker.text()[-4_000:]
             self._report.exits[code] += 1
             self._workers.remove(worker)
         while len(self._workers) < WORKERS:

@@ -597,3 +597,14 @@ async def test_a_committed_offset_that_is_gone_is_told_and_the_lane_starts_at_th
     broker.partitions[0].committed = Committed(2, "")
     scene = await Scene(broker).consume(6)
     assert scene.telemetry.of("offset_reset") == [(0, 2, 5)]
+
+
+async def test_at_least_once_the_state_may_be_ahead_of_the_offset() -> None:
+    broker = Broker(story())
+    await Scene(broker).consume(18)
+    partition = broker.partitions[0]
+    assert partition.committed is not None
+    partition.committed = Committed(17, partition.committed.metadata.replace("conversations=2", "conversations=1"))
+    scene = await Scene(broker, delivery="at_least_once").consume(18)
+    assert scene.partition.committed is not None
+    assert "conversations" not in scene.partition.committed.metadata

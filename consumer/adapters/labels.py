@@ -1,0 +1,12 @@
+"""What all metrics share: the prefix of their names and the closed sets of their label values."""
+
+from typing import Final, get_args
+
+from consumer.core.lifecycle import RANKS
+from schemas.state import Media
+
+PREFIX: Final = "conversation_"
+OTHER: Final = "other"
+"""Stands for every label value outside of its set."""
+MEDIA: Final[tuple[str, ...]] = get_args(Media)
+STATES: Final = tuple(RANKS)
