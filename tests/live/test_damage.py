@@ -127,6 +127,27 @@ async def test_a_record_larger_than_a_fetch_becomes_a_dead_letter_with_all_its_b
     assert dict(letter.headers)["cc-reason"] == b"too_large"
 
 
+async def test_a_state_that_the_broker_refuses_is_never_followed_by_its_offset(
+    pipeline: Pipeline, admin: AIOKafkaAdminClient
+) -> None:
+    topic = pipeline.settings.state_topic
+
+    async def allow(size: int) -> None:
+        config = {"cleanup.policy": "compact", "max.message.bytes": str(size)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
+
+    worker = await pipeline.start_worker()
+    await worker.logged("lane.opened")
+    await allow(100)
+    await pipeline.feed(traffic(6), COUNT)
+    assert await worker.ended(40) == MISFIT
+    assert "max.message.bytes" in str(worker.events("consumer.failed")[0]["error"])
+    assert await pipeline.lag() == COUNT
+    await allow(1_048_588)
+    await worked_off(pipeline)
+    assert (await pipeline.judge()).records == COUNT
+
+
 async def test_a_topic_of_rubbish_blocks_the_lane_and_a_restart_goes_on_after_the_cause_is_gone(
     pipeline: Pipeline,
 ) -> None:
