@@ -3,6 +3,9 @@
 Times are ISO-8601 UTC text with exactly milliseconds (`2026-01-01T10:05:01.123Z`): of fixed width, so they sort as
 text. Lists are sorted by the ids of their members, and a field that says nothing is omitted, so equal states are
 equal bytes. Everything but `source` is a pure function of the set of the conversation's records.
+
+States are values: whoever changes one makes a new one, which shares what stayed the same. The lists and dicts in
+them are never changed either.
 """
 
 from typing import Literal
@@ -39,7 +42,7 @@ class Source(Struct, frozen=True, gc=False):
     offset: int
 
 
-class Observation(Struct, rename="camel", omit_defaults=True, gc=False):
+class Observation(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
     """A communication entered `state` at `time`; at most one is kept per (rank, state, cycle).
 
     `rank`: 0 before, 1 live, 2 disconnected, 3 terminated. `cycle`: the park time that a live communication shows,
@@ -60,9 +63,10 @@ class Version(Struct, rename="camel", omit_defaults=True, order=True, frozen=Tru
     cycle: str = ""
     own_time: str = ""
     snapshot_time: str = ""
+    """Omitted from the `version` of a communication where it is the `snapshot_time` of its participant."""
 
 
-class CommunicationDetails(Struct, rename="camel", omit_defaults=True, gc=False):
+class CommunicationDetails(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
     """What else is known of a communication. Enumerations are folded to lower case with dots."""
 
     initial_state: str | None = None
@@ -87,15 +91,15 @@ class CommunicationDetails(Struct, rename="camel", omit_defaults=True, gc=False)
     """True once a viewer URL was shown; the URL itself is a secret and kept nowhere."""
 
 
-class CommunicationState(Struct, rename="camel", omit_defaults=True, gc=False):
+class CommunicationState(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
     """One leg of a participant in one medium.
 
     The flat shape shows no communication id: such an entry has a `standing` instead. `joined` to the nested
     communication `joined_to` it counts there; `alone` it counts under `session_digest` (or no id at all);
     `ambiguous` it counts nowhere until it is clear where it belongs.
 
-    `state`, `state_time` and `time_class` are the last entry of the folded timeline; a joined or ambiguous entry
-    has none.
+    `state`, `state_time` and `time_class` are the last entry of the folded timeline and `began` is the time of its
+    first; a joined or ambiguous communication has none.
     """
 
     media: Media
@@ -110,11 +114,14 @@ class CommunicationState(Struct, rename="camel", omit_defaults=True, gc=False):
     state: str | None = None
     state_time: str | None = None
     time_class: TimeClass | None = None
+    began: str | None = None
+    live: bool = False
+    """Whether it has not ended: the last observation that counts is before or live."""
     detail_versions: dict[str, Version] = {}
     """Versions of the details, by published name, that the newest showing left out."""
 
 
-class ParticipantDetails(Struct, rename="camel", omit_defaults=True, gc=False):
+class ParticipantDetails(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
     """What is known of a participant. Ids only: names and addresses are personal data."""
 
     purpose: str | None = None
@@ -125,7 +132,7 @@ class ParticipantDetails(Struct, rename="camel", omit_defaults=True, gc=False):
     wrapup_required: bool | None = None
 
 
-class ParticipantState(Struct, rename="camel", omit_defaults=True, gc=False):
+class ParticipantState(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
     """One participant with its communications, sorted by (media, communication id, session digest)."""
 
     participant_id: str
@@ -137,15 +144,37 @@ class ParticipantState(Struct, rename="camel", omit_defaults=True, gc=False):
     """Snapshot times of the details, by published name, that the newest showing left out."""
 
 
-class ConversationState(Struct, rename="camel", omit_defaults=True, gc=False):
-    """The whole state of a conversation."""
+class ConversationState(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
+    """The whole state of a conversation.
+
+    What sums it up comes first, up to the conversation id: a reader that wants no more can stop there.
+    """
 
     schema: int
-    conversation_id: str
     snapshot_time: str
     """The newest snapshot of the conversation."""
     live: int
-    """How many communications have not ended (folded rank before or live). Ambiguous ones are not counted."""
+    """How many communications are live."""
+    communications: dict[str, dict[str, int]]
+    """How many communications there are by media and state, both sorted; those without a state are not counted."""
+    live_since: dict[str, str]
+    """By media, sorted: when the oldest live communication began. Media without one are left out."""
+    conversation_id: str
     source: Source
     """The last record that changed this state."""
     participants: list[ParticipantState] = []
+
+
+SUMMARY_END = b',"conversationId":'
+"""What follows the summary in the bytes of a state. It cannot occur earlier: a quote within a JSON text is escaped."""
+
+
+class Summary(Struct, rename="camel", frozen=True, gc=False):
+    """What the first bytes of a state, up to `SUMMARY_END`, say of it once they are closed with a brace."""
+
+    schema: Literal[1]
+    """Any other is written by a version that this one does not understand."""
+    snapshot_time: str
+    live: int
+    communications: dict[str, dict[str, int]]
+    live_since: dict[str, str]

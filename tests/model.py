@@ -839,11 +839,33 @@ def conversation_document(conversation_id: str, sights: Sequence[Sight], rules: 
         "schema": 1,
         "conversationId": conversation_id,
         "snapshotTime": canonical(max(sight.snapshot_ms for sight in sights)),
-        "live": sum(1 for leg in all_legs if leg.counted and leg.counted[-1].rank <= LIVE),
+        "live": sum(is_live(leg) for leg in all_legs),
+        "communications": counts(all_legs),
+        "liveSince": live_since(all_legs),
     }
     if participants:
         document["participants"] = [participant_document(each, sights, all_legs) for each in participants]
     return document
+
+
+def is_live(leg: Leg) -> bool:
+    """Whether a communication counts and has not ended."""
+    return bool(leg.counted) and leg.counted[-1].rank <= LIVE
+
+
+def counts(all_legs: Iterable[Leg]) -> dict[str, dict[str, int]]:
+    """Communications that count, by media and state."""
+    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for leg in all_legs:
+        if leg.counted:
+            found[leg.medium][leg.counted[-1].state] += 1
+    return found
+
+
+def live_since(all_legs: Iterable[Leg]) -> dict[str, str]:
+    """When the oldest live communication of each medium began."""
+    began = [(leg.medium, canonical(changes(leg.counted)[0].time_ms)) for leg in all_legs if is_live(leg)]
+    return {medium: min(time for each, time in began if each == medium) for medium, _ in began}
 
 
 def participant_document(participant_id: str, sights: Iterable[Sight], all_legs: Iterable[Leg]) -> dict[str, Any]:
@@ -861,7 +883,7 @@ def participant_document(participant_id: str, sights: Iterable[Sight], all_legs:
         "snapshotTime": newest,
         "details": {name: value for name, (_, value) in details.items()},
     }
-    communications = [communication_document(leg) for leg in all_legs if leg.participant_id == participant_id]
+    communications = [communication_document(leg, newest) for leg in all_legs if leg.participant_id == participant_id]
     older = {name: time for name, (time, _) in details.items() if time != newest}
     if communications:
         document["communications"] = communications
@@ -870,8 +892,8 @@ def participant_document(participant_id: str, sights: Iterable[Sight], all_legs:
     return document
 
 
-def communication_document(leg: Leg) -> dict[str, Any]:
-    """The published state of one communication."""
+def communication_document(leg: Leg, newest: str) -> dict[str, Any]:
+    """The published state of one communication, whose participant was shown last at `newest`."""
     optional: dict[str, Any] = {
         "communicationId": leg.communication_id,
         "sessionDigest": leg.session_digest,
@@ -883,13 +905,18 @@ def communication_document(leg: Leg) -> dict[str, Any]:
         optional["state"] = history[-1].observation.state
         optional["stateTime"] = canonical(history[-1].time_ms)
         optional["timeClass"] = history[-1].observation.time_class
+        optional["began"] = canonical(history[0].time_ms)
+        optional["live"] = is_live(leg) or None
     older = {name: version_document(at) for name, (at, _) in leg.details.items() if at != leg.version}
     if older:
         optional["detailVersions"] = older
+    version = version_document(leg.version)
+    if version["snapshotTime"] == newest:
+        del version["snapshotTime"]
     return {
         "media": leg.medium,
         "details": {name: value for name, (_, value) in leg.details.items()},
-        "version": version_document(leg.version),
+        "version": version,
         "timeline": [observation_document(each) for each in leg.kept],
     } | {name: value for name, value in optional.items() if value is not None}
 

@@ -31,6 +31,7 @@ from consumer.core import conversation
 from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS
 from consumer.runtime.settings import Settings
 from schemas.inbound import FlatParticipant, Participant
+from schemas.state import ConversationState
 
 OFFICIAL = json.loads((Path(__file__).parent / "data" / "event_models.json").read_text(encoding="utf-8"))
 NESTED, FLAT, ARRAYS = OFFICIAL["nested"], OFFICIAL["flat"], OFFICIAL["arrays"]
@@ -258,10 +259,10 @@ async def evidence(settings: Settings, records: list[Rec]) -> Sinks:
 async def test_every_mark_is_only_where_it_may_be(
     payload: str, environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def faulty(state: Any, snapshot: Any, *rest: Any) -> conversation.Applied:
-        if FAULT in snapshot.conversation_id:
-            raise ValueError(snapshot.conversation_id)
-        return apply(state, snapshot, *rest)
+    def faulty(state: ConversationState, *rest: Any) -> conversation.Applied:
+        if FAULT in state.conversation_id:
+            raise ValueError(state.conversation_id)
+        return apply(state, *rest)
 
     apply, records = conversation.apply, [*usable(), *unusable()]
     environment.setattr(conversation, "apply", faulty)

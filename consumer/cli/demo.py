@@ -13,6 +13,7 @@ from consumer.adapters.embedded import EmbeddedBroker
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.cli.exits import exit_on_world_error
 from consumer.cli.service import Service, running
+from consumer.core.known import Known
 from consumer.core.record import Record
 from consumer.core.step import step
 from consumer.runtime.settings import Settings
@@ -108,7 +109,7 @@ def _summarise(service: Service, drafts: list[Draft], settings: Settings, elapse
 
 def _in_true_order(drafts: list[Draft], settings: Settings) -> dict[str, bytes]:
     """The states after the same records, once each and in the order in which things happened."""
-    states: dict[str, bytes] = {}
+    states: dict[str, Known] = {}
     stream_ms: int | None = None
     once = {draft.true_order: draft for draft in drafts}
     for offset, order in enumerate(sorted(once)):
@@ -116,9 +117,9 @@ def _in_true_order(drafts: list[Draft], settings: Settings) -> dict[str, bytes]:
         record = Record(settings.input_topic, 0, offset, draft.timestamp_ms, draft.key, draft.value)
         outcome = step(record, settings.rules(), stream_ms, states.get)
         stream_ms = outcome.stream_ms
-        if outcome.state is not None:
-            states[outcome.conversation_id] = outcome.state
-    return {key: _without_source(state) for key, state in states.items()}
+        if outcome.known is not None:
+            states[outcome.conversation_id] = outcome.known
+    return {key: _without_source(state.published) for key, state in states.items()}
 
 
 def _without_source(state: bytes) -> bytes:

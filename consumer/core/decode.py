@@ -33,6 +33,8 @@ class Snapshot(Struct, frozen=True, gc=False):
 
     conversation_id: str
     time_ms: int
+    time: str
+    """The same as published."""
     template: str
     key: KeyFit
     """How the record's key fits the conversation id."""
@@ -117,8 +119,9 @@ def decode(record: Record, rules: Rules) -> Snapshot | Ignored | Rejected:
 def _snapshot(record: Record, payload: Payload, topic: Topic, rules: Rules) -> Snapshot | Ignored | Rejected:
     body = _body(payload)
     time_ms = _snapshot_time(record, payload)
+    time = "" if time_ms is None else times.text(time_ms)
     latest_ms = times.LATEST_MS if time_ms is None else time_ms + rules.future_skew_max_s * 1_000
-    participants = _participants(body, topic.medium, rules.digest_key, latest_ms)
+    participants = _participants(body, topic.medium, rules.digest_key, time, latest_ms)
     if isinstance(participants, Rejected):
         return participants
     if topic.template == "none":
@@ -133,18 +136,18 @@ def _snapshot(record: Record, payload: Payload, topic: Topic, rules: Rules) -> S
     key = _key_fit(record.key, body.id)
     if key != "fits" and rules.key_mismatch == "dead_letter":
         return Rejected("key_mismatch", f"the record key is {key}: it should be the conversation id")
-    return Snapshot(body.id, time_ms, topic.template, key, participants)
+    return Snapshot(body.id, time_ms, time, topic.template, key, participants)
 
 
 def _participants(
-    body: Conversation | None, medium: Media | None, digest_key: bytes, latest_ms: int
+    body: Conversation | None, medium: Media | None, digest_key: bytes, time: str, latest_ms: int
 ) -> list[ShownParticipant | None] | Rejected:
     """Participants as they are shown, None for a null among them."""
     read: list[ShownParticipant | None] = []
     raw = () if body is None else body.participants or ()
     for index, each in enumerate(raw):
         try:
-            read.append(None if each == _NULL else shown_participant(bytes(each), medium, digest_key, latest_ms))
+            read.append(None if each == _NULL else shown_participant(bytes(each), medium, digest_key, time, latest_ms))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _rejected(error, f"participants[{index}]: ")
     return read

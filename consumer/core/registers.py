@@ -34,6 +34,22 @@ def merged(kept: D, kept_version: V, older: dict[str, V], shown: D, version: V) 
             return kept, version, {}
         if not older:
             return None
+    elif version > kept_version and _says_as_much(shown, kept):
+        return shown, version, {}
+    return _merged_one_by_one(kept, kept_version, older, shown, version)
+
+
+def _says_as_much(shown: D, kept: D) -> bool:
+    """Whether every detail that is kept is shown as well."""
+    kept_without = [
+        1 for said, known in zip(astuple(shown), astuple(kept), strict=True) if said is None and known is not None
+    ]
+    return not kept_without
+
+
+def _merged_one_by_one(
+    kept: D, kept_version: V, older: dict[str, V], shown: D, version: V
+) -> tuple[D, V, dict[str, V]] | None:
     newest = max(version, kept_version)
     news: dict[str, object] = {}
     still_older: dict[str, V] = {}

@@ -16,8 +16,3 @@ def advanced(stream_ms: int | None, snapshot_ms: int) -> int:
 def is_late(stream_ms: int | None, snapshot_ms: int, rules: Rules) -> bool:
     """Whether a conversation first seen at `snapshot_ms` may have been kept and evicted before."""
     return stream_ms is not None and snapshot_ms < stream_ms - rules.retention_ended_s * 1_000
-
-
-def expires_ms(newest_ms: int, live: int, rules: Rules) -> int:
-    """The stream time from which a conversation may be evicted."""
-    return newest_ms + (rules.retention_idle_s if live else rules.retention_ended_s) * 1_000

@@ -11,7 +11,7 @@ is left out of it, and which times lie too far in the future, which is checked w
 import hashlib
 from functools import lru_cache
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -45,7 +45,7 @@ from schemas.inbound import (
     WireTime,
     Wrapup,
 )
-from schemas.state import CommunicationDetails, Media, Observation, ParticipantDetails, TimeClass
+from schemas.state import CommunicationDetails, Media, Observation, ParticipantDetails, TimeClass, Version
 
 CONTROL_CHANGE_MS = 2_000
 """A provider event this much later than the state's own time was another event, such as a change of control."""
@@ -62,13 +62,12 @@ _FLAT: Final = msgspec.json.Decoder(FlatParticipant)
 class Showing(Struct, frozen=True, gc=False):
     """One communication as a record shows it."""
 
+    media: Media
     communication_id: str | None
     session_digest: str | None
     """What tells co-browse sessions of the flat shape apart, which have no id there."""
-    rank: int
-    cycle: str
-    own_time: str
-    """The latest time that the communication shows; with rank, cycle and the snapshot time it is the version."""
+    version: Version
+    """How new it is, but for the snapshot time, which is that of the record. `own_time` is the latest time shown."""
     details: CommunicationDetails
     sightings: tuple[Observation, ...]
     """What it says of the timeline; an empty time stands for the snapshot's."""
@@ -79,12 +78,12 @@ class ShownParticipant(Struct, frozen=True, gc=False):
 
     participant_id: str | None
     details: ParticipantDetails
-    showings: tuple[tuple[Media, tuple[Showing, ...]], ...]
-    """By medium, each medium once."""
+    showings: tuple[Showing, ...]
+    """Each medium's together."""
     notes: tuple[str, ...]
     """Oddities from a closed set, once per occurrence, to be counted."""
-    newest_ms: int
-    """The newest of the plausible times shown, 0 if there is none."""
+    newest: str
+    """The newest of the plausible times shown, empty if there is none."""
     lists_communications: bool
     """Whether an array of communications was there, which only the nested shape has."""
 
@@ -106,10 +105,6 @@ class _Reading(Struct, gc=False):
             return ""
         return time
 
-    def digest(self, secret: str | None) -> str | None:
-        """What is kept of a capability-like id."""
-        return hashlib.blake2b(secret.encode(), digest_size=16, key=self.digest_key).hexdigest() if secret else None
-
 
 class _Times(Struct, frozen=True, gc=False):
     """The plausible times that a communication shows, as published; empty where it shows none."""
@@ -120,15 +115,20 @@ class _Times(Struct, frozen=True, gc=False):
     parked: str
 
 
-def shown_participant(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int) -> ShownParticipant:
+def shown_participant(
+    raw: bytes, medium: Media | None, digest_key: bytes, snapshot_time: str, latest_ms: int
+) -> ShownParticipant:
     """A participant from its JSON: of the flat shape with its medium, else of the nested one.
 
-    A time after `latest_ms` is implausible. Raises msgspec.DecodeError and UnicodeDecodeError.
+    A time after `latest_ms`, which is not before `snapshot_time`, is implausible. Raises msgspec.DecodeError and
+    UnicodeDecodeError.
     """
     if len(raw) > _REMEMBERED_BYTES_MAX:
         return _read(raw, medium, digest_key, latest_ms)
     shown = _remembered(raw, medium, digest_key)
-    return shown if shown.newest_ms <= latest_ms else _read(raw, medium, digest_key, latest_ms)
+    if shown.newest <= snapshot_time or times.milliseconds(shown.newest) <= latest_ms:
+        return shown
+    return _read(raw, medium, digest_key, latest_ms)
 
 
 @lru_cache(maxsize=_REMEMBERED_MAX)
@@ -142,7 +142,7 @@ def _read(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int) -
 
 
 def _nested(shown: Participant, reading: _Reading) -> ShownParticipant:
-    showings: list[tuple[Media, tuple[Showing, ...]]] = []
+    showings: list[Showing] = []
     lists_communications = False
     if not shown.id:
         reading.notes.append("participant_without_id")
@@ -151,8 +151,10 @@ def _nested(shown: Participant, reading: _Reading) -> ShownParticipant:
             continue
         lists_communications = True
         if shown.id:
-            read = [_of_nested(each, reading) for each in communications if each is not None]
-            showings.append((media, tuple([showing for showing in read if showing is not None])))
+            for each in communications:
+                showing = None if each is None else _of_nested(each, media, reading)
+                if showing is not None:
+                    showings.append(showing)
     ids = (shown.user_id, shown.queue_id, shown.team_id, shown.external_contact_id)
     return _participant(shown, ids, tuple(showings), reading, lists_communications=lists_communications)
 
@@ -164,29 +166,27 @@ def _flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> ShownPart
     else:
         showing = _of_flat(shown, medium, reading)
     ids = (_id(shown.user), _id(shown.queue), _id(shown.team), _id(shown.external_contact))
-    showings = () if showing is None else ((medium, (showing,)),)
-    return _participant(shown, ids, showings, reading, lists_communications=False)
+    return _participant(shown, ids, () if showing is None else (showing,), reading, lists_communications=False)
 
 
 def _participant(
     shown: Participant | FlatParticipant,
     ids: tuple[str | None, str | None, str | None, str | None],
-    showings: tuple[tuple[Media, tuple[Showing, ...]], ...],
+    showings: tuple[Showing, ...],
     reading: _Reading,
     *,
     lists_communications: bool,
 ) -> ShownParticipant:
     details = ParticipantDetails(_folded(shown.purpose), *ids, shown.wrapup_required)
-    newest = max([showing.own_time for _, of_medium in showings for showing in of_medium], default="")
-    newest_ms = times.milliseconds(newest) if newest else 0
-    return ShownParticipant(shown.id or None, details, showings, tuple(reading.notes), newest_ms, lists_communications)
+    newest = max([showing.version.own_time for showing in showings], default="")
+    return ShownParticipant(shown.id or None, details, showings, tuple(reading.notes), newest, lists_communications)
 
 
 def _id(reference: Reference | None) -> str | None:
     return None if reference is None else reference.id
 
 
-def _of_nested(shown: Communication, reading: _Reading) -> Showing | None:
+def _of_nested(shown: Communication, media: Media, reading: _Reading) -> Showing | None:
     """A communication of the nested shape; None, and a note, if it has no id or no state."""
     if not shown.id:
         reading.notes.append("communication_without_id")
@@ -194,23 +194,48 @@ def _of_nested(shown: Communication, reading: _Reading) -> Showing | None:
     if not shown.state:
         reading.notes.append("communication_without_state")
         return None
-    details = CommunicationDetails(_folded(shown.initial_state), _disconnect_type(shown, reading), shown.provider)
+    own, provider_time, park_time = _of_medium(shown, reading)
     if isinstance(shown, RoutedCommunication):
-        details.peer_id = shown.peer_id
-        details.after_call_work_required = shown.after_call_work_required
-        _add_wrapup(details, shown.wrapup)
+        own["peer_id"] = shown.peer_id
+        own["after_call_work_required"] = shown.after_call_work_required
         work = shown.after_call_work
         if work is not None:
-            details.after_call_work_state = _folded(work.state)
-            _add_work_times(details, work.start_time, work.end_time, reading)
-    provider_time, park_time = _add_handling(details, shown, reading)
+            own["after_call_work_state"] = _folded(work.state)
+            own["after_call_work_start_time"] = reading.time(work.start_time) or None
+            own["after_call_work_end_time"] = reading.time(work.end_time) or None
+        if shown.wrapup is not None:
+            _add_wrapup(own, shown.wrapup)
+    details = CommunicationDetails(
+        _folded(shown.initial_state), _disconnect_type(shown, reading), shown.provider, **own
+    )
     shown_times = _Times(
         reading.time(provider_time),
         reading.time(shown.connected_time),
         reading.time(shown.disconnected_time),
         reading.time(park_time),
     )
-    return _showing(shown.id, None, shown.state, shown_times, details, reading)
+    return _showing(media, shown.id, None, shown.state, shown_times, details, reading)
+
+
+def _of_medium(shown: Communication, reading: _Reading) -> tuple[dict[str, Any], WireTime, WireTime]:
+    """What only single media show: details by name, the provider's event time, the park time."""
+    match shown:
+        case CobrowseSession():
+            own = _cobrowse(shown, reading)
+            own["room_digest"] = _digest(shown.room_id, reading.digest_key)
+            return own, shown.provider_event_time, None
+        case Call():
+            return {"direction": _folded(shown.direction), "held": shown.held, "muted": shown.muted}, None, None
+        case Message():
+            own = {"direction": _folded(shown.direction), "held": shown.held, "message_type": _folded(shown.type)}
+            return own, None, shown.park_time
+        case Email():
+            return {"direction": _folded(shown.direction), "held": shown.held}, None, shown.park_time
+        case Callback():
+            return {"direction": _folded(shown.direction), "held": shown.held}, None, None
+        case Chat() | SocialExpression():
+            return {"held": shown.held}, None, None
+    return {}, None, None
 
 
 def _of_flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> Showing | None:
@@ -218,6 +243,17 @@ def _of_flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> Showin
     if not shown.state:
         reading.notes.append("communication_without_state")
         return None
+    provider_time: WireTime = None
+    own: dict[str, Any] = {}
+    if medium == "cobrowse":
+        own = _cobrowse(shown, reading)
+        provider_time = shown.provider_event_time
+    elif medium == "call":
+        own["muted"] = shown.muted
+    elif medium == "message":
+        own["message_type"] = _folded(shown.type)
+    if shown.wrapup is not None:
+        _add_wrapup(own, shown.wrapup)
     details = CommunicationDetails(
         _folded(shown.initial_state),
         _disconnect_type(shown, reading),
@@ -225,27 +261,21 @@ def _of_flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> Showin
         _folded(shown.direction),
         shown.held,
         peer_id=shown.peer,
+        after_call_work_start_time=reading.time(shown.start_acw_time) or None,
+        after_call_work_end_time=reading.time(shown.end_acw_time) or None,
+        **own,
     )
-    _add_wrapup(details, shown.wrapup)
-    _add_work_times(details, shown.start_acw_time, shown.end_acw_time, reading)
-    provider_time: WireTime = None
-    if medium == "cobrowse":
-        provider_time = shown.provider_event_time
-        _add_cobrowse(details, shown, reading)
-    elif medium == "call":
-        details.muted = shown.muted
-    elif medium == "message":
-        details.message_type = _folded(shown.type)
     shown_times = _Times(
         reading.time(provider_time),
         reading.time(shown.connected_time),
         reading.time(shown.end_time),
         reading.time(shown.park_time),
     )
-    return _showing(None, details.cobrowse_session_digest, shown.state, shown_times, details, reading)
+    return _showing(medium, None, details.cobrowse_session_digest, shown.state, shown_times, details, reading)
 
 
 def _showing(
+    media: Media,
     communication_id: str | None,
     session_digest: str | None,
     wire_state: str,
@@ -254,9 +284,10 @@ def _showing(
     reading: _Reading,
 ) -> Showing:
     state = folded(wire_state)
-    if state not in RANKS:
+    state_rank = RANKS.get(state)
+    if state_rank is None:
         reading.notes.append("unknown_state")
-    state_rank = rank(state, ended=bool(shown.disconnected))
+        state_rank = rank(state, ended=bool(shown.disconnected))
     cycle = shown.parked if state_rank == LIVE else ""
     own_time = max(
         shown.provider,
@@ -269,13 +300,14 @@ def _showing(
     time, time_class = _entered(state, state_rank, shown)
     sightings = [Observation(state, state_rank, time, time_class, cycle)]
     if state_rank >= LIVE:
-        if shown.connected:
+        if shown.connected and (cycle or state != CONNECTED):
             sightings.append(Observation(CONNECTED, LIVE, shown.connected, "state"))
         if shown.parked:
             sightings.append(Observation(PARKED, LIVE, shown.parked, "state", shown.parked))
         if state_rank == TERMINATED and shown.disconnected:
             sightings.append(Observation("disconnected", DISCONNECTED, shown.disconnected, "state"))
-    return Showing(communication_id, session_digest, state_rank, cycle, own_time, details, tuple(sightings))
+    version = Version(state_rank, cycle, own_time)
+    return Showing(media, communication_id, session_digest, version, details, tuple(sightings))
 
 
 def _entered(state: str, state_rank: int, shown: _Times) -> tuple[str, TimeClass]:
@@ -293,7 +325,7 @@ def _entered(state: str, state_rank: int, shown: _Times) -> tuple[str, TimeClass
 
 
 def _control_changed(provider: str, own: str) -> bool:
-    return times.milliseconds(provider) - times.milliseconds(own) > CONTROL_CHANGE_MS
+    return provider > own and times.milliseconds(provider) - times.milliseconds(own) > CONTROL_CHANGE_MS
 
 
 def _folded(value: str | None) -> str | None:
@@ -309,47 +341,26 @@ def _disconnect_type(shown: Communication | FlatParticipant, reading: _Reading) 
     return disconnect_type
 
 
-def _add_handling(details: CommunicationDetails, shown: Communication, reading: _Reading) -> tuple[WireTime, WireTime]:
-    """What only single media show; returns their provider event time and their park time."""
-    match shown:
-        case Call():
-            details.direction, details.held, details.muted = _folded(shown.direction), shown.held, shown.muted
-        case Message():
-            details.direction, details.held = _folded(shown.direction), shown.held
-            details.message_type = _folded(shown.type)
-            return None, shown.park_time
-        case Email():
-            details.direction, details.held = _folded(shown.direction), shown.held
-            return None, shown.park_time
-        case CobrowseSession():
-            _add_cobrowse(details, shown, reading)
-            details.room_digest = reading.digest(shown.room_id)
-            return shown.provider_event_time, None
-        case Callback():
-            details.direction, details.held = _folded(shown.direction), shown.held
-        case Chat() | SocialExpression():
-            details.held = shown.held
-    return None, None
+def _digest(secret: str | None, key: bytes) -> str | None:
+    """What is kept of a capability-like id."""
+    return hashlib.blake2b(secret.encode(), digest_size=16, key=key).hexdigest() if secret else None
 
 
-def _add_work_times(details: CommunicationDetails, start: WireTime, end: WireTime, reading: _Reading) -> None:
-    details.after_call_work_start_time = reading.time(start) or None
-    details.after_call_work_end_time = reading.time(end) or None
-
-
-def _add_wrapup(details: CommunicationDetails, wrapup: Wrapup | None) -> None:
-    if wrapup is None:
-        return
-    details.wrapup_code = wrapup.code
+def _add_wrapup(details: dict[str, Any], wrapup: Wrapup) -> None:
+    details["wrapup_code"] = wrapup.code
     duration = wrapup.duration_seconds
     if duration is not None and -_DURATION_MAX_S <= duration <= _DURATION_MAX_S:
-        details.wrapup_duration_seconds = duration
+        details["wrapup_duration_seconds"] = duration
 
 
-def _add_cobrowse(details: CommunicationDetails, shown: CobrowseSession | FlatParticipant, reading: _Reading) -> None:
-    details.cobrowse_session_digest = reading.digest(shown.cobrowse_session_id)
-    details.cobrowse_role = _folded(shown.cobrowse_role)
+def _cobrowse(shown: CobrowseSession | FlatParticipant, reading: _Reading) -> dict[str, Any]:
+    """The details that only a co-browse session has."""
+    details: dict[str, Any] = {
+        "cobrowse_session_digest": _digest(shown.cobrowse_session_id, reading.digest_key),
+        "cobrowse_role": _folded(shown.cobrowse_role),
+    }
     if shown.controlling is not None:
-        details.controlling = sorted({controlled for controlled in shown.controlling if controlled is not None})
+        details["controlling"] = sorted({controlled for controlled in shown.controlling if controlled is not None})
     if shown.viewer_url:
-        details.viewable = True
+        details["viewable"] = True
+    return details

@@ -1,7 +1,7 @@
 """One record, one step: what becomes of it and what is to be published. Pure; the shell performs what it returns.
 
 1. Every record gets exactly one disposition: `applied`, `unchanged`, `ignored` or `dead_lettered`.
-2. The state handed in is never changed: a step that fails, for whatever reason, leaves nothing behind.
+2. States are values: a step that fails, for whatever reason, leaves nothing behind.
 3. An exception of ours is a dead letter `internal_error`, told by its type and place, never by its text.
 """
 
@@ -10,17 +10,18 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
-from consumer.core import conversation, times
-from consumer.core.conversation import Change
+from consumer.core import conversation
+from consumer.core.conversation import LastShown
 from consumer.core.decode import Ignored, Rejected, Snapshot, decode
+from consumer.core.known import Known, encoded
+from consumer.core.participant import Change
 from consumer.core.record import Record
 from consumer.core.retention import advanced, is_late
 from consumer.core.rules import Rules
 from consumer.core.transitions import operations
-from schemas.state import ConversationState, Source
+from schemas.state import Source
 from schemas.transition import Transition
 
 Disposition = Literal["applied", "unchanged", "ignored", "dead_lettered"]
@@ -53,9 +54,6 @@ NOTES = (
 )
 """Every oddity that `Outcome.notes` can name."""
 
-_STATE = msgspec.json.Decoder(ConversationState)
-_ENCODER = msgspec.json.Encoder()
-
 
 class Outcome(Struct, frozen=True, gc=False):
     """What one record came to. `state` is set only if applied, `reason` only if ignored or dead-lettered."""
@@ -71,21 +69,17 @@ class Outcome(Struct, frozen=True, gc=False):
     snapshot_ms: int | None = None
     stream_ms: int | None = None
     """Stream time of the partition after this record."""
-    newest_ms: int = 0
-    """The newest snapshot of the conversation, if applied."""
-    live: int = 0
-    """Communications that have not ended, if applied."""
-    was_live: int = 0
-    state: bytes | None = None
+    known: Known | None = None
+    """The conversation as it is known from now on, if applied."""
     transitions: tuple[Transition, ...] = ()
     changes: tuple[Change, ...] = ()
 
 
-def step(record: Record, rules: Rules, stream_ms: int | None, lookup: Callable[[str], bytes | None]) -> Outcome:
+def step(record: Record, rules: Rules, stream_ms: int | None, lookup: Callable[[str], Known | None]) -> Outcome:
     """What becomes of a record.
 
-    `lookup` gives the state of a conversation by id as it was last published, None for one that is not known;
-    `stream_ms` is the stream time of the partition before this record, None at its beginning.
+    `lookup` gives what is known of a conversation by its id, None for one that is not known; `stream_ms` is the
+    stream time of the partition before this record, None at its beginning.
     """
     try:
         decoded = decode(record, rules)
@@ -101,21 +95,21 @@ def step(record: Record, rules: Rules, stream_ms: int | None, lookup: Callable[[
         )
 
 
-def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | None, known: bytes | None) -> Outcome:
+def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | None, before: Known | None) -> Outcome:
     source = Source(record.topic, record.partition, record.offset)
     notes: list[str] = [] if snapshot.key == "fits" else [f"key_{snapshot.key}"]
     advanced_ms = advanced(stream_ms, snapshot.time_ms)
-    if known is None:
-        if is_late(stream_ms, snapshot.time_ms, rules):
-            return _dead_letter(Rejected("late", "first seen after its retention"), advanced_ms, snapshot)
-        state = conversation.empty(snapshot, source)
+    last: LastShown = {}
+    if before is not None:
+        state, last = before.state, before.last
+    elif is_late(stream_ms, snapshot.time_ms, rules):
+        return _dead_letter(Rejected("late", "first seen after its retention"), advanced_ms, snapshot)
     else:
-        state = _STATE.decode(known)
-    was_live = state.live
-    applied = conversation.apply(state, snapshot, rules, notes)
+        state = conversation.empty(snapshot, source)
+    applied = conversation.apply(state, last, snapshot, source, rules, notes)
     if not applied.usable:
         return _dead_letter(Rejected("nothing_usable", "no participant has an id"), advanced_ms, snapshot)
-    if known is not None and not applied.changed:
+    if before is not None and applied.state is state:
         return Outcome(
             "unchanged",
             notes=tuple(notes),
@@ -124,9 +118,8 @@ def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | No
             snapshot_ms=snapshot.time_ms,
             stream_ms=advanced_ms,
         )
-    state.source = source
-    encoded = _ENCODER.encode(state)
-    oversize = _oversize(state, encoded, rules)
+    after = encoded(applied.state, applied.last)
+    oversize = _oversize(after, rules)
     if oversize is not None:
         return _dead_letter(oversize, advanced_ms, snapshot)
     return Outcome(
@@ -138,19 +131,17 @@ def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | No
         snapshot.conversation_id,
         snapshot.time_ms,
         advanced_ms,
-        times.milliseconds(state.snapshot_time),
-        state.live,
-        was_live,
-        encoded,
+        after,
         tuple(chain(*[operations(snapshot.conversation_id, change, source) for change in applied.changes])),
         tuple(applied.changes),
     )
 
 
-def _oversize(state: ConversationState, encoded: bytes, rules: Rules) -> Rejected | None:
-    if len(encoded) > rules.state_bytes_max:
-        return Rejected("too_large", f"state of {len(encoded)} bytes, state_bytes_max is {rules.state_bytes_max}")
-    communications = sum([len(participant.communications) for participant in state.participants])
+def _oversize(after: Known, rules: Rules) -> Rejected | None:
+    size = len(after.published)
+    if size > rules.state_bytes_max:
+        return Rejected("too_large", f"state of {size} bytes, state_bytes_max is {rules.state_bytes_max}")
+    communications = sum([len(participant.communications) for participant in after.state.participants])
     if communications > rules.communications_max:
         return Rejected(
             "too_large", f"{communications} communications, communications_max is {rules.communications_max}"

@@ -38,14 +38,25 @@ def merged(
     A sighting is an observation as one record says it. Where its class is `snapshot` its time may be empty: it is
     that of the record's snapshot.
     """
-    news = [sighting for sighting in sightings if sighting not in timeline]
-    if not news:
+    result = timeline
+    for sighting in sightings:
+        if sighting in result:
+            continue
+        dated = sighting if sighting.time else replace(sighting, time=snapshot_time)
+        index = _place(result, sighting)
+        if index is not None and _certainty(result[index]) <= _certainty(dated):
+            continue
+        if result is timeline:
+            result = timeline.copy()
+        if index is None:
+            result.append(dated)
+        else:
+            result[index] = dated
+    if result is timeline:
         return timeline
-    result = timeline.copy()
-    for sighting in news:
-        _take_in(result, sighting if sighting.time else replace(sighting, time=snapshot_time))
     result = _capped(result, cycles_max)
-    result.sort(key=_fold_order)
+    if len(result) > 1:
+        result.sort(key=_fold_order)
     return timeline if result == timeline else result
 
 
@@ -63,13 +74,16 @@ def fold(timeline: list[Observation]) -> list[Entry]:
     """
     if not timeline:
         return []
-    times = [observation.time for observation in timeline]
-    bound = None
-    for index in range(len(timeline) - 1, -1, -1):
-        if timeline[index].time_class != "snapshot":
-            bound = times[index]
-        elif bound is not None and bound < times[index]:
-            times[index] = bound
+    times: list[str] = []
+    bound = ""
+    for observation in reversed(timeline):
+        time = observation.time
+        if observation.time_class != "snapshot":
+            bound = time
+        elif bound and bound < time:
+            time = bound
+        times.append(time)
+    times.reverse()
     entries: list[Entry] = []
     state: str | None = None
     latest = ""
@@ -82,14 +96,12 @@ def fold(timeline: list[Observation]) -> list[Entry]:
     return entries
 
 
-def _take_in(timeline: list[Observation], sighting: Observation) -> None:
-    """Keep the lesser of a sighting and what is known of the same (rank, state, cycle)."""
+def _place(timeline: list[Observation], sighting: Observation) -> int | None:
+    """Where the observation of the same (rank, state, cycle) is."""
     for index, kept in enumerate(timeline):
         if kept.state == sighting.state and kept.rank == sighting.rank and kept.cycle == sighting.cycle:
-            if _certainty(sighting) < _certainty(kept):
-                timeline[index] = sighting
-            return
-    timeline.append(sighting)
+            return index
+    return None
 
 
 def _certainty(observation: Observation) -> tuple[int, str]:

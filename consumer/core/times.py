@@ -16,6 +16,10 @@ DAY_MS = 86_400_000
 
 _TEXT_LENGTH_MAX = 40  # "YYYY-MM-DDTHH:MM:SS.nnnnnnnnn+HH:MM" has 35; longer texts are not worth a place in the cache
 _TEXT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII)
+_PUBLISHED = re.compile(
+    r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z", re.ASCII
+)
+"""A time in the published form already, on a day that every month has: nothing is left to be worked out."""
 _HOURS_MAX, _MINUTES_MAX = 23, 59
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, like every time here; without a zone its text has none
 _MILLISECOND = timedelta(milliseconds=1)
@@ -66,12 +70,15 @@ def published(wire: str | float) -> str | None:
 
 @lru_cache(maxsize=65_536)
 def _published_text(wire: str) -> str | None:
-    return _published(wire)
+    return wire if wire >= _EARLIEST and _PUBLISHED.fullmatch(wire) else _published(wire)
 
 
 def _published(wire: str | float) -> str | None:
     read = parse(wire)
     return None if read is None or not EARLIEST_MS <= read <= LATEST_MS else text(read)
+
+
+_EARLIEST = text(EARLIEST_MS)
 
 
 def milliseconds(published: str) -> int:

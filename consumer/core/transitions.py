@@ -3,7 +3,7 @@
 import hashlib
 
 from consumer.core import times
-from consumer.core.conversation import Change
+from consumer.core.participant import Change
 from consumer.core.timeline import Entry
 from schemas.state import Source
 from schemas.transition import TRANSITION_SCHEMA, Context, Operation, Transition

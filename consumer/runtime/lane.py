@@ -28,6 +28,7 @@ from consumer.runtime.breaker import Breaker
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
 from consumer.runtime.ports import (
+    Chunk,
     Effects,
     Fenced,
     Intake,
@@ -184,14 +185,23 @@ class Lane:
                         f"the state topic's partition {self.partition} ends at {chunk.end_offset}, before what this "
                         f"worker has already read of it: it was truncated or made anew; restart to restore from it"
                     )
-                for key, state in chunk.entries:
-                    self.store.restore(key, state)
-                while self.store.settle(_SETTLED_PER_TURN_MAX):  # noqa: ASYNC110 - a turn for the loop, no wait
-                    await asyncio.sleep(0)
+                await self._take_in(chunk)
                 self.store.log_offset = max(self.store.log_offset, chunk.next_offset)
                 read += len(chunk.entries)
                 self._progress()
                 self._world.telemetry.restoring(self.partition, read, max(0, chunk.end_offset - chunk.next_offset))
+
+    async def _take_in(self, chunk: Chunk) -> None:
+        try:
+            self.store.restore(chunk.entries)
+            while self.store.settle(_SETTLED_PER_TURN_MAX):  # noqa: ASYNC110 - a turn for the loop, no wait
+                await asyncio.sleep(0)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Misfit(
+                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) holds "
+                f"a record before offset {chunk.next_offset} that is no state of a conversation: others write to it, "
+                f"or another version of this service did"
+            ) from error
 
     async def _consume(self, publisher: Publisher) -> None:
         while not self._stop.is_set():
@@ -254,12 +264,12 @@ class Lane:
             self._staged.since_s = self._world.monotonic_s()
         self._staged.records += 1
         self._next_offset = record.next_offset
-        if outcome.disposition == "applied":
-            self.store.stage(outcome)
+        if outcome.known is not None:
+            self.store.stage(outcome.conversation_id, outcome.known)
             key = outcome.conversation_id.encode()
             for transition in outcome.transitions:
                 self._transitions.append(Letter(key, _ENCODER.encode(transition)))
-            self._staged.bytes += len(outcome.state or b"")
+            self._staged.bytes += len(outcome.known.published)
         elif outcome.disposition == "dead_lettered":
             self._dead_letters.append(
                 dead_letter(

@@ -2,48 +2,39 @@
 
 1. `_committed` is, byte for byte, what the state topic holds up to `log_offset`.
 2. `_staged` lies over it: None stands for a tombstone. It becomes committed as a whole or is dropped as a whole.
-3. Every known conversation is in a bucket of `_due` not later than the minute it expires in; that a place is out of
-   date is found out when its minute comes.
+3. `_decoded` holds committed states once more, decoded: those changed or looked up last, within `_DECODED_BYTES_MAX`.
+4. Every committed conversation is in a bucket of `_due` not later than the minute it expires in; that a place is out
+   of date is found out when its minute comes.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-import msgspec
-from msgspec import Struct
-
-from consumer.core import times
-from consumer.core.conversation import Change
-from consumer.core.retention import expires_ms
+from consumer.core import known, times
+from consumer.core.known import Known
 from consumer.core.rules import Rules
-from consumer.core.step import Outcome
 from consumer.runtime.census import Census
+from schemas.state import Summary
 
-_BUCKET_MS = 60_000
-
-
-class _Age(Struct, rename="camel"):
-    """As much of a published state as tells when it expires."""
-
-    snapshot_time: str
-    live: int
-
-
-_AGE = msgspec.json.Decoder(_Age)
+_DECODED_BYTES_MAX = 4_194_304
+"""Published bytes of the states held decoded, which take about twice as much: some 800 conversations in motion."""
+_MINUTE = len("2026-01-01T10:05")
 
 
 class StateStore:
     """In-memory state of one input partition."""
 
     def __init__(self, rules: Rules) -> None:
-        self._rules = rules
         self._committed: dict[str, bytes] = {}
-        self._staged: dict[str, bytes | None] = {}
-        self._staged_census: list[tuple[str, Change | bytes]] = []
+        self._staged: dict[str, Known | None] = {}
+        self._decoded: dict[str, Known] = {}
+        self._decoded_bytes = 0
         self._restored: dict[str, bytes | None] = {}
-        self._due: dict[int, set[str]] = {}
-        self._due_order: list[int] = []
-        self.census = Census(rules.park_cycles_max)
+        self._due = {False: _Due(rules.retention_ended_s), True: _Due(rules.retention_idle_s)}
+        """By whether there is a live communication."""
+        self._swept_minute = 0
+        """Of stream time: all that expires by it is staged to go."""
+        self.census = Census()
         self.committed_bytes = 0
         self.log_offset = 0
         """Where to go on reading the state topic."""
@@ -55,40 +46,42 @@ class StateStore:
         """Committed states by conversation id."""
         return iter(self._committed.items())
 
-    def lookup(self, conversation_id: str) -> bytes | None:
+    def lookup(self, conversation_id: str) -> Known | None:
         """The newest state of a conversation, a staged one included."""
         if conversation_id in self._staged:
             return self._staged[conversation_id]
-        return self._committed.get(conversation_id)
+        decoded = self._decoded.get(conversation_id)
+        if decoded is None and (published := self._committed.get(conversation_id)) is not None:
+            decoded = known.decoded(published)
+            self._keep_decoded(conversation_id, decoded)
+        return decoded
 
-    def restore(self, key: bytes, state: bytes | None) -> None:
-        """Take in a record of the state topic; `settle` must follow before anything is staged."""
-        self._restored[key.decode()] = state
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take in records of the state topic, in order; `settle` must follow before anything is staged.
+
+        Raises UnicodeDecodeError where a key is no conversation id.
+        """
+        self._restored.update([(key.decode(), state) for key, state in entries])
 
     def settle(self, most: int) -> bool:
-        """Make up to `most` restored states committed ones; returns whether there are more."""
+        """Make up to `most` restored states committed ones; returns whether there are more.
+
+        Raises msgspec.DecodeError and UnicodeDecodeError where one is no state.
+        """
         for _ in range(min(most, len(self._restored))):
-            conversation_id, state = self._restored.popitem()
-            before = self._put(conversation_id, state)
-            if before is not None:
-                self.census.remove_state(conversation_id, before)
-            if state is not None:
-                self.census.add_state(conversation_id, state)
-                self._schedule(conversation_id, _expires_ms(state, self._rules))
+            self._put(*self._restored.popitem())
         return bool(self._restored)
 
-    def stage(self, outcome: Outcome) -> None:
-        """Stage what a record that was applied came to."""
-        assert outcome.state is not None
-        conversation_id = outcome.conversation_id
-        if (outcome.was_live and not outcome.live) or self.lookup(conversation_id) is None:
-            self._schedule(conversation_id, expires_ms(outcome.newest_ms, 0, self._rules))
-        self._staged[conversation_id] = outcome.state
-        self._staged_census.extend((conversation_id, change) for change in outcome.changes)
+    def stage(self, conversation_id: str, state: Known) -> None:
+        """Stage what a conversation has come to."""
+        if conversation_id in self._staged and self._staged[conversation_id] is None:  # evicted, and begins anew
+            self._due[bool(state.state.live)].add(conversation_id, state.state.snapshot_time)
+        self._staged[conversation_id] = state
 
     def staged(self) -> Iterator[tuple[str, bytes | None]]:
         """The last staged state of each conversation; None is a tombstone."""
-        return iter(self._staged.items())
+        for conversation_id, state in self._staged.items():
+            yield conversation_id, None if state is None else state.published
 
     def count_staged(self) -> int:
         """How many conversations there are with what is staged."""
@@ -98,72 +91,110 @@ class StateStore:
 
     def merge(self, log_offset: int | None) -> None:
         """The commit succeeded: the staged is committed. `log_offset` follows the last state written, if one was."""
-        for conversation_id, counted in self._staged_census:
-            if isinstance(counted, bytes):
-                self.census.remove_state(conversation_id, counted)
-            else:
-                self.census.change(conversation_id, counted)
-        for conversation_id, state in self._staged.items():
-            self._put(conversation_id, state)
-        self._clear()
+        staged, self._staged = self._staged, {}
+        for conversation_id, state in staged.items():
+            self._put(conversation_id, None if state is None else state.published)
+            if state is not None:
+                self._keep_decoded(conversation_id, state)
         if log_offset is not None:
             self.log_offset = log_offset
 
     def drop(self) -> None:
         """The commit failed: forget what is staged."""
-        for conversation_id in self._staged:
-            state = self._committed.get(conversation_id)
-            if state is not None:
-                self._schedule(conversation_id, _expires_ms(state, self._rules))
-        self._clear()
+        staged, self._staged = self._staged, {}
+        for conversation_id in staged:
+            published = self._committed.get(conversation_id)
+            if published is not None:
+                self._schedule(conversation_id, known.summary(published))
+        self._swept_minute = 0
 
     def evict(self, stream_ms: int, most: int) -> int:
         """Stage tombstones for conversations that have expired by stream time; returns how many, at most `most`."""
-        current = stream_ms // _BUCKET_MS
-        evicted = 0
-        while self._due_order and self._due_order[0] < current:
-            waiting = self._due[self._due_order[0]]
-            while waiting:
-                if evicted >= most:
-                    return evicted
-                conversation_id = waiting.pop()
-                state = self.lookup(conversation_id)
+        minute, evicted = stream_ms // 60_000, 0
+        if minute == self._swept_minute:
+            return 0
+        for live, due in self._due.items():
+            for conversation_id in due.expired(stream_ms):
+                state = self._newest(conversation_id)
                 if state is None:
                     continue
-                expiry_ms = _expires_ms(state, self._rules)
-                if expiry_ms // _BUCKET_MS < current:
-                    self._staged[conversation_id] = None
-                    self._staged_census.append((conversation_id, state))
-                    evicted += 1
-                else:
-                    self._schedule(conversation_id, expiry_ms)
-            del self._due[heapq.heappop(self._due_order)]
+                if bool(state.live) != live or not due.is_over(state.snapshot_time, stream_ms):
+                    self._schedule(conversation_id, state)
+                    continue
+                self._staged[conversation_id] = None
+                evicted += 1
+                if evicted >= most:
+                    return evicted
+        self._swept_minute = minute
         return evicted
 
-    def _schedule(self, conversation_id: str, expiry_ms: int) -> None:
-        bucket = expiry_ms // _BUCKET_MS
-        waiting = self._due.get(bucket)
-        if waiting is None:
-            waiting = self._due[bucket] = set()
-            heapq.heappush(self._due_order, bucket)
-        waiting.add(conversation_id)
+    def _newest(self, conversation_id: str) -> Summary | None:
+        if conversation_id in self._staged:
+            staged = self._staged[conversation_id]
+            return None if staged is None else known.summary(staged.published)
+        published = self._committed.get(conversation_id)
+        return None if published is None else known.summary(published)
 
-    def _put(self, conversation_id: str, state: bytes | None) -> bytes | None:
-        if state is None:
-            before = self._committed.pop(conversation_id, None)
-        else:
-            before = self._committed.get(conversation_id)
-            self._committed[conversation_id] = state
-            self.committed_bytes += len(state)
+    def _schedule(self, conversation_id: str, state: Summary) -> None:
+        self._due[bool(state.live)].add(conversation_id, state.snapshot_time)
+
+    def _put(self, conversation_id: str, published: bytes | None) -> None:
+        before = self._committed.get(conversation_id)
+        after = None if published is None else known.summary(published)
+        was = None if before is None else known.summary(before)
+        self.census.replace(conversation_id, was, after)
+        self._forget_decoded(conversation_id)
         if before is not None:
             self.committed_bytes -= len(before)
-        return before
+        if published is None or after is None:
+            self._committed.pop(conversation_id, None)
+            return
+        self._committed[conversation_id] = published
+        self.committed_bytes += len(published)
+        if was is None or (was.live and not after.live):
+            self._schedule(conversation_id, after)
 
-    def _clear(self) -> None:
-        self._staged.clear()
-        self._staged_census.clear()
+    def _keep_decoded(self, conversation_id: str, state: Known) -> None:
+        self._forget_decoded(conversation_id)
+        self._decoded[conversation_id] = state
+        self._decoded_bytes += len(state.published)
+        while self._decoded_bytes > _DECODED_BYTES_MAX:
+            self._forget_decoded(next(iter(self._decoded)))
+
+    def _forget_decoded(self, conversation_id: str) -> None:
+        forgotten = self._decoded.pop(conversation_id, None)
+        if forgotten is not None:
+            self._decoded_bytes -= len(forgotten.published)
 
 
-def _expires_ms(state: bytes, rules: Rules) -> int:
-    age = _AGE.decode(state)
-    return expires_ms(times.milliseconds(age.snapshot_time), age.live, rules)
+class _Due:
+    """Conversations by the minute of the newest snapshot that they were known with when they were added."""
+
+    def __init__(self, retention_s: int) -> None:
+        self._retention_ms = retention_s * 1_000
+        self._minutes: dict[str, set[str]] = {}
+        self._order: list[str] = []
+
+    def add(self, conversation_id: str, snapshot_time: str) -> None:
+        minute = snapshot_time[:_MINUTE]
+        waiting = self._minutes.get(minute)
+        if waiting is None:
+            waiting = self._minutes[minute] = set()
+            heapq.heappush(self._order, minute)
+        waiting.add(conversation_id)
+
+    def is_over(self, snapshot_time: str, stream_ms: int) -> bool:
+        """Whether the retention of such a snapshot has ended with a minute before that of stream time."""
+        return snapshot_time[:_MINUTE] < self._over_before(stream_ms)
+
+    def expired(self, stream_ms: int) -> Iterator[str]:
+        """Takes out conversations whose time may have come; each may be added anew, with a newer snapshot."""
+        before = self._over_before(stream_ms)
+        while self._order and self._order[0] < before:
+            waiting = self._minutes[self._order[0]]
+            while waiting:
+                yield waiting.pop()
+            del self._minutes[heapq.heappop(self._order)]
+
+    def _over_before(self, stream_ms: int) -> str:
+        return times.text(max(times.EARLIEST_MS, stream_ms - self._retention_ms))[:_MINUTE]

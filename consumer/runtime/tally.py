@@ -8,8 +8,8 @@ from collections import Counter
 from msgspec import Struct, field
 
 from consumer.core import times
-from consumer.core.conversation import Change
 from consumer.core.lifecycle import BEFORE, DISCONNECTED, LIVE
+from consumer.core.participant import Change
 from consumer.core.record import Record
 from consumer.core.step import Outcome
 from consumer.core.timeline import Entry

@@ -16,6 +16,7 @@ from prometheus_client import generate_latest
 from consumer.adapters import logs
 from consumer.adapters.metrics import Metrics
 from consumer.adapters.telemetry import PROGRESS_S, ServiceTelemetry
+from consumer.core.known import summary
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import step
@@ -193,13 +194,14 @@ def test_the_state_of_an_open_lane_is_read_at_the_scrape(scene: Scene) -> None:
     store = StateStore(Rules())
     scene.port.restored(0, store, 0.1)
     assert 'conversation_state_conversations{partition="0"} 0.0' in scene.exposition()
-    outcome = step(record(), Rules(), None, store.lookup)
-    store.stage(outcome)
+    known = step(record(), Rules(), None, store.lookup).known
+    assert known is not None
+    store.stage(f"{MARK}-1", known)
     store.merge(1)
     shown = scene.exposition()
     assert 'conversation_state_conversations{partition="0"} 1.0' in shown
     assert 'conversation_communications{media="call",state="connected"} 1.0' in shown
-    assert f'conversation_state_bytes{{partition="0"}} {float(len(outcome.state or b""))}' in shown
+    assert f'conversation_state_bytes{{partition="0"}} {float(len(known.published))}' in shown
 
 
 def oldest_call(store: StateStore) -> list[str]:
@@ -213,8 +215,7 @@ def oldest_call(store: StateStore) -> list[str]:
 def restored(store: StateStore) -> StateStore:
     """Another store with the same states, read from the state topic."""
     made = StateStore(Rules())
-    for conversation_id, state in store.items():
-        made.restore(conversation_id.encode(), state)
+    made.restore((conversation_id.encode(), state) for conversation_id, state in store.items())
     while made.settle(100):
         pass
     return made
@@ -225,8 +226,8 @@ def played(records: Iterable[Record]) -> StateStore:
     for number, each in enumerate(records):
         outcome = step(each, Rules(), stream_ms, store.lookup)
         stream_ms = outcome.stream_ms
-        if outcome.disposition == "applied":
-            store.stage(outcome)
+        if outcome.known is not None:
+            store.stage(outcome.conversation_id, outcome.known)
             store.merge(number)
     return store
 
@@ -255,7 +256,7 @@ def test_all_that_is_counted_of_communications_is_the_same_after_a_restore() -> 
     assert store.census.oldest_live() == again.census.oldest_live()
     assert +store.census.states == +again.census.states
     for conversation_id, state in store.items():
-        store.census.remove_state(conversation_id, state)
+        store.census.replace(conversation_id, summary(state), None)
     assert store.census.oldest_live() == {}
     assert not any(store.census.states.values())
 
@@ -263,11 +264,12 @@ def test_all_that_is_counted_of_communications_is_the_same_after_a_restore() -> 
 def test_nothing_personal_reaches_a_line_or_a_series(scene: Scene) -> None:
     store, counted = StateStore(Rules()), Tally()
     outcome = step(record(), Rules(), None, store.lookup)
-    assert MARK in (outcome.state or b"").decode()
+    assert outcome.known is not None
+    assert MARK in outcome.known.published.decode()
     counted.add(record(), outcome, None, int(WALL_S * 1_000))
     broken = Record("updates", 0, 2, 1_767_261_600_000, MARK.encode(), f'{{"id": "{MARK}", '.encode())
     counted.add(broken, step(broken, Rules(), None, store.lookup), None, int(WALL_S * 1_000))
-    store.stage(outcome)
+    store.stage(outcome.conversation_id, outcome.known)
     store.merge(1)
     scene.port.restored(0, store, 0.1)
     scene.monotonic_s += PROGRESS_S

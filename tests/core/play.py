@@ -7,15 +7,21 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from consumer.core.known import Known, decoded
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
 
 
 class Played(Struct):
-    states: dict[str, bytes] = field(default_factory=dict)
+    known: dict[str, Known] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def states(self) -> dict[str, bytes]:
+        """The published states."""
+        return {key: each.published for key, each in self.known.items()}
 
     def documents(self) -> dict[str, dict[str, Any]]:
         """States without what refers to arrival."""
@@ -25,13 +31,19 @@ class Played(Struct):
         return found
 
 
-def play(records: Iterable[Record], rules: Rules | None = None) -> Played:
+def play(records: Iterable[Record], rules: Rules | None = None, *, restored: bool = False) -> Played:
+    """Play records in the order given; `restored`: whether each finds the state as if it were read back from Kafka."""
     played, stream_ms = Played(), None
+
+    def lookup(conversation_id: str) -> Known | None:
+        found = played.known.get(conversation_id)
+        return decoded(found.published) if restored and found is not None else found
+
     for record in records:
-        outcome = step(record, rules or Rules(), stream_ms, played.states.get)
+        outcome = step(record, rules or Rules(), stream_ms, lookup)
         stream_ms = outcome.stream_ms
         played.outcomes.append(outcome)
-        if outcome.state is not None:
-            played.states[outcome.conversation_id] = outcome.state
+        if outcome.known is not None:
+            played.known[outcome.conversation_id] = outcome.known
         played.log.extend(json.loads(msgspec.json.encode(each)) for each in outcome.transitions)
     return played

@@ -37,6 +37,18 @@ def test_any_order_and_any_duplication_gives_what_the_model_says(history: list[R
     assert_equals_model(again, history)
 
 
+@given(histories(), st.randoms(use_true_random=False))
+def test_it_makes_no_difference_whether_a_state_was_in_memory_or_read_back(
+    history: list[Record], chance: random.Random
+) -> None:
+    repeated = [record for record in history for _ in range(chance.randint(1, 2))]
+    chance.shuffle(repeated)
+    in_memory, restored = play(repeated), play(repeated, restored=True)
+    assert in_memory.states == restored.states
+    assert in_memory.log == restored.log
+    assert [each.disposition for each in in_memory.outcomes] == [each.disposition for each in restored.outcomes]
+
+
 @given(histories())
 def test_a_repeated_record_changes_nothing(history: list[Record]) -> None:
     played = play([*history, *history])

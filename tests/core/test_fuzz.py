@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from consumer.core.known import Known
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS, Outcome, step
@@ -96,7 +97,7 @@ def test_no_input_gets_an_internal_error_or_another_fate_than_the_model_gives_it
         for each in islice(records(Traffic(seed=seed, conversations=50, flat=0.3)), 4_000)
         if not each.broken and len(each.value) < 4_000
     ]
-    states: dict[str, bytes] = {}
+    states: dict[str, Known] = {}
     stream_ms: int | None = None
     seen: Counter[str] = Counter()
     until_s = time.monotonic() + WITHIN_S
@@ -109,8 +110,8 @@ def test_no_input_gets_an_internal_error_or_another_fate_than_the_model_gives_it
         stream_ms = outcome.stream_ms
         fate(outcome)
         seen[outcome.reason or "applied"] += 1
-        if outcome.state is not None:
-            states[outcome.conversation_id] = outcome.state
+        if outcome.known is not None:
+            states[outcome.conversation_id] = outcome.known
         if offset % JUDGED_EVERY == 0:
             agrees(record, outcome)
         assert time.monotonic() < until_s, f"{offset} inputs took {WITHIN_S} s"
@@ -170,4 +171,4 @@ def test_a_member_that_occurs_twice_counts_as_it_stands_last() -> None:
     value = json.dumps(websocket(NESTED_TOPICS[0], body)).encode()
     doubled = value.replace(b'"state"', b'"state": "alerting", "state"')
     plain, twice = (step(make_record(each), Rules(), None, lambda _: None) for each in (value, doubled))
-    assert plain.state == twice.state
+    assert plain.known == twice.known

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from consumer.core.decode import NESTING_MAX
+from consumer.core.known import Known
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
@@ -13,7 +14,7 @@ from tests.core.play import play
 from tests.strategies import NESTED_TOPICS, at, make_record, websocket
 
 
-def of(record: Record, known: bytes | None = None, **rules: Any) -> Outcome:
+def of(record: Record, known: Known | None = None, **rules: Any) -> Outcome:
     return step(record, Rules(**rules), None, lambda _: known)
 
 
@@ -59,11 +60,11 @@ def test_communications_max(count: int, participants: int, expected: tuple[str, 
     assert told(outcome) == expected
     if outcome.disposition == "dead_lettered":
         assert outcome.detail == "6 communications, communications_max is 5"
-        assert (outcome.state, outcome.transitions, outcome.changes) == (None, (), ())
+        assert (outcome.known, outcome.transitions, outcome.changes) == (None, (), ())
 
 
 def test_communications_are_counted_over_all_records_of_a_conversation() -> None:
-    known = of(calls(5), communications_max=5).state
+    known = of(calls(5), communications_max=5).known
     assert known is not None
     more = conversation([{"id": "p9", "chats": [{"id": "m9", "state": "alerting"}]}], seconds=1)
     assert told(of(more, known, communications_max=5)) == ("dead_lettered", "too_large")
@@ -74,14 +75,16 @@ def test_communications_are_counted_over_all_records_of_a_conversation() -> None
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(("over", "expected"), [(0, ("applied", "")), (1, ("dead_lettered", "too_large"))])
 def test_state_bytes_max(over: int, expected: tuple[str, str], known: bool) -> None:  # noqa: FBT001
-    before = of(calls(1)).state if known else None
+    before = of(calls(1)).known if known else None
     record = calls(3, seconds=1)
-    size = len(of(record, before).state or b"")
+    after = of(record, before).known
+    assert after is not None
+    size = len(after.published)
     outcome = of(record, before, state_bytes_max=size - over)
     assert told(outcome) == expected
     if over:
         assert outcome.detail == f"state of {size} bytes, state_bytes_max is {size - 1}"
-        assert (outcome.state, outcome.transitions, outcome.changes) == (None, (), ())
+        assert (outcome.known, outcome.transitions, outcome.changes) == (None, (), ())
 
 
 def test_a_conversation_past_a_limit_moves_stream_time_nevertheless() -> None:

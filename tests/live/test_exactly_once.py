@@ -62,8 +62,7 @@ async def test_killed_three_times_nothing_is_lost_and_nothing_twice(pipeline: Pi
     for partition in range(PARTITIONS):
         store = StateStore(pipeline.settings.rules())
         async for chunk in KafkaStateLog(pipeline.settings).read(partition, 0):
-            for key, state in chunk.entries:
-                store.restore(key, state)
+            store.restore(chunk.entries)
             while store.settle(1_000):
                 pass
         restored |= dict(store.items())

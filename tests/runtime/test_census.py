@@ -7,25 +7,31 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from consumer.core.known import summary
 from consumer.core.record import Record
 from consumer.runtime.census import Census
+from schemas.state import Summary
 from tests.core.play import Played, play
 from tests.runtime.scenes import call
 from tests.strategies import NESTED_TOPICS, at, histories, make_record, websocket
 
 
 def changed(played: Played) -> Census:
+    """Counts that follow every change of a state."""
     census = Census()
+    before: dict[str, Summary] = {}
     for outcome in played.outcomes:
-        for change in outcome.changes:
-            census.change(outcome.conversation_id, change)
+        if outcome.known is not None:
+            after = summary(outcome.known.published)
+            census.replace(outcome.conversation_id, before.get(outcome.conversation_id), after)
+            before[outcome.conversation_id] = after
     return census
 
 
 def restored(states: dict[str, bytes]) -> Census:
     census = Census()
     for conversation_id, state in states.items():
-        census.add_state(conversation_id, state)
+        census.replace(conversation_id, None, summary(state))
     return census
 
 
@@ -101,6 +107,6 @@ def test_removing_every_state_leaves_nothing(history: list[Record]) -> None:
     played = play(history)
     census = changed(played)
     for conversation_id, state in played.states.items():
-        census.remove_state(conversation_id, state)
+        census.replace(conversation_id, summary(state), None)
     assert +census.states == -census.states == {}
     assert census.oldest_live() == {}

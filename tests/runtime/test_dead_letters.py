@@ -2,6 +2,7 @@
 
 import pytest
 
+from consumer.core.known import Known
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
@@ -85,7 +86,7 @@ def test_no_header_holds_a_value_of_the_record(record: Record, keep_payload: boo
 
 
 def test_an_error_of_ours_is_told_without_its_text() -> None:
-    def lookup(_: str) -> bytes:
+    def lookup(_: str) -> Known | None:
         raise KeyError(MARK)
 
     record = make_record(websocket(NESTED_TOPICS[0], {"id": "c1"}))

@@ -298,7 +298,7 @@ async def test_a_failed_commit_drops_the_overlay_and_opens_anew_with_another_pro
 
     async def look() -> None:
         known = scene.store.lookup("c1")
-        shown = None if known is None else shown_states({b"c1": known})["c1"]
+        shown = None if known is None else shown_states({b"c1": known.published})["c1"]
         seen.append((shown, bool(list(scene.store.staged())), scene.partition.epoch))
 
     scene.broker.at("open", nothing, look)

@@ -9,6 +9,7 @@ import pytest
 from schemas import state, transition
 from schemas.state import (
     STATE_SCHEMA,
+    SUMMARY_END,
     CommunicationDetails,
     CommunicationState,
     ConversationState,
@@ -18,6 +19,7 @@ from schemas.state import (
     ParticipantState,
     Source,
     Standing,
+    Summary,
     TimeClass,
     Version,
 )
@@ -34,10 +36,10 @@ STRUCTS = [
 
 
 def test_the_smallest_state_is_written_as_documented() -> None:
-    smallest = ConversationState(STATE_SCHEMA, "c1", at(1), 0, SOURCE)
+    smallest = ConversationState(STATE_SCHEMA, at(1), 0, {}, {}, "c1", SOURCE)
     assert msgspec.json.encode(smallest) == (
-        b'{"schema":1,"conversationId":"c1","snapshotTime":"2026-01-01T10:00:01.000Z","live":0,'
-        b'"source":{"topic":"conversation-updates","partition":3,"offset":42}}'
+        b'{"schema":1,"snapshotTime":"2026-01-01T10:00:01.000Z","live":0,"communications":{},"liveSince":{},'
+        b'"conversationId":"c1","source":{"topic":"conversation-updates","partition":3,"offset":42}}'
     )
 
 
@@ -51,14 +53,20 @@ def test_a_state_is_written_as_documented() -> None:
         state="connected",
         state_time=at(2),
         time_class="snapshot",
+        began=at(1),
+        live=True,
         detail_versions={"held": Version(0)},
     )
     participant = ParticipantState("p1", at(4), ParticipantDetails(user_id="u1"), [communication], {"userId": at(1)})
-    assert msgspec.to_builtins(ConversationState(1, "c1", at(4), 1, SOURCE, [participant])) == {
+    assert msgspec.to_builtins(
+        ConversationState(1, at(4), 1, {"message": {"connected": 1}}, {"message": at(1)}, "c1", SOURCE, [participant])
+    ) == {
         "schema": 1,
         "conversationId": "c1",
         "snapshotTime": at(4),
         "live": 1,
+        "communications": {"message": {"connected": 1}},
+        "liveSince": {"message": at(1)},
         "source": {"topic": "conversation-updates", "partition": 3, "offset": 42},
         "participants": [
             {
@@ -80,6 +88,8 @@ def test_a_state_is_written_as_documented() -> None:
                         "state": "connected",
                         "stateTime": at(2),
                         "timeClass": "snapshot",
+                        "began": at(1),
+                        "live": True,
                     }
                 ],
             }
@@ -148,7 +158,7 @@ def test_every_message_says_what_it_promises(struct: type[msgspec.Struct]) -> No
     assert struct.__doc__.strip().endswith(".")
 
 
-@pytest.mark.parametrize("struct", [Source, Version, Context, Transition])
+@pytest.mark.parametrize("struct", STRUCTS)
 def test_values_are_frozen(struct: type[msgspec.Struct]) -> None:
     assert struct.__struct_config__.frozen
 
@@ -173,7 +183,20 @@ def test_the_closed_sets_are_those_of_the_rules() -> None:
 def test_a_state_survives_the_way_there_and_back() -> None:
     communication = CommunicationState("call", CommunicationDetails(muted=True), Version(1), [])
     before = ConversationState(
-        STATE_SCHEMA, "c1", at(1), 1, SOURCE, [ParticipantState("p1", at(1), ParticipantDetails(), [communication])]
+        STATE_SCHEMA,
+        at(1),
+        1,
+        {},
+        {},
+        "c1",
+        SOURCE,
+        [ParticipantState("p1", at(1), ParticipantDetails(), [communication])],
     )
     encoded = msgspec.json.encode(before)
     assert msgspec.json.encode(msgspec.json.decode(encoded, type=ConversationState)) == encoded
+
+
+def test_a_summary_is_the_beginning_of_a_state() -> None:
+    fields = [field.encode_name for field in msgspec.structs.fields(ConversationState)]
+    assert fields[: fields.index("conversationId")] == [each.encode_name for each in msgspec.structs.fields(Summary)]
+    assert SUMMARY_END == b',"conversationId":'

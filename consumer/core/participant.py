@@ -1,0 +1,231 @@
+"""One participant while a snapshot is applied to it.
+
+1. The `version` of a communication lacks its snapshot time exactly where that is its participant's. So a participant
+   that is shown again as it was costs one new value, whatever it has of communications.
+2. What follows from the timelines is brought up to date with them: `state`, `state_time`, `time_class`, `began`,
+   `live`, `standing` and `joined_to` of a communication.
+3. Communications are sorted. Nothing that was handed in is changed.
+"""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from consumer.core import registers
+from consumer.core.belonging import places, timelines
+from consumer.core.lifecycle import LIVE
+from consumer.core.showing import Showing, ShownParticipant
+from consumer.core.timeline import Entry, fold, merged
+from schemas.state import CommunicationState, Media, Observation, ParticipantDetails, ParticipantState, Version
+
+
+class Change(Struct, frozen=True, gc=False):
+    """The folded timeline of one communication before and after a snapshot; they differ."""
+
+    participant_id: str
+    media: Media
+    communication_id: str | None
+    before: list[Entry]
+    after: list[Entry]
+    participant: ParticipantDetails
+    disconnect_type: str | None
+
+
+class Update:
+    """One participant while a snapshot is applied to it."""
+
+    def __init__(
+        self, before: ParticipantState, time: str, cycles_max: int, changes: list[Change], notes: list[str]
+    ) -> None:
+        self.refolded = False
+        """Whether what its communications count as may have changed."""
+        self.prevails = False
+        """Whether all that was shown is newer than anything else that is known of it."""
+        self._before = before
+        self._time = time
+        self._newest = max(time, before.snapshot_time)
+        self._communications = before.communications.copy()
+        self._current: set[int] = set()
+        """Places of the communications whose version has been brought up to date."""
+        self._cycles_max = cycles_max
+        self._changes = changes
+        self._notes = notes
+
+    def apply(self, shown: ShownParticipant) -> ParticipantState:
+        """The participant afterwards; the same object if nothing changed."""
+        before = self._before
+        merged_details = registers.merged(
+            before.details, before.snapshot_time, before.detail_times, shown.details, self._time
+        )
+        details, snapshot_time, detail_times = merged_details or (
+            before.details, before.snapshot_time, before.detail_times,
+        )  # fmt: skip
+        media: dict[Media, None] = {}
+        changed = merged_details is not None
+        self.prevails = self._time > before.snapshot_time
+        for showing in shown.showings:
+            changed_here, refold = self._take_in(showing)
+            changed = changed or changed_here
+            if refold:
+                media[showing.media] = None
+        if not changed:
+            return before
+        self.prevails = self.prevails and len(self._current) == len(shown.showings)
+        if self._newest > before.snapshot_time:
+            self._keep_versions()
+        for each in media:
+            self.refolded = True
+            self._refold(each, details)
+        if len(self._communications) > len(before.communications):
+            self._communications.sort(key=_sort_key)
+        return ParticipantState(before.participant_id, snapshot_time, details, self._communications, detail_times)
+
+    def _take_in(self, showing: Showing) -> tuple[bool, bool]:
+        """Take in a showing; whether it says anything new, and whether that calls for a new fold."""
+        place = self._place(showing)
+        if place is None:
+            version = replace(showing.version, snapshot_time=self._stored(self._time))
+            timeline = merged([], showing.sightings, self._time, self._cycles_max)
+            self._current.add(len(self._communications))
+            self._communications.append(
+                CommunicationState(
+                    showing.media, showing.details, version, timeline, showing.communication_id, showing.session_digest
+                )
+            )
+            return True, True
+        kept = self._communications[place]
+        timeline = merged(kept.timeline, showing.sightings, self._time, self._cycles_max)
+        if self._says_the_same(kept, showing):
+            self._current.add(place)
+            if timeline is kept.timeline:
+                return self._time > self._before.snapshot_time, False
+            self._communications[place] = replace(kept, timeline=timeline)
+            return True, True
+        version = self._version(place, kept)
+        shown_version = Version(
+            showing.version.rank, showing.version.cycle, showing.version.own_time, self._time
+        )  # fmt: skip
+        after = registers.merged(kept.details, version, kept.detail_versions, showing.details, shown_version)
+        if after is None and timeline is kept.timeline:
+            return False, False
+        details, newest, older = after or (kept.details, version, kept.detail_versions)
+        self.prevails = self.prevails and newest == shown_version
+        self._current.add(place)
+        self._communications[place] = replace(
+            kept,
+            timeline=timeline,
+            details=details,
+            version=Version(newest.rank, newest.cycle, newest.own_time, self._stored(newest.snapshot_time)),
+            detail_versions=older,
+        )
+        other_session = details.cobrowse_session_digest != kept.details.cobrowse_session_digest
+        return True, timeline is not kept.timeline or other_session
+
+    def _place(self, showing: Showing) -> int | None:
+        for place, each in enumerate(self._communications):
+            if (
+                each.communication_id == showing.communication_id
+                and each.media == showing.media
+                and each.session_digest == showing.session_digest
+            ):
+                return place
+        return None
+
+    def _says_the_same(self, kept: CommunicationState, showing: Showing) -> bool:
+        """Whether a communication is shown with what it is known with, at the newest snapshot of its participant."""
+        return (
+            self._time == self._newest
+            and kept.version == showing.version
+            and kept.details == showing.details
+            and not kept.detail_versions
+        )
+
+    def _stored(self, snapshot_time: str) -> str:
+        return "" if snapshot_time == self._newest else snapshot_time
+
+    def _version(self, place: int, kept: CommunicationState) -> Version:
+        """The whole version of a communication."""
+        if kept.version.snapshot_time:
+            return kept.version
+        return replace(
+            kept.version, snapshot_time=self._newest if place in self._current else self._before.snapshot_time
+        )
+
+    def _keep_versions(self) -> None:
+        """Communications that this snapshot does not show keep the time of the participant's last one."""
+        for place, each in enumerate(self._communications):
+            if place not in self._current and not each.version.snapshot_time:
+                self._communications[place] = replace(each, version=self._version(place, each))
+
+    def _refold(self, media: Media, participant: ParticipantDetails) -> None:
+        """Compare the folds of the communications in one medium, and bring what follows from them up to date."""
+        before = [each for each in self._before.communications if each.media == media]
+        after = [each for each in self._communications if each.media == media]
+        placed = places(after)
+        old = timelines(before, places(before) if placed else placed, self._cycles_max)
+        new = timelines(after, placed, self._cycles_max)
+        folds = {
+            counted_as: fold(new.get(counted_as, []))
+            for counted_as in (old.keys() | new.keys() if placed else new)
+            if old.get(counted_as) != new.get(counted_as)
+        }
+        disconnect_types: dict[str | None, str | None] = {}
+        for index, each in enumerate(self._communications):
+            if each.media != media:
+                continue
+            counted_as = each.communication_id
+            if counted_as is None:
+                place = placed[each.session_digest]
+                counted_as = place.counted_as
+                if place.standing == "ambiguous":
+                    self._notes.append("ambiguous_communication")
+                if place.standing != "alone":
+                    self._communications[index] = replace(
+                        each,
+                        standing=place.standing,
+                        joined_to=counted_as,
+                        state=None,
+                        state_time=None,
+                        time_class=None,
+                        began=None,
+                        live=False,
+                    )
+                    continue
+                each = replace(each, standing="alone", joined_to=None)  # noqa: PLW2901 - the same communication
+                self._communications[index] = each
+            if folded := folds.get(counted_as):
+                last = folded[-1]
+                disconnect_types[counted_as] = each.details.disconnect_type
+                self._communications[index] = replace(
+                    each,
+                    state=last.to_state,
+                    state_time=last.time,
+                    time_class=last.time_class,
+                    began=folded[0].time,
+                    live=_is_live(new[counted_as]),
+                )
+        for counted_as in sorted(folds, key=_text):
+            entries = fold(old.get(counted_as, []))
+            if entries != folds[counted_as]:
+                self._changes.append(
+                    Change(
+                        self._before.participant_id,
+                        media,
+                        counted_as,
+                        entries,
+                        folds[counted_as],
+                        participant,
+                        disconnect_types.get(counted_as),
+                    )
+                )
+
+
+def _sort_key(communication: CommunicationState) -> tuple[Media, str, str]:
+    return communication.media, communication.communication_id or "", communication.session_digest or ""
+
+
+def _text(communication_id: str | None) -> str:
+    return communication_id or ""
+
+
+def _is_live(timeline: list[Observation]) -> bool:
+    return bool(timeline) and timeline[-1].rank <= LIVE
