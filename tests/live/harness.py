@@ -118,12 +118,14 @@ class Pipeline:
         consumer = await self._consumer()
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
         try:
-            await admin.start()
+            await asyncio.wait_for(admin.start(), _STEP_S)
             tps = [TopicPartition(self.settings.input_topic, each) for each in range(PARTITIONS)]
             ends = await consumer.end_offsets(tps) if ends is None else ends
             try:
                 committed = await admin.list_consumer_group_offsets(self.settings.group_id, partitions=tps)
             except GroupCoordinatorNotAvailableError:  # the broker is still making its topic of offsets
+                return int(sum(ends.values())) + 1
+            if not committed.keys() >= set(tps):  # another broker coordinates the group now: aiokafka says no more
                 return int(sum(ends.values())) + 1
             return int(sum(max(0, ends[tp] - max(0, committed[tp].offset)) for tp in tps))
         finally:
