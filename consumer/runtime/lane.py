@@ -5,9 +5,10 @@
 2. One commit holds the effects of whole records only, and the offset after the last of them. Nothing is consumed
    while it is under way.
 3. A failed commit leaves nothing: what is staged is dropped, the producer is thrown away, and the lane opens anew.
-4. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
+4. A commit that failed may have succeeded, its answer lost: what it held is counted when the offset says so.
+5. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
    revocation that it must still be the owner (the broker had aborted its transaction).
-5. Once stopping, it commits what is staged and begins nothing new.
+6. Once stopping, it commits what is staged and begins nothing new.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from consumer.runtime.breaker import Breaker
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
 from consumer.runtime.ports import (
+    Committed,
     Effects,
     Fenced,
     Intake,
@@ -87,6 +89,8 @@ class Lane:
         self._failing_since_s: float | None = None
         self._next_offset: int | None = None
         self._stream_ms: int | None = None
+        self._unanswered: tuple[int, Tally, float] | None = None
+        """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
         self._clear_staged()
 
     def __repr__(self) -> str:
@@ -121,11 +125,11 @@ class Lane:
             await self._fail(error)
         except Fenced as error:
             self.phase = "fenced"
+            self._unanswered = None
             self._world.telemetry.commit_failed(self.partition, error)
             await self._pause(self._settings.session_timeout_ms / 1_000)
         finally:
             self.store.drop()
-            self.breaker.rollback()
             self._clear_staged()
             await publisher.close()
 
@@ -147,6 +151,7 @@ class Lane:
         started_s = self._world.monotonic_s()
         await publisher.open()
         committed = await self._world.intake.committed(self.partition)
+        self._settle_unanswered(committed)
         wanted = None if committed is None else committed.next_offset
         self._next_offset = await self._world.intake.seek(self.partition, wanted)
         if wanted is not None and self._next_offset != wanted:
@@ -162,6 +167,16 @@ class Lane:
         self._world.telemetry.spent("restore", duration_s)
         self._world.telemetry.restored(self.partition, self.store, duration_s)
         self.phase = "running"
+
+    def _settle_unanswered(self, committed: Committed | None) -> None:
+        """Count what the last commit held if it did succeed, and forget it otherwise."""
+        unanswered, self._unanswered = self._unanswered, None
+        if unanswered is None or committed is None or committed.next_offset != unanswered[0]:
+            self.breaker.rollback()
+            return
+        self.breaker.commit()
+        _, tally, started_s = unanswered
+        self._world.telemetry.committed(self.partition, tally, self._world.monotonic_s() - started_s, None)
 
     def _verify_restored(self, marked: Bookmark) -> None:
         if self._is_atomic and marked.conversations not in {None, len(self.store)}:
@@ -195,6 +210,9 @@ class Lane:
 
     async def _consume(self, publisher: Publisher) -> None:
         while not self._stop.is_set():
+            if self.breaker.open_because:
+                await self._block(publisher)
+                break
             now_s = self._world.monotonic_s()
             if self._policy().is_due(self._staged, now_s):
                 await self._commit(publisher)
@@ -204,8 +222,6 @@ class Lane:
             if not records and not self._staged.records:
                 self._failing_since_s = None
             await self._process(records, publisher)
-            if self.breaker.open_because:
-                await self._block(publisher)
         if self._staged.records:
             await self._commit(publisher)
 
@@ -286,7 +302,9 @@ class Lane:
             self._dead_letters,
         )
         started_s = self._world.monotonic_s()
+        self._unanswered = (effects.next_offset, self._tally, started_s)
         log_offset = await publisher.commit(effects)
+        self._unanswered = None
         self.committed_offset = effects.next_offset
         self.store.merge(log_offset)
         self.breaker.commit()
@@ -301,7 +319,8 @@ class Lane:
 
     async def _block(self, publisher: Publisher) -> None:
         """The breaker is open: commit what came before it and consume no more until the process is restarted."""
-        await self._commit(publisher)
+        if self._staged.records:
+            await self._commit(publisher)
         self.phase = "blocked"
         self._world.telemetry.breaker_opened(self.partition, self.breaker.open_because)
         while not self._stop.is_set():

@@ -320,6 +320,37 @@ async def test_a_record_is_counted_once_however_often_it_was_tried() -> None:
     assert [told[1].consumed for told in scene.telemetry.of("committed")] == [8]
 
 
+@pytest.mark.parametrize("changed", [{}, EACH])
+async def test_a_commit_whose_answer_was_lost_is_counted_when_the_offset_tells_of_it(changed: dict[str, Any]) -> None:
+    scene = Scene(Broker(story()), **changed)
+    scene.broker.at("answer", UNREACHABLE)
+    scene.broker.at("committed", nothing, UNREACHABLE)
+    await scene.consume(18)
+    assert sum(told[1].consumed for told in scene.telemetry.of("committed")) == 8
+    assert len(scene.telemetry.of("commit_failed")) == 2
+
+
+async def test_a_commit_that_was_fenced_is_left_to_the_new_owner_to_count() -> None:
+    scene = Scene(Broker(story()), session_timeout_ms=45_000)
+    scene.broker.at("answer", fails(Fenced("taken over")))
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "fenced")
+        await turns(5)
+        scene.broker.clock.now_s += 45.0
+        await until(scene.went_to(18))
+    assert scene.telemetry.of("committed") == []
+
+
+async def test_the_breaker_counts_a_commit_whose_answer_was_lost() -> None:
+    scene = Scene(Broker([rubbish(offset) for offset in range(10)]), dead_letters_consecutive_max=3)
+    scene.broker.at("answer", UNREACHABLE)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "blocked")
+        await turns()
+    assert len(scene.partition.dead_letters) == 3
+    assert [told[1].consumed for told in scene.telemetry.of("committed")] == [3]
+
+
 async def test_retrying_has_an_end() -> None:
     scene = Scene(Broker(story()), retry_s_max=300.0)
 
