@@ -4,10 +4,13 @@ Facts of aiokafka 0.14 that shape it: `getmany` hands out records while `on_part
 every fetch names its partition and a lane seeks before its first; exceptions of the callbacks are swallowed, so they
 only record; `stop()` calls no callback and may hang, so it is bounded; rebalances are eager; `committed()` looks at the
 errors of partitions only, and takes the error of the whole answer (another broker coordinates the group now, or has not
-loaded it yet) for no commit at all, so the answer is read here.
+loaded it yet) for no commit at all, so the answer is read here; a member that fetches nothing for
+`max_poll_interval_ms` leaves the group and cannot come back, though it may have nothing to fetch: no partition, only
+blocked lanes, a long restore. So the worker says that it is alive.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -79,7 +82,7 @@ class GroupIntake:
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
             max_poll_interval_ms=settings.max_poll_interval_ms,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # a position that is gone is told to the lane, which opens anew
             isolation_level="read_committed",
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
             max_partition_fetch_bytes=settings.partition_fetch_bytes_max,
@@ -99,6 +102,10 @@ class GroupIntake:
             await asyncio.wait_for(self._consumer.stop(), _STOP_S)
         except (TimeoutError, KafkaError):
             await self._consumer._client.close()  # noqa: SLF001 - the only way left to close its sockets
+
+    def alive(self) -> None:
+        """Say that the worker makes progress, which aiokafka only takes from the time of the last fetch."""
+        self._consumer._subscription._last_fetch_ended = time.monotonic()  # noqa: SLF001
 
     async def fetch(self, partition: int, records_max: int, timeout_s: float) -> list[Record]:
         """See `Intake.fetch`."""

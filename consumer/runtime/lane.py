@@ -187,6 +187,14 @@ class Lane:
                 f"{self._settings.group_id!r} to the earliest with `kafka-consumer-groups --reset-offsets`, and start"
             )
 
+    def _verify_log(self, log_offset: int | None) -> None:
+        if log_offset is not None and log_offset <= self.store.log_offset:
+            raise Misfit(
+                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) ends "
+                f"at {log_offset}, before what this worker has already written: it was made anew; start again to be "
+                f"told how to rebuild it"
+            )
+
     async def _restore(self) -> None:
         """Read the state log from where the store left off, which is its beginning for a new one."""
         read = 0
@@ -305,6 +313,7 @@ class Lane:
         self._unanswered = (effects.next_offset, self._tally, started_s)
         log_offset = await publisher.commit(effects)
         self._unanswered = None
+        self._verify_log(log_offset)
         self.committed_offset = effects.next_offset
         self.store.merge(log_offset)
         self.breaker.commit()

@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -272,7 +272,7 @@ class Scene:
         await asyncio.sleep(self._chance.uniform(0.5, 3))
         await asyncio.to_thread(node.start)
 
-    async def _stop(self, nodes: list[LocalBroker]) -> None:
+    async def _stop(self, nodes: Sequence[LocalBroker]) -> None:
         for node in nodes:
             node.pause()
         await asyncio.sleep(2 * _REQUEST_TIMEOUT_MS / 1_000)

@@ -126,7 +126,7 @@ class Pipeline:
             except GroupCoordinatorNotAvailableError:  # the broker is still making its topic of offsets
                 return int(sum(ends.values())) + 1
             if not committed.keys() >= set(tps):  # another broker coordinates the group now: aiokafka says no more
-                return int(sum(ends.values())) + 1
+                return sum(map(int, ends.values())) + 1
             return int(sum(max(0, ends[tp] - max(0, committed[tp].offset)) for tp in tps))
         finally:
             await admin.close()
@@ -141,8 +141,8 @@ class Pipeline:
             await consumer.stop()
         return dict(found)
 
-    async def reset_offsets(self) -> None:
-        """What `kafka-consumer-groups --reset-offsets --to-earliest` does for a group without members."""
+    async def reset_offsets(self, to: int = 0) -> None:
+        """What `kafka-consumer-groups --reset-offsets --to-offset` does for a group without members."""
         async with asyncio.timeout(_STEP_S):
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self.settings.bootstrap_servers,
@@ -153,7 +153,7 @@ class Pipeline:
             try:
                 tps = [TopicPartition(self.settings.input_topic, each) for each in range(PARTITIONS)]
                 consumer.assign(tps)
-                await consumer.commit(dict.fromkeys(tps, (0, "")))
+                await consumer.commit(dict.fromkeys(tps, (to, "")))
             finally:
                 await consumer.stop()
 

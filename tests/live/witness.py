@@ -48,8 +48,10 @@ def install() -> None:
         next_offsets[self._partition] = effects.next_offset
         return await real_commit(self, effects)
 
-    def committed(self: ServiceTelemetry, partition: int, tally: Tally, *rest: Any) -> None:
-        real_committed(self, partition, tally, *rest)
+    def committed(
+        self: ServiceTelemetry, partition: int, tally: Tally, duration_s: float, lag_records: int | None
+    ) -> None:
+        real_committed(self, partition, tally, duration_s, lag_records)
         counts: dict[str, int] = {}
         for (disposition, _), count in tally.records.items():
             counts[disposition] = counts.get(disposition, 0) + count
