@@ -248,6 +248,24 @@ async def test_commits_are_cut_by_records_and_by_bytes(changed: dict[str, int], 
     assert scene.partition.transitions == whole.partition.transitions
 
 
+@pytest.mark.parametrize(("most", "offsets"), [(8, [10, 18]), (7, [10, 17, 18]), (3, [10, 13, 16, 18])])
+async def test_a_fetch_takes_so_many_records_at_most(most: int, offsets: list[int]) -> None:
+    scene = await Scene(Broker(story()), fetch_records_max=most).consume(18)
+    asked = [int(each.split(" ")[1]) for each in scene.broker.calls if each.startswith("fetch ")]
+    assert sorted(set(asked)) == offsets
+
+
+async def test_a_state_topic_made_anew_under_a_running_lane_ends_it() -> None:
+    scene = Scene(Broker(story()), **EACH)
+
+    async def make_anew() -> None:
+        scene.partition.state_log.clear()
+
+    scene.broker.at("commit", nothing, nothing, make_anew)
+    with pytest.raises(Misfit, match=r"\(CC_STATE_TOPIC\) ends at 1, .* made anew"):
+        await asyncio.wait_for(scene.lane.run(), WAIT_S)
+
+
 async def test_a_commit_is_due_by_time_since_the_first_effect() -> None:
     scene = Scene(Broker(story()), commit_interval_ms=700)
     started_s = scene.broker.clock.now_s
