@@ -231,8 +231,8 @@ class Pipeline:
     def _silenced(self) -> int:
         """How many lanes may have committed without living to tell: killed, cancelled or fenced meanwhile."""
         killed = sum(worker.exit_code == -signal.SIGKILL for worker in self.workers)
-        abandoned = sum(line["reason"] == "abandoned" for line in self._told("lane.closed"))
-        return PARTITIONS * killed + abandoned + len(self._told("lane.fenced"))
+        abandoned = [line for line in self._told("lane.closed") if line["reason"] == "abandoned"]
+        return PARTITIONS * killed + len(abandoned) + len(self._told("lane.fenced"))
 
     async def _consumer(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(

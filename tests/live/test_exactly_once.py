@@ -4,11 +4,13 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
-from consumer.simulator.traffic import Traffic
+from consumer.simulator.traffic import Traffic, records
 from tests.live.conftest import UniqueName
 from tests.live.harness import Pipeline, now_ms
 
@@ -108,3 +110,38 @@ async def test_sigterm_under_load_drains_and_commits(pipeline: Pipeline) -> None
     assert (await worker.metrics())["conversation_records_total"] == left
     assert await worker.end(signal.SIGTERM, 10) == 0
     assert (await pipeline.judge()).records == COUNT
+
+
+async def test_at_least_once_a_killed_worker_repeats_effects_and_loses_none(pipeline: Pipeline) -> None:
+    pipeline.change(delivery="at_least_once")
+    await pipeline.feed(traffic(), 4_000)
+    for step in ("before-send_batch", "after-send_batch"):
+        doomed = await pipeline.start_worker("tests.live.crashing", "killed", step, "6")
+        assert await doomed.ended(30) == -signal.SIGKILL, doomed.text()
+    worker = await pipeline.start_worker("tests.live.witness")
+    await worker.logged("lane.opened", 30)
+    await pipeline.caught_up(90)
+    assert await worker.end(signal.SIGTERM, 10) == 0
+    judged = await pipeline.compare()
+    repeated = ("the log of transitions is out of order: stands already", "2 dead letters of", "3 dead letters of")
+    assert [each for each in judged.mismatches if not each.startswith(repeated)] == []
+    assert judged.records == 4_000
+
+
+async def test_records_of_an_aborted_transaction_are_none(pipeline: Pipeline) -> None:
+    drafts = [each for each in islice(records(traffic()), 3_000) if not each.broken]
+    settings = pipeline.settings
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.group_id)
+    worker = await pipeline.start_worker("tests.live.witness")
+    async with asyncio.timeout(60), producer:
+        for ends_well, some in ((False, drafts[:1_000]), (True, drafts[1_000:2_000]), (False, drafts[2_000:])):
+            await producer.begin_transaction()
+            for each in some:
+                await producer.send(settings.input_topic, each.value, key=each.key, headers=list(each.headers))
+            await (producer.commit_transaction() if ends_well else producer.abort_transaction())
+    async with asyncio.timeout(60):
+        while (await worker.metrics())["conversation_records_total"] < 1_000:
+            await asyncio.sleep(0.1)
+    assert await worker.end(signal.SIGTERM, 10) == 0
+    assert (await pipeline.judge()).records == 1_000
+    assert sum(sum(each["counts"].values()) for each in worker.events("witness.committed")) == 1_000

@@ -9,11 +9,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from consumer.__main__ import main
-from consumer.adapters.kafka_publisher import TransactionalPublisher
+from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
 from consumer.adapters.telemetry import ServiceTelemetry
 from consumer.runtime.ports import Effects
 from consumer.runtime.state_store import StateStore
@@ -41,12 +41,14 @@ def install() -> None:
     next_offsets: dict[int, int] = {}
     stores: dict[int, StateStore] = {}
     told_s: dict[int, float] = {}
-    real_commit, real_committed = TransactionalPublisher.commit, ServiceTelemetry.committed
-    real_restored = ServiceTelemetry.restored
+    real_committed, real_restored = ServiceTelemetry.committed, ServiceTelemetry.restored
 
-    async def commit(self: TransactionalPublisher, effects: Effects) -> int | None:
-        next_offsets[self._partition] = effects.next_offset
-        return await real_commit(self, effects)
+    def noting(commit: Callable[[Any, Effects], Awaitable[int | None]]) -> Any:
+        async def noted(self: Any, effects: Effects) -> int | None:
+            next_offsets[self._partition] = effects.next_offset
+            return await commit(self, effects)
+
+        return noted
 
     def committed(
         self: ServiceTelemetry, partition: int, tally: Tally, duration_s: float, lag_records: int | None
@@ -70,7 +72,8 @@ def install() -> None:
         told = digest((key, bytes(state)) for key, state in store.items())
         _tell("witness.state", partition=partition, log_offset=store.log_offset, digest=f"{told:032x}")
 
-    TransactionalPublisher.commit = commit  # type: ignore[method-assign]
+    for publisher in (TransactionalPublisher, AtLeastOncePublisher):
+        setattr(publisher, "commit", noting(publisher.commit))  # noqa: B010 - mypy lets no method be assigned
     ServiceTelemetry.committed = committed  # type: ignore[method-assign]
     ServiceTelemetry.restored = restored  # type: ignore[method-assign]
 
