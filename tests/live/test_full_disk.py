@@ -93,7 +93,9 @@ async def test_nothing_is_lost_and_nothing_twice_when_there_is_space_again(
     try:
         await pipeline.create()
         worker = await pipeline.start_worker("tests.live.witness")
+        await worker.logged("lane.opened", WITHIN_S)
         await pipeline.feed(traffic, COUNT)
+        await pipeline.caught_up(WITHIN_S)
         ballast = fill(disk)
         with contextlib.suppress(
             WorldError, TimeoutError
