@@ -97,9 +97,7 @@ async def test_nothing_is_lost_and_nothing_twice_when_there_is_space_again(
         await pipeline.feed(traffic, COUNT)
         await pipeline.caught_up(WITHIN_S)
         ballast = fill(disk)
-        with contextlib.suppress(
-            WorldError, TimeoutError
-        ):  # what of it was written before the broker ended is in the topic
+        with contextlib.suppress(WorldError, TimeoutError):  # some of it may be in the topic
             async with asyncio.timeout(WITHIN_S):
                 await pipeline.feed(traffic, COUNT, skip=COUNT)
         await broker.ended()
