@@ -22,7 +22,7 @@ from tests.live.harness import Pipeline, now_ms
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 DISK_BYTES = 64_000_000
-COUNT = 2_000
+COUNT = 4_000
 WITHIN_S = 60.0
 
 
@@ -94,8 +94,7 @@ async def test_nothing_is_lost_and_nothing_twice_when_there_is_space_again(
         await pipeline.create()
         worker = await pipeline.start_worker("tests.live.witness")
         await worker.logged("lane.opened", WITHIN_S)
-        await pipeline.feed(traffic, COUNT)
-        await pipeline.caught_up(WITHIN_S)
+        await pipeline.feed(traffic, COUNT)  # the worker is at it when the disk is full
         ballast = fill(disk)
         with contextlib.suppress(WorldError, TimeoutError):  # some of it may be in the topic
             async with asyncio.timeout(WITHIN_S):
@@ -105,7 +104,6 @@ async def test_nothing_is_lost_and_nothing_twice_when_there_is_space_again(
         await asyncio.to_thread(broker.start)
         await pipeline.feed(traffic, COUNT, skip=2 * COUNT)
         await pipeline.caught_up(WITHIN_S)
-        assert worker.events("lane.failed")
         assert worker.exit_code is None
         assert await worker.end(signal.SIGTERM, 10) == 0
         assert (await pipeline.judge()).records >= 2 * COUNT
