@@ -320,7 +320,8 @@ async def test_a_topic_of_rubbish_blocks_the_lane_and_a_restart_goes_on_after_th
 
     async def write_rubbish(count: int) -> None:
         async with KafkaWriter(pipeline.settings) as writer:
-            await writer.write([Draft(b"k", b"{rubbish", now_ms(), order, broken=True) for order in range(count)])
+            drafts = (Draft(b"k%d" % (each % 100), b"{rubbish", now_ms(), each, broken=True) for each in range(count))
+            await writer.write(drafts)
             await writer.flush()
 
     async def gauges(worker: WorkerProcess) -> tuple[float, float, int]:
@@ -328,20 +329,24 @@ async def test_a_topic_of_rubbish_blocks_the_lane_and_a_restart_goes_on_after_th
         lag, is_open = metrics["conversation_lag_records"], metrics["conversation_breaker_open"]
         return lag, is_open, await worker.ready()
 
-    await write_rubbish(500)
+    dead = 50 * PARTITIONS
+    await write_rubbish(600)
     worker = await pipeline.start_worker()
     opened = await worker.logged("breaker.opened", 30)
     assert "CC_DEAD_LETTERS_CONSECUTIVE_MAX" in opened["cause"]
     assert "mend what writes the input topic, then restart" in opened["todo"]
-    assert await pipeline.lag() == 450
+    async with asyncio.timeout(30):
+        while len(worker.events("breaker.opened")) < PARTITIONS:
+            await asyncio.sleep(0.1)
+    assert await pipeline.lag() == 600 - dead
     await write_rubbish(100)
     await asyncio.sleep(2 + pipeline.settings.max_poll_interval_ms / 1_000)  # nothing is fetched for longer than that
     async with asyncio.timeout(20):
-        while await gauges(worker) != (550, 1, 503):
+        while await gauges(worker) != (700 - dead, PARTITIONS, 503):
             await asyncio.sleep(0.2)
     assert worker.events("lane.closed") == []
-    assert len(await pipeline.read(pipeline.settings.dead_letters_topic)) == 50
+    assert len(await pipeline.read(pipeline.settings.dead_letters_topic)) == dead
     assert await worker.end(signal.SIGTERM, 10) == 0
     pipeline.change(dead_letters_consecutive_max=10_000, dead_letters_ratio_max=1.0)
     await worked_off(pipeline)
-    assert (await pipeline.judge()).dead == 600
+    assert (await pipeline.judge()).dead == 700
