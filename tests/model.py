@@ -192,7 +192,7 @@ class Fractional(str):
     __slots__ = ()
 
 
-JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is no fault,
     rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # a half alone is,
@@ -201,18 +201,21 @@ LONE_SURROGATE = re.compile(
 )
 
 
+NOT_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
+
+
 def nesting(value: bytes) -> int:
     """How many arrays and objects are open at most at the same time."""
     deepest = depth = 0
-    for byte in JSON_STRING.sub(b"", value):
-        depth += (byte in b"[{") - (byte in b"]}")
+    for byte in JSON_STRING.sub(b"", value).translate(None, NOT_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
 
 
 def parse(value: bytes) -> Any:
     """The JSON value; bytes that are no UTF-8 survive as lone surrogates. ValueError if it is malformed."""
-    if any(match[1] for match in LONE_SURROGATE.finditer(value)):
+    if b"\\u" in value and any(match[1] for match in LONE_SURROGATE.finditer(value)):
         raise ValueError("half of a surrogate pair")
 
     def no_number(text: str) -> Any:
@@ -324,7 +327,7 @@ def read(shape: Shape, tree: Any, faults: list[str]) -> Any:
         case [element] if isinstance(tree, list) and not isinstance(tree, Members):
             return [read(element, value, faults) for value in tree]
         case "str" | "time" if type(tree) is str:
-            if any("\ud800" <= character <= "\udfff" for character in tree):
+            if not tree.isascii() and any("\ud800" <= character <= "\udfff" for character in tree):
                 faults.append("bad_utf8")
                 return None
             return tree
@@ -956,14 +959,17 @@ STANDING_KEYS = (
 
 def standing(records: Iterable[Record], rules: Rules) -> dict[str, list[dict[str, Any]]]:
     """Conversation id -> its standing transitions, communication by communication, each in order."""
-    return {
-        conversation_id: [
-            transition_document(conversation_id, leg, change)
-            for leg in legs(sights, rules)
-            for change in changes(leg.counted)
-        ]
-        for conversation_id, sights in sights_by_conversation(records, rules).items()
-    }
+    grouped = sights_by_conversation(records, rules)
+    return {each: standing_of(each, sights, rules) for each, sights in grouped.items()}
+
+
+def standing_of(conversation_id: str, sights: Sequence[Sight], rules: Rules) -> list[dict[str, Any]]:
+    """The standing transitions of one conversation."""
+    return [
+        transition_document(conversation_id, leg, change)
+        for leg in legs(sights, rules)
+        for change in changes(leg.counted)
+    ]
 
 
 def transition_document(conversation_id: str, leg: Leg, change: Change) -> dict[str, Any]:

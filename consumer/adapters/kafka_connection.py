@@ -5,6 +5,7 @@ import ssl
 from typing import Any
 
 from aiokafka import errors
+from aiokafka.codec import has_snappy, has_zstd
 from aiokafka.conn import collect_hosts, create_conn
 
 from consumer.runtime.ports import Fenced, Misfit, Unreachable, WorldError
@@ -12,6 +13,7 @@ from consumer.runtime.settings import Settings
 
 _PROBE_S = 5.0
 _PORT_MAX = 65_535
+_CODECS = {"snappy": has_snappy, "zstd": has_zstd}
 _FENCED = (errors.ProducerFenced, errors.InvalidProducerEpoch)
 _AUTHENTICATION = (
     errors.AuthenticationFailedError,
@@ -64,8 +66,9 @@ _REMEDIES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 
 
 def connection_arguments(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments for any aiokafka client. Raises Misfit if an address or a certificate cannot be used."""
+    """Keyword arguments for any aiokafka client. Raises Misfit if an address, codec or certificate cannot be used."""
     _check_addresses(settings.bootstrap_servers)
+    _check_codec(settings.compression)
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
         "client_id": settings.client_id,
@@ -89,6 +92,15 @@ def _check_addresses(bootstrap_servers: str) -> None:
         usable = False
     if not usable:
         raise Misfit(f"CC_BOOTSTRAP_SERVERS: {bootstrap_servers!r} is no list of `host:port` separated by commas")
+
+
+def _check_codec(compression: str) -> None:
+    """Refuse what aiokafka's producer would answer with a RuntimeError."""
+    if compression != "none" and not _CODECS[compression]():
+        raise Misfit(
+            f"CC_COMPRESSION={compression}: the codec is not installed: install the locked requirements (cramjam), or "
+            f"set it to none"
+        )
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:

@@ -2,16 +2,22 @@
 
 Facts of aiokafka 0.14 that shape it: `getmany` hands out records while `on_partitions_assigned` is still awaited, so
 every fetch names its partition and a lane seeks before its first; exceptions of the callbacks are swallowed, so they
-only record; `stop()` calls no callback and may hang, so it is bounded; rebalances are eager.
+only record; `stop()` calls no callback and may hang, so it is bounded; rebalances are eager; `committed()` looks at the
+errors of partitions only, and takes the error of the whole answer (another broker coordinates the group now, or has not
+loaded it yet) for no commit at all, so the answer is read here; a member that fetches nothing for
+`max_poll_interval_ms` leaves the group and cannot come back, though it may have nothing to fetch: no partition, only
+blocked lanes, a long restore. So the worker says that it is alive.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, NotCoordinatorForGroupError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 from consumer.adapters.kafka_connection import connection_arguments, world_error
 from consumer.core.record import Record
@@ -21,6 +27,26 @@ from consumer.runtime.settings import Settings
 _JOIN_S = 60.0
 _METADATA_MS = 30_000  # within which partitions that were added are noticed
 _STOP_S = 10.0
+
+
+_COORDINATOR_MOVED = {NotCoordinatorForGroupError.errno, GroupCoordinatorNotAvailableError.errno}
+
+
+def committed_of(answer: Any, topic: str, partition: int) -> Committed | None:
+    """What an OffsetFetch answer says of one partition, None if nothing was ever committed. Raises WorldError."""
+    for code in _errors(answer):
+        raise world_error(for_code(code)(), "reading the committed offset")
+    for name, partitions in answer.topics:
+        for number, offset, metadata, _ in partitions:
+            if (name, number) == (topic, partition):
+                return None if offset < 0 else Committed(offset, metadata or "")
+    raise Unreachable(f"reading the committed offset: the answer does not tell of partition {partition}")
+
+
+def _errors(answer: Any) -> set[int]:
+    """The error codes of an OffsetFetch answer: the whole answer's, which version 1 does not have, and partitions'."""
+    codes = {each[3] for _, partitions in answer.topics for each in partitions}
+    return (codes | {getattr(answer, "error_code", 0)}) - {0}
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -56,7 +82,7 @@ class GroupIntake:
             rebalance_timeout_ms=settings.rebalance_timeout_ms,
             max_poll_interval_ms=settings.max_poll_interval_ms,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # a position that is gone is told to the lane, which opens anew
             isolation_level="read_committed",
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
             max_partition_fetch_bytes=settings.partition_fetch_bytes_max,
@@ -77,6 +103,10 @@ class GroupIntake:
         except (TimeoutError, KafkaError):
             await self._consumer._client.close()  # noqa: SLF001 - the only way left to close its sockets
 
+    def alive(self) -> None:
+        """Say that the worker makes progress, which aiokafka only takes from the time of the last fetch."""
+        self._consumer._subscription._last_fetch_ended = time.monotonic()  # noqa: SLF001
+
     async def fetch(self, partition: int, records_max: int, timeout_s: float) -> list[Record]:
         """See `Intake.fetch`."""
         tp = self._partition(partition)
@@ -90,11 +120,18 @@ class GroupIntake:
         ]
 
     async def committed(self, partition: int) -> Committed | None:
-        """See `Intake.committed`. The public `committed()` leaves out the metadata that comes with the same answer."""
-        tp = self._partition(partition)
-        fetching = self._consumer._coordinator.fetch_committed_offsets([tp])  # noqa: SLF001
-        committed = (await self._bounded(fetching, "reading the committed offset")).get(tp)
-        return None if committed is None else Committed(committed.offset, committed.metadata or "")
+        """See `Intake.committed`."""
+        answer = await self._bounded(self._ask_committed(partition), "reading the committed offset")
+        return committed_of(answer, self._settings.input_topic, partition)
+
+    async def _ask_committed(self, partition: int) -> Any:
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - the only one that knows which broker to ask
+        await coordinator.ensure_coordinator_known()
+        request = OffsetFetchRequest(self._settings.group_id, [(self._settings.input_topic, [partition])])
+        answer = await coordinator._send_req(request)  # noqa: SLF001
+        if _errors(answer) & _COORDINATOR_MOVED:
+            coordinator.coordinator_dead()
+        return answer
 
     async def seek(self, partition: int, next_offset: int | None) -> int:
         """See `Intake.seek`."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from msgspec.structs import replace
 
 from consumer.adapters.kafka_connection import connection_arguments, world_error
 from consumer.adapters.kafka_group import GroupIntake
@@ -121,7 +122,10 @@ class TransactionalPublisher(_LanePublisher):
 
 
 class AtLeastOncePublisher(_LanePublisher):
-    """Effects first, the offset after them: a crash in between repeats the effects."""
+    """What follows from the states first, then the states, then the offset: a crash in between repeats effects.
+
+    A state that is there before its transitions would lose them: its records come again and change nothing.
+    """
 
     def __init__(self, settings: Settings, partition: int, intake: GroupIntake) -> None:
         super().__init__(settings, partition)
@@ -129,7 +133,8 @@ class AtLeastOncePublisher(_LanePublisher):
 
     async def commit(self, effects: Effects) -> int | None:
         """See `Publisher.commit`."""
-        log_offset = await self._bounded(self._send(effects), "publishing")
+        await self._bounded(self._send(replace(effects, states=[])), "publishing")
+        log_offset = await self._bounded(self._send(replace(effects, transitions=[], dead_letters=[])), "publishing")
         await self._intake.commit(self._partition, Committed(effects.next_offset, effects.metadata))
         return log_offset  # type: ignore[no-any-return]
 

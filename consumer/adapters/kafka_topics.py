@@ -89,6 +89,12 @@ def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
     """What does not fit, a sentence each that says what to do; empty if all does."""
     problems: list[str] = []
     source = found.get(settings.input_topic)
+    if settings.key_mismatch == "apply" and source is not None and source.partitions > 1:
+        problems.append(
+            f"CC_KEY_MISMATCH=apply needs one partition, but {settings.input_topic!r} (CC_INPUT_TOPIC) has "
+            f"{source.partitions}: records of a conversation with several keys would be in several partitions, each "
+            f"with a state of its own: set it to dead_letter, and key the topic by conversation id"
+        )
     for plan in plans(settings):
         topic = found.get(plan.name)
         if topic is None:

@@ -55,6 +55,7 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     log.info("consumer.starting", version=VERSION, delivery=settings.delivery, admin_port=port)
     tasks = [
         asyncio.create_task(_beat(metrics, telemetry)),
+        asyncio.create_task(_stay_in_group(worker, intake)),
         asyncio.create_task(_watch_lag(worker, intake, telemetry)),
     ]
     try:
@@ -80,6 +81,14 @@ async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:
         await asyncio.sleep(_HEARTBEAT_S)
         metrics.loop_late(max(0.0, time.monotonic() - due_s))
         telemetry.progress()
+
+
+async def _stay_in_group(worker: Worker, intake: GroupIntake) -> None:
+    """Keep the membership of a worker whose lanes make progress, or that has none."""
+    while True:
+        await asyncio.sleep(_HEARTBEAT_S)
+        if not any(worker.stalled().values()):
+            intake.alive()
 
 
 async def _watch_lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:

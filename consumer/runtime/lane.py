@@ -5,9 +5,10 @@
 2. One commit holds the effects of whole records only, and the offset after the last of them. Nothing is consumed
    while it is under way.
 3. A failed commit leaves nothing: what is staged is dropped, the producer is thrown away, and the lane opens anew.
-4. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
+4. A commit that failed may have succeeded, its answer lost: what it held is counted when the offset says so.
+5. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
    revocation that it must still be the owner (the broker had aborted its transaction).
-5. Once stopping, it commits what is staged and begins nothing new.
+6. Once stopping, it commits what is staged and begins nothing new.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
 from consumer.runtime.ports import (
     Chunk,
+    Committed,
     Effects,
     Fenced,
     Intake,
@@ -88,6 +90,8 @@ class Lane:
         self._failing_since_s: float | None = None
         self._next_offset: int | None = None
         self._stream_ms: int | None = None
+        self._unanswered: tuple[int, Tally, float] | None = None
+        """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
         self._clear_staged()
 
     def __repr__(self) -> str:
@@ -122,11 +126,11 @@ class Lane:
             await self._fail(error)
         except Fenced as error:
             self.phase = "fenced"
+            self._unanswered = None
             self._world.telemetry.commit_failed(self.partition, error)
             await self._pause(self._settings.session_timeout_ms / 1_000)
         finally:
             self.store.drop()
-            self.breaker.rollback()
             self._clear_staged()
             await publisher.close()
 
@@ -148,6 +152,7 @@ class Lane:
         started_s = self._world.monotonic_s()
         await publisher.open()
         committed = await self._world.intake.committed(self.partition)
+        self._settle_unanswered(committed)
         wanted = None if committed is None else committed.next_offset
         self._next_offset = await self._world.intake.seek(self.partition, wanted)
         if wanted is not None and self._next_offset != wanted:
@@ -164,6 +169,16 @@ class Lane:
         self._world.telemetry.restored(self.partition, self.store, duration_s)
         self.phase = "running"
 
+    def _settle_unanswered(self, committed: Committed | None) -> None:
+        """Count what the last commit held if it did succeed, and forget it otherwise."""
+        unanswered, self._unanswered = self._unanswered, None
+        if unanswered is None or committed is None or committed.next_offset != unanswered[0]:
+            self.breaker.rollback()
+            return
+        self.breaker.commit()
+        _, tally, started_s = unanswered
+        self._world.telemetry.committed(self.partition, tally, self._world.monotonic_s() - started_s, None)
+
     def _verify_restored(self, marked: Bookmark) -> None:
         if self._is_atomic and marked.conversations not in {None, len(self.store)}:
             raise Misfit(
@@ -171,6 +186,14 @@ class Lane:
                 f"{len(self.store)} conversations, but {marked.conversations} were committed: it was truncated, made "
                 f"anew or written by others. To rebuild it stop all workers, reset the offsets of group "
                 f"{self._settings.group_id!r} to the earliest with `kafka-consumer-groups --reset-offsets`, and start"
+            )
+
+    def _verify_log(self, log_offset: int | None) -> None:
+        if log_offset is not None and log_offset <= self.store.log_offset:
+            raise Misfit(
+                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) ends "
+                f"at {log_offset}, before what this worker has already written: it was made anew; start again to be "
+                f"told how to rebuild it"
             )
 
     async def _restore(self) -> None:
@@ -205,6 +228,9 @@ class Lane:
 
     async def _consume(self, publisher: Publisher) -> None:
         while not self._stop.is_set():
+            if self.breaker.open_because:
+                await self._block(publisher)
+                break
             now_s = self._world.monotonic_s()
             if self._policy().is_due(self._staged, now_s):
                 await self._commit(publisher)
@@ -214,8 +240,6 @@ class Lane:
             if not records and not self._staged.records:
                 self._failing_since_s = None
             await self._process(records, publisher)
-            if self.breaker.open_because:
-                await self._block(publisher)
         if self._staged.records:
             await self._commit(publisher)
 
@@ -296,7 +320,10 @@ class Lane:
             self._dead_letters,
         )
         started_s = self._world.monotonic_s()
+        self._unanswered = (effects.next_offset, self._tally, started_s)
         log_offset = await publisher.commit(effects)
+        self._unanswered = None
+        self._verify_log(log_offset)
         self.committed_offset = effects.next_offset
         self.store.merge(log_offset)
         self.breaker.commit()
@@ -311,7 +338,8 @@ class Lane:
 
     async def _block(self, publisher: Publisher) -> None:
         """The breaker is open: commit what came before it and consume no more until the process is restarted."""
-        await self._commit(publisher)
+        if self._staged.records:
+            await self._commit(publisher)
         self.phase = "blocked"
         self._world.telemetry.breaker_opened(self.partition, self.breaker.open_because)
         while not self._stop.is_set():

@@ -66,7 +66,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_timeout_ms: Annotated[Count, Meta(description="silence after which the group gives a worker up")] = 45_000
     heartbeat_interval_ms: Annotated[Count, Meta(description="time between heartbeats to the group")] = 5_000
     rebalance_timeout_ms: Annotated[Count, Meta(description="time a worker has to join a rebalance")] = 60_000
-    max_poll_interval_ms: Annotated[Count, Meta(description="longest time without a fetch")] = 300_000
+    max_poll_interval_ms: Annotated[
+        Count, Meta(description="longest time without progress in which a worker stays in the group")
+    ] = 300_000
     transaction_timeout_ms: Annotated[Count, Meta(description="age at which the broker aborts a transaction")] = 30_000
     request_timeout_ms: Annotated[Count, Meta(description="longest wait for a broker's answer")] = 15_000
     commit_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for a whole commit")] = 20.0
@@ -242,6 +244,10 @@ def conflicts(settings: Settings) -> list[str]:
         (
             s.heartbeat_interval_ms * 3 > s.session_timeout_ms,
             "CC_HEARTBEAT_INTERVAL_MS must be at most a third of CC_SESSION_TIMEOUT_MS",
+        ),
+        (
+            s.max_poll_interval_ms < s.session_timeout_ms,
+            "CC_MAX_POLL_INTERVAL_MS must not be below CC_SESSION_TIMEOUT_MS",
         ),
         (
             s.commit_timeout_s * 1_000 >= s.transaction_timeout_ms,

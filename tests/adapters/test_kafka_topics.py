@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from consumer.adapters.kafka_topics import TopicFound, misfits, plans, warnings
 from consumer.runtime.settings import Settings
@@ -64,6 +65,15 @@ def test_fewer_partitions_than_the_input_do_not_fit(name: str) -> None:
 def test_a_grown_input_is_not_mended_by_growing_the_state_alone() -> None:
     (problem,) = misfits(SETTINGS, fitting(state=topic(3, cleanup_policy="compact")))
     assert "its keys have moved" in problem
+
+
+@pytest.mark.parametrize(("partitions", "count"), [(1, 0), (2, 1)])
+def test_records_with_other_keys_are_applied_from_one_partition_only(partitions: int, count: int) -> None:
+    found = {name: topic(partitions, cleanup_policy="compact" if name == "state" else "delete") for name in fitting()}
+    problems = misfits(replace(SETTINGS, key_mismatch="apply"), found)
+    assert len(problems) == count
+    assert all("CC_KEY_MISMATCH=apply" in each and "(CC_INPUT_TOPIC) has 2" in each for each in problems)
+    assert misfits(SETTINGS, found) == []
 
 
 def test_only_dead_letters_may_have_more_partitions() -> None:

@@ -32,6 +32,13 @@ def dead_address() -> Iterator[str]:
 
 
 @COMMANDS
+def test_settings_that_break_a_promise_together_are_refused_with_both_names(command: click.Command) -> None:
+    result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": "b:1", "CC_DRAIN_S": "45"}).invoke(command)
+    assert result.exit_code == CONFIG
+    assert result.stderr == "CC_DRAIN_S must be shorter than CC_SESSION_TIMEOUT_MS\n"
+
+
+@COMMANDS
 def test_settings_with_problems_end_with_all_of_them(command: click.Command) -> None:
     result = CliRunner(env={"CC_ADMIN_PORT": "x", "CC_NO_SETTING": "1"}).invoke(command)
     assert result.exit_code == CONFIG

@@ -23,6 +23,7 @@ from tests.strategies import BASE_MS, NESTED_TOPICS, make_record, websocket
 
 INPUTS = 200_000
 WITHIN_S = 100.0
+SEEN = {"bad_json", "bad_utf8", "wrong_type", "too_deep", "no_conversation_id", "key_mismatch", "tombstone"}
 JUDGED_EVERY = 40
 """The model is slow: it judges one input in so many."""
 
@@ -105,7 +106,8 @@ def test_no_input_gets_an_internal_error_or_another_fate_than_the_model_gives_it
         draft = chance.choice(valid)
         value = (with_damage if chance.random() < 0.8 else with_replaced)(chance, draft.value)
         key = draft.key if chance.random() < 0.9 else chance.choice((None, b"", b"c1", b"\xff"))
-        record = Record("in", 0, offset, draft.timestamp_ms, key, value, draft.headers)
+        is_tombstone = chance.random() < 0.002
+        record = Record("in", 0, offset, draft.timestamp_ms, key, None if is_tombstone else value, draft.headers)
         outcome = step(record, Rules(), stream_ms, states.get)
         stream_ms = outcome.stream_ms
         fate(outcome)
@@ -116,7 +118,15 @@ def test_no_input_gets_an_internal_error_or_another_fate_than_the_model_gives_it
             agrees(record, outcome)
         assert time.monotonic() < until_s, f"{offset} inputs took {WITHIN_S} s"
     assert seen["applied"] > INPUTS // 20
-    assert {"bad_json", "bad_utf8", "wrong_type", "too_deep", "no_conversation_id", "key_mismatch"} <= seen.keys()
+    assert {
+        "bad_json",
+        "bad_utf8",
+        "wrong_type",
+        "too_deep",
+        "no_conversation_id",
+        "key_mismatch",
+        "tombstone",
+    } <= seen.keys()
 
 
 def agrees(record: Record, outcome: Outcome) -> None:

@@ -21,7 +21,7 @@ KAFKA_VERSION = "4.3.1"
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _DOCKER_S = 2
 _DOWNLOAD_S = 300
-_READY_S = 60
+_READY_S = 120  # 5 s on an idle machine
 _STOP_S = 20
 _JAVA_MIN = 17  # what Kafka 4 brokers run on
 _STARTED = "Kafka Server started"
@@ -64,10 +64,12 @@ class LocalBroker:
     Beside its own port it listens on `behind_port` for a proxy, which it advertises as `front_port`.
     """
 
-    def __init__(self, jars: Path) -> None:
+    def __init__(self, jars: Path, more_ports: int = 0) -> None:
         self._jars = jars
         self._home = Path(tempfile.mkdtemp(prefix="test-broker-"))
-        self._port, self._controller, self.behind_port, self.front_port = _free_ports(4)
+        self._options: tuple[str, ...] = ()
+        self._port, self._controller, self.behind_port, self.front_port, *self._more_ports = _free_ports(4 + more_ports)
+        self._cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -110,6 +112,11 @@ class LocalBroker:
         self._process.kill()
         self._process.wait(_STOP_S)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether its process lives, paused or not."""
+        return self._process is not None and self._process.poll() is None
+
     def restart(self) -> None:
         self.stop()
         self.start()
@@ -129,8 +136,9 @@ class LocalBroker:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def _format(self) -> None:
-        settings = _SETTINGS | {
+    def _properties(self) -> dict[str, str]:
+        """The broker's settings."""
+        return _SETTINGS | {
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "listeners": (
@@ -140,10 +148,11 @@ class LocalBroker:
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers},PROXIED://127.0.0.1:{self.front_port}",
             "log.dirs": str(self._home / "data"),
         }
-        self._config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # A leading dash would be read as an option.
-        command = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._config))
+
+    def _format(self) -> None:
+        self._config.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
+        cluster = f"--cluster-id={self._cluster_id}"  # a leading dash would be read as an option
+        command = self._java("kafka.tools.StorageTool", "format", cluster, "-c", str(self._config))
         formatted = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_READY_S)
         if formatted.returncode != 0:
             raise BrokerError(f"the storage could not be formatted: {formatted.stdout}{formatted.stderr}"[-4_000:])
@@ -157,7 +166,7 @@ class LocalBroker:
         return self._home / "broker.log"
 
     def _java(self, *arguments: str) -> list[str]:
-        return ["java", "-Xmx512m", "-cp", f"{self._jars}/*", *arguments]
+        return ["java", "-Xmx512m", *self._options, "-cp", f"{self._jars}/*", *arguments]
 
 
 class GivenBroker:

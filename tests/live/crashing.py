@@ -1,6 +1,12 @@
-"""The worker, dying by SIGKILL at a step of its n-th commit: `python -m tests.live.crashing STEP N`, then as `run`.
+"""The worker, struck at a step of its n-th commit: `python -m tests.live.crashing FATE STEP N`, then as `run`.
 
-The steps are the calls that a commit makes of its producer, each with the moment before and after it.
+The steps are the calls that a commit makes of its producer, each with the moment before and after it. The fates:
+
+| fate   | what happens at the step                                                                  |
+| ------ | ----------------------------------------------------------------------------------------- |
+| killed | the process dies by SIGKILL                                                                 |
+| paused | the process stops itself by SIGSTOP, once, until somebody sends SIGCONT                     |
+| denied | the call is made, and then fails as if the broker's answer had been lost with the connection |
 """
 
 import os
@@ -10,8 +16,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 
 from consumer.__main__ import main
+from tests.live import witness
 
 STEPS = tuple(
     f"{moment}-{call}"
@@ -20,24 +28,35 @@ STEPS = tuple(
 )
 
 
-def die_at(step: str, commit: int) -> None:
+def meet(fate: str, step: str, commit: int) -> None:
+    """Let the fate befall this process when the step is reached for the n-th time."""
     moment, call = step.split("-", 1)
     real: Callable[..., Awaitable[Any]] = getattr(AIOKafkaProducer, call)
     calls = 0
+    is_over = False
 
-    async def dying(*args: Any, **named: Any) -> Any:
+    def strike() -> None:
+        nonlocal is_over
+        is_over = True
+        if fate == "denied":
+            raise KafkaConnectionError("the answer was lost, says the test")
+        os.kill(os.getpid(), signal.SIGKILL if fate == "killed" else signal.SIGSTOP)
+
+    async def doomed(*args: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        if moment == "before" and calls >= commit:
-            os.kill(os.getpid(), signal.SIGKILL)
+        due = calls >= commit and not is_over
+        if due and moment == "before":
+            strike()
         result = await real(*args, **named)
-        if calls >= commit:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if due and moment == "after":
+            strike()
         return result
 
-    setattr(AIOKafkaProducer, call, dying)
+    setattr(AIOKafkaProducer, call, doomed)
 
 
 if __name__ == "__main__":
-    die_at(sys.argv[1], int(sys.argv[2]))
+    witness.install()
+    meet(sys.argv[1], sys.argv[2], int(sys.argv[3]))
     main(["run"], prog_name="conversation-consumer")

@@ -8,8 +8,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,24 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from msgspec import Struct
 
+from consumer.adapters.kafka_state_log import KafkaStateLog
 from consumer.adapters.kafka_topics import TopicAdmin
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.core.record import Record
 from consumer.runtime.settings import Settings
+from consumer.runtime.state_store import StateStore
 from consumer.simulator.traffic import Traffic, records
 from tests import model
+from tests.live import witnessed
+from tests.live.expectation import expect
 
 PARTITIONS = 4
 _STEP_S = 15.0
+_READ_S = 300.0
+_TOLD_MAX = 20
 
 
 class Pipeline:
@@ -52,11 +59,12 @@ class Pipeline:
             },
         )
         self._logs = logs
-        self._workers: list[WorkerProcess] = []
+        self.workers: list[WorkerProcess] = []
+        """All that were ever started."""
 
-    async def create(self) -> None:
+    async def create(self, replicas: int = 1) -> None:
         async with TopicAdmin(self.settings) as admin:
-            await admin.create(PARTITIONS, 1)
+            await admin.create(PARTITIONS, replicas)
 
     async def feed(self, traffic: Traffic, count: int, skip: int = 0) -> None:
         async with KafkaWriter(self.settings) as writer:
@@ -74,38 +82,52 @@ class Pipeline:
         }
         environ["CC_ADMIN_PORT"] = "0"
         environ["CC_BOOTSTRAP_SERVERS"] = bootstrap_servers or self.settings.bootstrap_servers
-        log = self._logs / f"worker-{len(self._workers) + 1}.log"
+        log = self._logs / f"worker-{len(self.workers) + 1}.log"
         with log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", *(command or ("consumer", "run")), env={**_environ(), **environ}, stderr=stderr
             )
         worker = WorkerProcess(process, log)
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker
 
     async def close(self) -> None:
         """Leave no worker behind, whatever the test did."""
-        for worker in self._workers:
+        for worker in self.workers:
             await worker.end(signal.SIGKILL, _STEP_S)
 
     async def caught_up(self, within_s: float) -> None:
         """Wait until the group has committed everything that was written."""
+        await self.committed_up_to(None, within_s)
+
+    async def committed_up_to(self, ends: dict[TopicPartition, int] | None, within_s: float) -> None:
+        """Wait until the group has committed up to these offsets, or to the ends of the input topic."""
         async with asyncio.timeout(within_s):
-            while await self.lag():
+            while await self._lag_or_unknown(ends):
                 await asyncio.sleep(0.2)
 
-    async def lag(self) -> int:
+    async def _lag_or_unknown(self, ends: dict[TopicPartition, int] | None) -> int:
+        """The lag; 1 if the brokers cannot tell just now."""
+        try:
+            return await self.lag(ends)
+        except (KafkaError, TimeoutError, OSError):
+            return 1
+
+    async def lag(self, ends: dict[TopicPartition, int] | None = None) -> int:
+        """Records that the group has not committed, of those before `ends`."""
         consumer = await self._consumer()
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
         try:
-            await admin.start()
+            await asyncio.wait_for(admin.start(), _STEP_S)
             tps = [TopicPartition(self.settings.input_topic, each) for each in range(PARTITIONS)]
-            ends = await consumer.end_offsets(tps)
+            ends = await consumer.end_offsets(tps) if ends is None else ends
             try:
                 committed = await admin.list_consumer_group_offsets(self.settings.group_id, partitions=tps)
             except GroupCoordinatorNotAvailableError:  # the broker is still making its topic of offsets
                 return int(sum(ends.values())) + 1
-            return int(sum(ends[tp] - max(0, committed[tp].offset) for tp in tps))
+            if not committed.keys() >= set(tps):  # another broker coordinates the group now: aiokafka says no more
+                return sum(map(int, ends.values())) + 1
+            return int(sum(max(0, ends[tp] - max(0, committed[tp].offset)) for tp in tps))
         finally:
             await admin.close()
             await consumer.stop()
@@ -119,8 +141,8 @@ class Pipeline:
             await consumer.stop()
         return dict(found)
 
-    async def reset_offsets(self) -> None:
-        """What `kafka-consumer-groups --reset-offsets --to-earliest` does for a group without members."""
+    async def reset_offsets(self, to: int = 0) -> None:
+        """What `kafka-consumer-groups --reset-offsets --to-offset` does for a group without members."""
         async with asyncio.timeout(_STEP_S):
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self.settings.bootstrap_servers,
@@ -131,7 +153,7 @@ class Pipeline:
             try:
                 tps = [TopicPartition(self.settings.input_topic, each) for each in range(PARTITIONS)]
                 consumer.assign(tps)
-                await consumer.commit(dict.fromkeys(tps, (0, "")))
+                await consumer.commit(dict.fromkeys(tps, (to, "")))
             finally:
                 await consumer.stop()
 
@@ -148,7 +170,7 @@ class Pipeline:
             consumer.assign(tps)
             ends = await consumer.end_offsets(tps)
             await consumer.seek_to_beginning(*tps)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(_READ_S):
                 while any([await consumer.position(tp) < ends[tp] for tp in tps]):
                     for fetched in (await consumer.getmany(timeout_ms=200, max_records=5_000)).values():
                         found += [
@@ -161,41 +183,56 @@ class Pipeline:
 
     async def states(self) -> dict[str, bytes]:
         """The published state of every conversation."""
-        found: dict[str, bytes] = {}
-        for record in await self.read(self.settings.state_topic):
-            assert record.key is not None
-            assert record.value is not None
-            found[record.key.decode()] = record.value
-        return found
+        return _latest(await self.read(self.settings.state_topic))
 
     async def judge(self) -> "Judgement":
         """Compare the outputs with the model of the input; raises AssertionError where they differ."""
+        judged = await self.compare()
+        assert not judged.mismatches, "\n".join(judged.mismatches[:_TOLD_MAX])
+        return judged
+
+    async def compare(self) -> "Judgement":
+        """Compare the outputs with the model of the input, and the state with what a restore makes of it."""
         settings = self.settings
         source = await self.read(settings.input_topic)
-        rules = model.Rules(record_bytes_max=settings.record_bytes_max)
-        states = await self.states()
-        documents = {key: json.loads(state) for key, state in states.items()}
-        for document in documents.values():
-            del document["source"]
+        state_log = await self.read(settings.state_topic)
         log = [json.loads(record.value or b"") for record in await self.read(settings.transitions_topic)]
         dead = await self.read(settings.dead_letters_topic)
-        expected = model.conversations(source, rules)
-        assert documents == expected
-        model.check_log(log)
-        standing = {each["id"]: each for found in model.standing(source, rules).values() for each in found}
-        assert model.net(log) == standing
-        rejected = {
-            (record.partition, record.offset): record
-            for record in source
-            if isinstance(model.judge(record, rules), model.Rejected)
-        }
-        told = [_source(record) for record in dead]
-        assert len(told) == len(set(told)), "a dead letter was published twice"
-        assert set(told) == set(rejected)
-        for record in dead:
-            original = rejected[_source(record)]
-            assert (record.key, record.value) == (original.key, original.value)
-        return Judgement(len(source), len(states), len(log), len(dead), states)
+        expected = expect(source, model.Rules(record_bytes_max=settings.record_bytes_max))
+        states = _latest(state_log)
+        mismatches = [
+            *_different("the state of", _documents(states), expected.documents),
+            *_different("the transition", model.net(log), expected.standing),
+            *_out_of_order(log),
+            *_wrong_letters(dead, expected.rejected),
+            *_different("after a restore the state of", await self._restored(), states),
+            *witnessed.misremembered(self._told("witness.state"), state_log),
+            *witnessed.miscounted(self._told("witness.committed"), expected.fates, self._silenced()),
+        ]
+        counts = (len(source), len(states), len(log), len(dead))
+        return Judgement(*counts, expected.dispositions(), states, mismatches)
+
+    async def _restored(self) -> dict[str, bytes]:
+        """What a lane has in memory when it has restored."""
+        found: dict[str, bytes] = {}
+        for partition in range(PARTITIONS):
+            store = StateStore(self.settings.rules())
+            async for chunk in KafkaStateLog(self.settings).read(partition, 0):
+                for key, state in chunk.entries:
+                    store.restore(key, state)
+                while store.settle(1_000):
+                    pass
+            found |= dict(store.items())
+        return found
+
+    def _told(self, event: str) -> list[dict[str, Any]]:
+        return [line for worker in self.workers for line in worker.events(event)]
+
+    def _silenced(self) -> int:
+        """How many lanes may have committed without living to tell: killed, cancelled or fenced meanwhile."""
+        killed = sum(worker.exit_code == -signal.SIGKILL for worker in self.workers)
+        abandoned = [line for line in self._told("lane.closed") if line["reason"] == "abandoned"]
+        return PARTITIONS * killed + len(abandoned) + len(self._told("lane.fenced"))
 
     async def _consumer(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
@@ -209,12 +246,17 @@ class Pipeline:
         return consumer
 
 
-class Judgement:
-    """What a comparison that succeeded has seen."""
+class Judgement(Struct, frozen=True):
+    """What a comparison has seen."""
 
-    def __init__(self, records: int, conversations: int, operations: int, dead: int, states: dict[str, bytes]) -> None:
-        self.records, self.conversations, self.operations, self.dead = records, conversations, operations, dead
-        self.states = states
+    records: int
+    conversations: int
+    operations: int
+    dead: int
+    dispositions: Counter[str]
+    states: dict[str, bytes]
+    mismatches: list[str]
+    """A sentence for everything that is not as it has to be."""
 
 
 class WorkerProcess:
@@ -237,6 +279,16 @@ class WorkerProcess:
         async with asyncio.timeout(within_s):
             return await self._process.wait()
 
+    async def stopped(self, within_s: float) -> None:
+        """Wait until the process has stopped by a signal, as `paused` of `crashing` does."""
+        async with asyncio.timeout(within_s):
+            while self._kernel_state() != "T":
+                assert self._process.returncode is None, self.text()
+                await asyncio.sleep(0.02)
+
+    def _kernel_state(self) -> str:
+        return Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+
     def resident_bytes(self) -> int:
         pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -252,7 +304,8 @@ class WorkerProcess:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Log lines of one event so far."""
-        return [line for line in self._lines() if line.get("event") == name]
+        lines = self._log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and f'"event": "{name}"' in line]
 
     async def logged(self, name: str, within_s: float = _STEP_S) -> dict[str, Any]:
         """Wait for the first line of an event."""
@@ -262,10 +315,10 @@ class WorkerProcess:
                 await asyncio.sleep(0.05)
         return found[0]
 
-    async def metrics(self) -> dict[str, float]:
-        """Sums of all samples by metric name."""
+    async def metrics(self, within_s: float = _STEP_S) -> dict[str, float]:
+        """Sums of all samples by metric name. Raises OSError if the worker does not answer."""
         port = (await self.logged("consumer.starting"))["admin_port"]
-        text = await asyncio.to_thread(_get, f"http://127.0.0.1:{port}/metrics")
+        text = await asyncio.to_thread(_get, f"http://127.0.0.1:{port}/metrics", within_s)
         sums: dict[str, float] = defaultdict(float)
         for line in text.splitlines():
             if line and not line.startswith("#"):
@@ -280,10 +333,47 @@ class WorkerProcess:
     def text(self) -> str:
         return self._log.read_text()
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        for line in self._log.read_text().splitlines():
-            if line.startswith("{"):
-                yield json.loads(line)
+
+def _latest(state_log: list[Record]) -> dict[str, bytes]:
+    """The last state of each conversation. No conversation is evicted in these tests."""
+    found: dict[str, bytes] = {}
+    for record in state_log:
+        assert record.key is not None
+        assert record.value is not None
+        found[record.key.decode()] = record.value
+    return found
+
+
+def _documents(states: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+    """States without what refers to arrival."""
+    documents: dict[str, dict[str, Any]] = {key: json.loads(state) for key, state in states.items()}
+    for document in documents.values():
+        del document["source"]
+    return documents
+
+
+def _different(what: str, found: Mapping[str, object], expected: Mapping[str, object]) -> Iterator[str]:
+    for key in sorted(found.keys() | expected.keys()):
+        if found.get(key) != expected.get(key):
+            yield f"{what} {key} is {found.get(key)!r:.2000}, not {expected.get(key)!r:.2000}"
+
+
+def _out_of_order(log: list[dict[str, Any]]) -> Iterator[str]:
+    try:
+        model.check_log(log)
+    except AssertionError as error:
+        yield f"the log of transitions is out of order: {error}"
+
+
+def _wrong_letters(dead: list[Record], rejected: Mapping[tuple[int, int], Record]) -> Iterator[str]:
+    told = Counter(_source(record) for record in dead)
+    yield from (f"{count} dead letters of {place}" for place, count in told.items() if count > 1)
+    yield from (f"no dead letter of {place}" for place in rejected.keys() - told.keys())
+    yield from (f"a dead letter of {place}, which could be used" for place in told.keys() - rejected.keys())
+    for record in dead:
+        original = rejected.get(_source(record))
+        if original is not None and (record.key, record.value) != (original.key, original.value):
+            yield f"the dead letter of {_source(record)} has other bytes"
 
 
 def _source(record: Record) -> tuple[int, int]:
@@ -295,8 +385,8 @@ def _environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("CC_")}
 
 
-def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=_STEP_S) as answer:
+def _get(url: str, within_s: float) -> str:
+    with urllib.request.urlopen(url, timeout=within_s) as answer:
         return str(answer.read().decode())
 
 

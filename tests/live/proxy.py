@@ -63,7 +63,7 @@ class Proxy:
                     await asyncio.sleep(self.delay_s)
                 writer.write(chunk)
                 await writer.drain()
-        except OSError:
-            pass
+        except (OSError, RuntimeError):
+            pass  # the other end is gone, or was told that no more will come
         finally:
             writer.close()

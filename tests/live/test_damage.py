@@ -3,11 +3,12 @@
 import asyncio
 import random
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -15,7 +16,7 @@ from consumer.adapters.kafka_topics import TopicAdmin
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.simulator.traffic import Draft, Traffic
 from tests.live.conftest import UniqueName
-from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -39,15 +40,32 @@ async def admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
     await client.close()
 
 
-def traffic(seed: int) -> Traffic:
-    return Traffic(seed=seed, start_ms=now_ms(), conversations=50)
+def traffic(seed: int, broken: float = 0.01) -> Traffic:
+    return Traffic(seed=seed, start_ms=now_ms(), conversations=50, broken=broken)
 
 
 async def worked_off(pipeline: Pipeline) -> None:
     """Let a worker consume everything and end."""
     worker = await pipeline.start_worker()
+    await opened(worker)
     await pipeline.caught_up(60)
     assert await worker.end(signal.SIGTERM, 10) == 0
+
+
+async def opened(worker: WorkerProcess) -> None:
+    """Wait until a worker has opened all lanes."""
+    async with asyncio.timeout(30):
+        while len(worker.events("lane.opened")) < PARTITIONS:
+            await asyncio.sleep(0.05)
+
+
+async def peak_bytes(worker: WorkerProcess, over: asyncio.Event) -> int:
+    """The largest resident size of a worker until the event."""
+    peak = 0
+    while not over.is_set():
+        peak = max(peak, worker.resident_bytes())
+        await asyncio.sleep(0.02)
+    return peak
 
 
 async def misfit(pipeline: Pipeline) -> str:
@@ -101,6 +119,103 @@ async def test_records_that_retention_took_are_told_and_the_rest_is_consumed(
     assert await worker.end(signal.SIGTERM, 10) == 0
 
 
+async def test_records_that_retention_takes_from_a_running_worker_are_told_too(
+    pipeline: Pipeline, admin: AIOKafkaAdminClient
+) -> None:
+    worker = await pipeline.start_worker()
+    await pipeline.feed(traffic(7), COUNT)
+    await pipeline.caught_up(60)
+    worker.send(signal.SIGSTOP)
+    await pipeline.feed(traffic(8), COUNT)  # as much of it as one answer holds is on its way to the worker
+    await pipeline.feed(traffic(9), COUNT)
+    ends = await pipeline.ends(pipeline.settings.input_topic)
+    await admin.delete_records({each: RecordsToDelete(before_offset=end - 5) for each, end in ends.items()})
+    worker.send(signal.SIGCONT)
+    await pipeline.caught_up(60)
+    assert {each["partition"] for each in worker.events("lane.offset_reset")} == set(range(PARTITIONS))
+    assert await worker.end(signal.SIGTERM, 10) == 0
+
+
+async def test_an_offset_past_the_end_begins_anew_and_changes_nothing(pipeline: Pipeline) -> None:
+    await pipeline.feed(traffic(10, broken=0.0), COUNT)
+    await worked_off(pipeline)
+    before = await pipeline.judge()
+    await pipeline.reset_offsets(10**9)
+    worker = await pipeline.start_worker()
+    await worker.logged("lane.offset_reset")
+    async with asyncio.timeout(60):
+        while (await worker.metrics())["conversation_records_total"] < COUNT:
+            await asyncio.sleep(0.1)
+    assert await worker.end(signal.SIGTERM, 10) == 0
+    assert (await pipeline.judge()).operations == before.operations
+
+
+async def test_a_state_topic_deleted_under_a_running_worker_ends_it_and_can_be_rebuilt(
+    pipeline: Pipeline, admin: AIOKafkaAdminClient
+) -> None:
+    pipeline.change(retry_s_max=3.0, commit_timeout_s=2.0, request_timeout_ms=2_000)
+    worker = await pipeline.start_worker()
+    await pipeline.feed(traffic(11), COUNT)
+    await pipeline.caught_up(60)
+    await admin.delete_topics([pipeline.settings.state_topic])
+    await pipeline.feed(traffic(12), COUNT)
+    assert await worker.ended(60) == MISFIT, worker.text()
+    assert "CC_RETRY_S_MAX" in str(worker.events("consumer.failed")[0]["error"])
+    assert "(CC_STATE_TOPIC) does not exist" in await misfit(pipeline)
+    async with TopicAdmin(pipeline.settings) as topics:
+        await topics.create(PARTITIONS, 1)
+    assert "--reset-offsets" in await misfit(pipeline)
+    await pipeline.reset_offsets()
+    await worked_off(pipeline)
+    assert not [each for each in (await pipeline.compare()).mismatches if "state of" in each]
+
+
+async def test_a_state_topic_made_anew_under_a_running_worker_ends_it(
+    pipeline: Pipeline, admin: AIOKafkaAdminClient
+) -> None:
+    worker = await pipeline.start_worker()
+    await pipeline.feed(traffic(13), COUNT)
+    await pipeline.caught_up(60)
+    await admin.delete_topics([pipeline.settings.state_topic])
+    async with TopicAdmin(pipeline.settings) as topics:
+        await topics.create(PARTITIONS, 1)
+    await pipeline.feed(traffic(14), COUNT)
+    assert await worker.ended(60) == MISFIT, worker.text()
+    assert "made anew" in str(worker.events("consumer.failed")[0]["error"])
+    assert "--reset-offsets" in await misfit(pipeline)
+
+
+async def test_wrong_settings_of_the_state_topic_under_a_running_worker_lose_nothing(
+    pipeline: Pipeline, admin: AIOKafkaAdminClient
+) -> None:
+    topic = pipeline.settings.state_topic
+
+    async def configure(**changed: str) -> None:
+        config = {"cleanup.policy": "compact", "max.message.bytes": "1048588"}
+        config |= {name.replace("_", "."): value for name, value in changed.items()}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
+
+    worker = await pipeline.start_worker()
+    await pipeline.feed(traffic(15), COUNT)
+    await pipeline.caught_up(60)
+    await configure(cleanup_policy="delete", max_message_bytes="900000")
+    await pipeline.feed(traffic(16), COUNT)
+    await pipeline.caught_up(60)
+    assert await worker.end(signal.SIGTERM, 10) == 0
+    assert "has cleanup.policy=delete, it has to be compact" in await misfit(pipeline)
+    await configure()
+    await worked_off(pipeline)
+    assert (await pipeline.judge()).records == 2 * COUNT
+
+
+async def test_records_and_states_larger_than_a_fetch_are_read(pipeline: Pipeline) -> None:
+    pipeline.change(partition_fetch_bytes_max=1)
+    await pipeline.feed(traffic(17), 200)
+    for _ in range(2):
+        await worked_off(pipeline)
+    assert (await pipeline.judge()).records == 200
+
+
 async def test_partitions_added_to_the_input_end_the_worker_with_the_remedy(
     pipeline: Pipeline, admin: AIOKafkaAdminClient
 ) -> None:
@@ -148,21 +263,90 @@ async def test_a_state_that_the_broker_refuses_is_never_followed_by_its_offset(
     assert (await pipeline.judge()).records == COUNT
 
 
+@pytest.mark.parametrize("codec", ["zstd", "snappy", "lz4"])
+async def test_a_topic_in_a_codec_that_is_not_installed_ends_the_worker_with_the_remedy(
+    pipeline: Pipeline, codec: str
+) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=pipeline.settings.bootstrap_servers, compression_type=codec)
+    async with asyncio.timeout(15), producer:
+        await producer.send_and_wait(pipeline.settings.input_topic, b"{}" * 1_000, partition=0)
+    pipeline.change(compression="none")
+    worker = await pipeline.start_worker("tests.live.without_codecs")
+    assert await worker.ended(40) == MISFIT, worker.text()
+    assert "a codec is not installed: install" in str(worker.events("consumer.failed")[0]["error"])
+    assert await pipeline.lag() == 1
+
+
+async def test_output_in_a_codec_that_is_not_installed_ends_the_worker_with_the_remedy(pipeline: Pipeline) -> None:
+    worker = await pipeline.start_worker("tests.live.without_codecs")
+    assert await worker.ended(40) == MISFIT, worker.text()
+    assert "CC_COMPRESSION" in str(worker.events("consumer.failed")[0]["error"])
+
+
+async def test_hostile_values_leave_memory_bounded(pipeline: Pipeline, admin: AIOKafkaAdminClient) -> None:
+    name = pipeline.settings.input_topic
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": "8388608"})])
+    hostile = [
+        b'{"id":"k","participants":[' + b"{}," * 999_999 + b"{}]}",
+        b'{"id":"k","participants":[' + b",".join(b'{"id":"p%d"}' % each for each in range(200_000)) + b"]}",
+        b'{"id":"k","attributes":"' + b"x" * 4_000_000 + b'"}',
+        b'{"id":"k","attributes":' + b"[" * 2_000_000 + b"]" * 2_000_000 + b"}",
+        b'{"id":"k",' + b'"a":1,' * 600_000 + b'"b":1}',
+        random.Random(2).randbytes(8_000_000),
+    ]
+    worker = await pipeline.start_worker()
+    await worker.logged("lane.opened")
+    before_bytes = worker.resident_bytes()
+    over = asyncio.Event()
+    watching = asyncio.create_task(peak_bytes(worker, over))
+    async with KafkaWriter(pipeline.settings) as writer:
+        for value in hostile * 2:
+            await writer.write([Draft(b"k", value, now_ms(), 0, broken=True)])
+            await writer.flush()
+    await pipeline.caught_up(60)
+    over.set()
+    assert await watching - before_bytes < 400_000_000
+    letters = await pipeline.read(pipeline.settings.dead_letters_topic)
+    assert Counter(hostile * 2) - Counter(letter.value or b"" for letter in letters) == Counter(
+        [hostile[2], hostile[4]] * 2
+    )
+    assert await worker.end(signal.SIGTERM, 10) == 0
+
+
 async def test_a_topic_of_rubbish_blocks_the_lane_and_a_restart_goes_on_after_the_cause_is_gone(
     pipeline: Pipeline,
 ) -> None:
-    rubbish = [Draft(b"k", b"{rubbish", now_ms(), order, broken=True) for order in range(500)]
-    async with KafkaWriter(pipeline.settings) as writer:
-        await writer.write(rubbish)
-        await writer.flush()
+    pipeline.change(max_poll_interval_ms=pipeline.settings.session_timeout_ms)
+
+    async def write_rubbish(count: int) -> None:
+        async with KafkaWriter(pipeline.settings) as writer:
+            drafts = (Draft(b"k%d" % (each % 100), b"{rubbish", now_ms(), each, broken=True) for each in range(count))
+            await writer.write(drafts)
+            await writer.flush()
+
+    async def gauges(worker: WorkerProcess) -> tuple[float, float, int]:
+        metrics = await worker.metrics()
+        lag, is_open = metrics["conversation_lag_records"], metrics["conversation_breaker_open"]
+        return lag, is_open, await worker.ready()
+
+    dead = 50 * PARTITIONS
+    await write_rubbish(600)
     worker = await pipeline.start_worker()
     opened = await worker.logged("breaker.opened", 30)
-    assert "CC_DEAD_LETTERS_CONSECUTIVE_MAX" in str(opened)
-    metrics = await worker.metrics()
-    assert metrics["conversation_breaker_open"] == 1
-    assert await worker.ready() == 503
-    assert await pipeline.lag() == 450
+    assert "CC_DEAD_LETTERS_CONSECUTIVE_MAX" in opened["cause"]
+    assert "mend what writes the input topic, then restart" in opened["todo"]
+    async with asyncio.timeout(30):
+        while len(worker.events("breaker.opened")) < PARTITIONS:
+            await asyncio.sleep(0.1)
+    assert await pipeline.lag() == 600 - dead
+    await write_rubbish(100)
+    await asyncio.sleep(2 + pipeline.settings.max_poll_interval_ms / 1_000)  # nothing is fetched for longer than that
+    async with asyncio.timeout(20):
+        while await gauges(worker) != (700 - dead, PARTITIONS, 503):
+            await asyncio.sleep(0.2)
+    assert worker.events("lane.closed") == []
+    assert len(await pipeline.read(pipeline.settings.dead_letters_topic)) == dead
     assert await worker.end(signal.SIGTERM, 10) == 0
     pipeline.change(dead_letters_consecutive_max=10_000, dead_letters_ratio_max=1.0)
     await worked_off(pipeline)
-    assert (await pipeline.judge()).dead == 500
+    assert (await pipeline.judge()).dead == 700

@@ -248,6 +248,24 @@ async def test_commits_are_cut_by_records_and_by_bytes(changed: dict[str, int], 
     assert scene.partition.transitions == whole.partition.transitions
 
 
+@pytest.mark.parametrize(("most", "offsets"), [(8, [10, 18]), (7, [10, 17, 18]), (3, [10, 13, 16, 18])])
+async def test_a_fetch_takes_so_many_records_at_most(most: int, offsets: list[int]) -> None:
+    scene = await Scene(Broker(story()), fetch_records_max=most).consume(18)
+    asked = [int(each.split(" ")[1]) for each in scene.broker.calls if each.startswith("fetch ")]
+    assert sorted(set(asked)) == offsets
+
+
+async def test_a_state_topic_made_anew_under_a_running_lane_ends_it() -> None:
+    scene = Scene(Broker(story()), **EACH)
+
+    async def make_anew() -> None:
+        scene.partition.state_log.clear()
+
+    scene.broker.at("commit", nothing, nothing, make_anew)
+    with pytest.raises(Misfit, match=r"\(CC_STATE_TOPIC\) ends at 1, .* made anew"):
+        await asyncio.wait_for(scene.lane.run(), WAIT_S)
+
+
 async def test_a_commit_is_due_by_time_since_the_first_effect() -> None:
     scene = Scene(Broker(story()), commit_interval_ms=700)
     started_s = scene.broker.clock.now_s
@@ -318,6 +336,37 @@ async def test_a_record_is_counted_once_however_often_it_was_tried() -> None:
     scene.broker.at("commit", UNREACHABLE, UNREACHABLE)
     await scene.consume(18)
     assert [told[1].consumed for told in scene.telemetry.of("committed")] == [8]
+
+
+@pytest.mark.parametrize("changed", [{}, EACH])
+async def test_a_commit_whose_answer_was_lost_is_counted_when_the_offset_tells_of_it(changed: dict[str, Any]) -> None:
+    scene = Scene(Broker(story()), **changed)
+    scene.broker.at("answer", UNREACHABLE)
+    scene.broker.at("committed", nothing, UNREACHABLE)
+    await scene.consume(18)
+    assert sum(told[1].consumed for told in scene.telemetry.of("committed")) == 8
+    assert len(scene.telemetry.of("commit_failed")) == 2
+
+
+async def test_a_commit_that_was_fenced_is_left_to_the_new_owner_to_count() -> None:
+    scene = Scene(Broker(story()), session_timeout_ms=45_000)
+    scene.broker.at("answer", fails(Fenced("taken over")))
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "fenced")
+        await turns(5)
+        scene.broker.clock.now_s += 45.0
+        await until(scene.went_to(18))
+    assert scene.telemetry.of("committed") == []
+
+
+async def test_the_breaker_counts_a_commit_whose_answer_was_lost() -> None:
+    scene = Scene(Broker([rubbish(offset) for offset in range(10)]), dead_letters_consecutive_max=3)
+    scene.broker.at("answer", UNREACHABLE)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "blocked")
+        await turns()
+    assert len(scene.partition.dead_letters) == 3
+    assert [told[1].consumed for told in scene.telemetry.of("committed")] == [3]
 
 
 async def test_retrying_has_an_end() -> None:

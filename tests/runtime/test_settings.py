@@ -1,5 +1,6 @@
 """Settings from the environment: each of them, the files of secrets, every limit and every conflict."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -138,6 +139,11 @@ CONFLICTS: list[tuple[Changed, Changed, str]] = [
         "CC_HEARTBEAT_INTERVAL_MS must be at most a third of CC_SESSION_TIMEOUT_MS",
     ),
     (
+        {"max_poll_interval_ms": 45_000},
+        {"max_poll_interval_ms": 44_999},
+        "CC_MAX_POLL_INTERVAL_MS must not be below CC_SESSION_TIMEOUT_MS",
+    ),
+    (
         {"commit_timeout_s": 29.999},
         {"commit_timeout_s": 30.0},
         "CC_COMMIT_TIMEOUT_S must be shorter than CC_TRANSACTION_TIMEOUT_MS",
@@ -170,6 +176,7 @@ CONFLICTS: list[tuple[Changed, Changed, str]] = [
     ({"digest_key": "k" * 64}, {"digest_key": "k" * 65}, "CC_DIGEST_KEY must be at most 64 bytes"),
     ({"digest_key": "\u00e9" * 32}, {"digest_key": "\u00e9" * 32 + "k"}, "CC_DIGEST_KEY must be at most 64 bytes"),
     ({"retry_s_max": 1e300}, {"retry_s_max": float("inf")}, "CC_RETRY_S_MAX must be finite"),
+    ({"slice_ms_max": 1e300}, {"slice_ms_max": float("inf")}, "CC_SLICE_MS_MAX must be finite"),
     *(
         (
             {name: "another"},
@@ -347,6 +354,16 @@ def test_each_conflict_at_its_limit_and_past_it(fine: Changed, broken: Changed, 
     assert told.startswith(problem)
     assert problems({f"CC_{name.upper()}": str(value) for name, value in broken.items()}) == [told]
     assert problems({f"CC_{name.upper()}": str(value) for name, value in fine.items()}) == []
+
+
+TOLD_ALONE = ("CC_RETRY_S_MAX must be finite", "CC_SLICE_MS_MAX must be finite", "CC_DIGEST_KEY must be at most")
+"""Limits of one setting that its type cannot say."""
+
+
+def test_each_conflict_names_both_settings() -> None:
+    for _, _, problem in CONFLICTS:
+        named = set(re.findall(r"CC_[A-Z_]+", problem)) & {f"CC_{name.upper()}" for name in NAMES}
+        assert len(named) >= 2 or problem.startswith(TOLD_ALONE), problem
 
 
 def test_the_rules_of_the_core_are_the_settings_of_the_same_names() -> None:

@@ -1,0 +1,116 @@
+"""Three real brokers that replicate to each other, each behind a proxy of its own."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.live.broker import LocalBroker
+from tests.live.proxy import Proxy
+
+NODES = 3
+_INSYNC_MIN = 2
+_ASK_S = 15.0
+_GROUP, _TRANSACTION = 0, 1
+
+
+class Node(LocalBroker):
+    """One of several brokers; `peers` has to be set before it starts."""
+
+    def __init__(self, jars: Path, number: int) -> None:
+        super().__init__(jars)
+        self.number = number
+        self.peers: Sequence[Node] = ()
+        self._options = ("-Xmx320m", "-XX:TieredStopAtLevel=1")  # starts in half the time; nobody measures it
+
+    def _properties(self) -> dict[str, str]:
+        return super()._properties() | {
+            "node.id": str(self.number),
+            "controller.quorum.voters": ",".join(f"{each.number}@127.0.0.1:{each._controller}" for each in self.peers),
+            "default.replication.factor": str(NODES),
+            "min.insync.replicas": str(_INSYNC_MIN),
+            "offsets.topic.replication.factor": str(NODES),
+            "transaction.state.log.replication.factor": str(NODES),
+            "transaction.state.log.min.isr": str(_INSYNC_MIN),
+            "broker.session.timeout.ms": "6000",  # how long a killed one is still taken for alive
+        }
+
+
+class Cluster:
+    """Replication factor 3 with 2 in sync, for the topics of offsets and of transactions as well."""
+
+    def __init__(self, jars: Path) -> None:
+        self.nodes = [Node(jars, number) for number in range(1, NODES + 1)]
+        for node in self.nodes:
+            node.peers = self.nodes
+            node._cluster_id = self.nodes[0]._cluster_id
+        self.proxies = [Proxy(node.front_port, node.behind_port) for node in self.nodes]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(node.bootstrap_servers for node in self.nodes)
+
+    @property
+    def front(self) -> str:
+        """Bootstrap servers that lead through the proxies."""
+        return ",".join(f"127.0.0.1:{node.front_port}" for node in self.nodes)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Cluster"]:
+        """All nodes and proxies, until the end of the context."""
+        try:
+            await self.start()
+            async with contextlib.AsyncExitStack() as stack:
+                for proxy in self.proxies:
+                    await stack.enter_async_context(proxy)
+                yield self
+        finally:
+            await self._all([node.close for node in self.nodes])
+
+    async def start(self) -> None:
+        """Start those that are down, together: one alone waits for a quorum. Raises BrokerError."""
+        await self._all([node.start for node in self.nodes if not node.is_up])
+
+    async def kill(self) -> None:
+        """Kill all of them."""
+        await self._all([node.kill for node in self.nodes if node.is_up])
+
+    async def leader(self, topic: str, partition: int) -> Node:
+        """The broker that leads a partition."""
+        async with self._admin() as admin:
+            while True:
+                (found,) = await admin.describe_topics([topic])
+                number = next(each["leader"] for each in found["partitions"] if each["partition"] == partition)
+                if number > 0:
+                    return self._node(number)
+                await asyncio.sleep(0.1)
+
+    async def group_coordinator(self, group_id: str) -> Node:
+        async with self._admin() as admin:
+            return self._node(await admin.find_coordinator(group_id, _GROUP))
+
+    async def transaction_coordinator(self, transactional_id: str) -> Node:
+        async with self._admin() as admin:
+            return self._node(await admin.find_coordinator(transactional_id, _TRANSACTION))
+
+    def _node(self, number: int) -> Node:
+        return self.nodes[number - 1]
+
+    @contextlib.asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+        async with asyncio.timeout(_ASK_S):
+            try:
+                await client.start()
+                yield client
+            finally:
+                await client.close()
+
+    @staticmethod
+    async def _all(calls: Sequence[Callable[[], None]]) -> None:
+        with ThreadPoolExecutor(max_workers=NODES) as pool:
+            loop = asyncio.get_running_loop()
+            await asyncio.gather(*(loop.run_in_executor(pool, call) for call in calls))

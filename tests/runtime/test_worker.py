@@ -1,0 +1,144 @@
+"""The worker: lanes come and go with the group's decisions, each end is bounded, and nothing of it is silent."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from consumer.core.record import Record
+from consumer.runtime import lane as lane_module
+from consumer.runtime.ports import Misfit
+from consumer.runtime.worker import Worker
+from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, until, world_of
+from tests.runtime.scenes import FOREVER_MS, call, rubbish, settings_of
+
+SOON_S = 0.2
+
+
+@pytest.fixture(autouse=True)
+def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "IDLE_S", 0.001)
+
+
+class Scene:
+    """A worker on a broker."""
+
+    def __init__(self, *records: Record, **changed: Any) -> None:
+        self.broker = Broker(records)
+        self.partition = self.broker.partitions[0]
+        self.telemetry = FakeTelemetry()
+        self.worker = Worker(settings_of(**changed), world_of(self.broker, self.telemetry))
+
+    async def serving(self, *partitions: int) -> "Scene":
+        """Assign partitions and wait for their lanes."""
+        self.worker.assigned(partitions)
+        await until(lambda: all(lane.phase == "running" for lane in self.worker.lanes.values()))
+        return self
+
+    def reasons(self) -> list[tuple[int, str]]:
+        """What lanes ended with."""
+        return [(partition, reason) for partition, reason in self.telemetry.of("lane_closed")]
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_drain_commits_what_is_staged() -> None:
+    scene = await Scene(call(0, "alerting", 1), commit_interval_ms=FOREVER_MS).serving(0)
+    await until(lambda: scene.broker.last_call() == "fetch 1")
+    assert scene.partition.committed is None
+    assert await scene.worker.drain()
+    assert scene.partition.committed is not None
+    assert scene.reasons() == [(0, "drained")]
+
+
+async def test_a_drain_takes_drain_s_at_most() -> None:
+    scene = Scene(call(0, "alerting", 1), drain_s=SOON_S)
+    scene.broker.at("commit", never)
+    await scene.serving(0)
+    await until(lambda: scene.broker.last_call() == "commit 1")
+    async with asyncio.timeout(WAIT_S):
+        assert not await scene.worker.drain()
+    assert scene.reasons() == [(0, "abandoned")]
+    assert scene.partition.committed is None
+
+
+async def test_a_revocation_takes_half_the_rebalance_timeout_at_most() -> None:
+    scene = Scene(call(0, "alerting", 1), rebalance_timeout_ms=int(2_000 * SOON_S))
+    scene.broker.at("commit", never)
+    await scene.serving(0, 1)
+    await until(lambda: "commit 1" in scene.broker.calls)
+    async with asyncio.timeout(WAIT_S):
+        await scene.worker.revoked([0, 1])
+    assert scene.reasons() == [(0, "abandoned"), (1, "revoked")]
+    assert scene.worker.lanes == {}
+
+
+async def test_a_partition_that_comes_back_reads_only_what_was_written_since() -> None:
+    scene = await Scene(call(0, "alerting", 1)).serving(0)
+    await until(lambda: scene.partition.committed is not None and scene.broker.last_call() == "fetch 1")
+    await scene.worker.revoked([0])
+    await scene.serving(0)
+    assert [each for each in scene.broker.calls if each.startswith("read")] == ["read 0", "read 1"]
+    assert await scene.worker.drain()
+
+
+async def test_after_an_abandoned_lane_the_state_is_read_from_the_beginning() -> None:
+    each = {"commit_records_max": 1, "slice_ms_max": 1e-6, "rebalance_timeout_ms": int(2_000 * SOON_S)}
+    scene = Scene(call(0, "alerting", 1), call(1, "connected", 2), **each)
+    scene.broker.at("commit", nothing, never)
+    await scene.serving(0)
+    await until(lambda: "commit 2" in scene.broker.calls)
+    await scene.worker.revoked([0])
+    await scene.serving(0)
+    assert [each for each in scene.broker.calls if each.startswith("read")] == ["read 0", "read 0"]
+    assert await scene.worker.drain()
+
+
+async def test_a_worker_that_was_given_nothing_is_ready_and_not_stalled() -> None:
+    scene = Scene()
+    assert scene.worker.unready()["group"] is not None
+    scene.worker.assigned([])
+    scene.broker.clock.now_s += 1e6
+    assert set(scene.worker.unready().values()) == {None}
+    assert set(scene.worker.stalled().values()) == {None}
+
+
+async def test_a_blocked_lane_makes_the_worker_unready_but_not_stalled() -> None:
+    scene = Scene(*map(rubbish, range(5)), dead_letters_consecutive_max=3)
+    scene.worker.assigned([0])
+    await until(lambda: scene.worker.lanes[0].phase == "blocked")
+    scene.broker.clock.now_s += 1e6
+    await until(lambda: set(scene.worker.stalled().values()) == {None})
+    assert "CC_DEAD_LETTERS_CONSECUTIVE_MAX" in str(scene.worker.unready()["breaker"])
+    assert await scene.worker.drain()
+
+
+async def test_a_lane_without_progress_is_stalled_past_two_commits_and_a_request() -> None:
+    scene = Scene(call(0, "alerting", 1), drain_s=SOON_S)
+    scene.broker.at("commit", never)
+    await scene.serving(0)
+    await until(lambda: scene.broker.last_call() == "commit 1")
+    limit_s = 2 * 20.0 + 15.0
+    scene.broker.clock.now_s = scene.worker.lanes[0].last_progress_s + limit_s
+    assert scene.worker.stalled() == {"lanes": None}
+    scene.broker.clock.now_s += 0.001
+    assert "partitions [0] made no progress for 55 s" in str(scene.worker.stalled()["lanes"])
+    assert not await scene.worker.drain()
+
+
+async def test_a_misfit_of_a_lane_is_the_failure_of_the_worker() -> None:
+    scene = Scene()
+    scene.broker.at("open", fails(Misfit("no permission")))
+    scene.worker.assigned([0])
+    with pytest.raises(Misfit, match="no permission"):
+        await asyncio.wait_for(scene.worker.failure(), WAIT_S)
+
+
+async def test_nothing_is_begun_while_draining() -> None:
+    scene = await Scene().serving(0)
+    assert await scene.worker.drain()
+    scene.worker.assigned([1])
+    assert scene.worker.lanes == {}
+    assert scene.worker.unready()["draining"] is not None
