@@ -22,6 +22,7 @@ from consumer.version import VERSION
 
 _HEARTBEAT_S = 0.5
 _LAG_S = 5.0
+_PARTITIONS_S = 5.0
 
 
 class Service(Struct, frozen=True):
@@ -56,6 +57,7 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     tasks = [
         asyncio.create_task(_beat(metrics, telemetry)),
         asyncio.create_task(_watch_lag(worker, intake, telemetry)),
+        asyncio.create_task(_watch_partitions(intake, metrics)),
     ]
     try:
         await intake.start(Listener(worker.assigned, worker.revoked))
@@ -80,6 +82,15 @@ async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:
         await asyncio.sleep(_HEARTBEAT_S)
         metrics.loop_late(max(0.0, time.monotonic() - due_s))
         telemetry.progress()
+
+
+async def _watch_partitions(intake: GroupIntake, metrics: Metrics) -> None:
+    """Tell how many partitions the input topic has, so that one that nobody owns can be seen."""
+    while True:
+        count = intake.partitions()
+        if count is not None:
+            metrics.input_partitions(count)
+        await asyncio.sleep(_PARTITIONS_S)
 
 
 async def _watch_lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:
