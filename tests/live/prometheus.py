@@ -33,12 +33,11 @@ class Series(Struct, frozen=True):
 class Prometheus:
     """A server with its data in `home`, as an async context manager.
 
-    It scrapes and evaluates once a second. `consoles` is a folder of console templates.
+    It scrapes and evaluates once a second.
     """
 
-    def __init__(self, program: str, home: Path, rules: Sequence[Path] = (), consoles: Path | None = None) -> None:
-        self._program, self._home = program, home
-        self._rules, self._consoles = rules, consoles
+    def __init__(self, program: str, home: Path, rules: Sequence[Path] = ()) -> None:
+        self._program, self._home, self._rules = program, home, rules
         (self._port,) = _free_ports(1)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -57,15 +56,12 @@ class Prometheus:
         }
         settings = self._home / "prometheus.yml"
         settings.write_text(yaml.safe_dump(config), encoding="utf-8")
-        consoles = self._consoles or self._home
         with (self._home / "prometheus.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 self._program,
                 f"--config.file={settings}",
                 f"--storage.tsdb.path={self._home / 'data'}",
                 f"--web.listen-address=127.0.0.1:{self._port}",
-                f"--web.console.templates={consoles}",
-                f"--web.console.libraries={consoles}",
                 stdout=log,
                 stderr=log,
             )
