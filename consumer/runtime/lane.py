@@ -97,6 +97,11 @@ class Lane:
         """Whether it was asked to stop."""
         return self._stop.is_set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it runs and has nothing to commit."""
+        return self.phase == "running" and not self._staged.records
+
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
         self._stop.set()
