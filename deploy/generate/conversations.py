@@ -9,7 +9,16 @@ _LIVE: Final = one_of([state for state, rank in RANKS.items() if rank == LIVE])
 _BEFORE: Final = one_of([state for state, rank in RANKS.items() if rank == BEFORE])
 _ENDED: Final = one_of([state for state, rank in RANKS.items() if rank not in {BEFORE, LIVE}])
 _CHOSEN: Final = '$scope, media=~"$media"'
+_UNPLANNED: Final = f'{_CHOSEN}, media!="callback"'
+"""Without callbacks, which wait for the time they are scheduled at."""
 _COBROWSE: Final = '$scope, media="cobrowse"'
+
+
+def _by_reason(ended: str) -> str:
+    """Communications that ended, summed by disconnect type; where none was shown the label says so."""
+    by_type = f"sum by (disconnect_type) ({ended}) > 0"
+    return f'label_replace({by_type}, "disconnect_type", "none shown", "disconnect_type", "")'
+
 
 _NOW: Final = Section(
     "Now",
@@ -45,13 +54,13 @@ _NOW: Final = Section(
         Panel(
             title="Connect latency, p95",
             description="Within this time 95 of 100 communications went from their first state to their first live "
-            "one, by event time. Those that were live at first sight do not count.",
+            "one, by event time. Callbacks, which are planned, and those that were live at first sight do not count.",
             unit="s",
             kind="number",
             width=4,
             height=4,
             none="none connected",
-            queries=quantiles(f"conversation_connect_seconds_bucket{{{_CHOSEN}}}", p95=0.95),
+            queries=quantiles(f"conversation_connect_seconds_bucket{{{_UNPLANNED}}}", p95=0.95),
         ),
         Panel(
             title="Oldest not ended",
@@ -81,7 +90,7 @@ _SESSIONS: Final = Section(
     (
         Panel(
             title="Live by media",
-            description="Live communications by medium.",
+            description="Live communications by medium. It dips while partitions move from one worker to another.",
             unit="short",
             kind="stacked",
             queries=(
@@ -125,9 +134,9 @@ _SESSIONS: Final = Section(
         Panel(
             title="Connect latency",
             description="From a communication's first state to its first live one, by event time: how long customers "
-            "and agents waited.",
+            "and agents waited. Without callbacks, which are planned.",
             unit="s",
-            queries=quantiles(f"conversation_connect_seconds_bucket{{{_CHOSEN}}}", p50=0.5, p95=0.95, p99=0.99),
+            queries=quantiles(f"conversation_connect_seconds_bucket{{{_UNPLANNED}}}", p50=0.5, p95=0.95, p99=0.99),
         ),
         Panel(
             title="Duration, median by media",
@@ -145,8 +154,7 @@ _SESSIONS: Final = Section(
             none="none ended",
             queries=(
                 Query(
-                    f"sort_desc(sum by (disconnect_type) (increase(conversation_disconnects_total{{{_CHOSEN}}}"
-                    "[$__range])) > 0)",
+                    f"sort_desc({_by_reason(f'increase(conversation_disconnects_total{{{_CHOSEN}}}[$__range])')})",
                     "{{disconnect_type}}",
                 ),
             ),
@@ -157,8 +165,7 @@ _SESSIONS: Final = Section(
             unit="cps",
             queries=(
                 Query(
-                    f"topk(6, sum by (disconnect_type) (rate(conversation_disconnects_total{{{_CHOSEN}}}"
-                    "[$__rate_interval])) > 0)",
+                    f"topk(6, {_by_reason(f'rate(conversation_disconnects_total{{{_CHOSEN}}}[$__rate_interval])')})",
                     "{{disconnect_type}}",
                 ),
             ),
@@ -260,8 +267,7 @@ _COBROWSE_ROW: Final = Section(
             width=6,
             queries=(
                 Query(
-                    f"sum by (disconnect_type) (rate(conversation_disconnects_total{{{_COBROWSE}}}"
-                    "[$__rate_interval])) > 0",
+                    _by_reason(f"rate(conversation_disconnects_total{{{_COBROWSE}}}[$__rate_interval])"),
                     "{{disconnect_type}}",
                 ),
             ),

@@ -119,7 +119,7 @@ def _choice(label: str, metric: str) -> builders.QueryVariable:
         .multi(multi=True)
         .include_all(include_all=True)
         .all_value(".*")
-        .current(models.VariableOption(selected=True, text="All", value="$__all"))
+        .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
     )
 
 

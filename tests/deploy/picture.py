@@ -28,8 +28,8 @@ from tests.live.stream import damaged, flow, skewed, write
 PICTURES = Path(__file__).parent.parent.parent / "deploy"
 NAMES = ("conversations", "pipeline")
 SECONDS = 215
-BASE, PEAK = 180, 320
-"""Records per second, and how many come on top in the peak."""
+BASE, PEAK = 130, 240
+"""Changes of conversations per second, and how many come on top in the peak."""
 _PAGE = Path(__file__).with_name("picture.html").read_text(encoding="utf-8")
 _DRAWN_S = 60.0
 _WIDTH, _CELL, _HEAD = 1_280, 23, 34
@@ -55,19 +55,19 @@ class Stage:
 
 
 def traffic(seed: int, rate: int, conversations: int) -> Traffic:
-    return Traffic(seed=seed, start_ms=now_ms(), records_per_s=rate / 1.35, conversations=conversations, broken=0.004)
+    return Traffic(seed=seed, start_ms=now_ms(), records_per_s=rate, conversations=conversations, broken=0.004)
 
 
 async def play(pipeline: Pipeline, stage: Stage, broker: LocalBroker) -> None:
     """Everything that happens, by the second at which it does."""
     settings = pipeline.settings
-    base = asyncio.create_task(flow(settings, traffic(11, BASE, 350), BASE, SECONDS))
+    base = asyncio.create_task(flow(settings, traffic(11, BASE, 350), SECONDS))
     first = await stage.enter()
     await first.logged("lane.opened")
     await asyncio.sleep(25)
     second = await stage.enter()
     await asyncio.sleep(30)
-    peak = asyncio.create_task(flow(settings, traffic(12, PEAK, 500), PEAK, 50))
+    peak = asyncio.create_task(flow(settings, traffic(12, PEAK, 500), 50))
     await asyncio.sleep(20)
     await write(settings, damaged(120))
     await asyncio.sleep(20)
@@ -138,6 +138,8 @@ def photograph(answers: Path, picture: Path) -> None:
         command += [f"--user-data-dir={profile}", f"--window-size={_WIDTH},{height}", "--virtual-time-budget=4000"]
         command += [f"--screenshot={picture}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=_DRAWN_S)
+    palette = [tool("pngquant"), "--force", "--strip", "--output", str(picture), "64", str(picture)]
+    subprocess.run(palette, check=True, capture_output=True, timeout=_DRAWN_S)
 
 
 def main(folder: Path) -> None:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-PACKAGES = {"promtool": "prometheus", "prometheus": "prometheus", "chromium": "chromium"}
+PACKAGES = {"promtool": "prometheus", "prometheus": "prometheus", "chromium": "chromium", "pngquant": "pngquant"}
 
 
 def tool(name: str) -> str:

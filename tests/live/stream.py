@@ -5,7 +5,6 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
-from itertools import islice
 
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.runtime.settings import Settings
@@ -15,15 +14,17 @@ from tests.live.harness import now_ms
 _TICK_S = 0.1
 
 
-async def flow(settings: Settings, traffic: Traffic, rate: int, seconds: float) -> None:
-    """Write `rate` records per second for so long."""
+async def flow(settings: Settings, traffic: Traffic, seconds: float) -> None:
+    """Write the traffic, which begins now, for so long as it happens: each record when its timestamp has come."""
     drafts = records(traffic)
     async with KafkaWriter(settings) as writer:
-        started_s, written = time.monotonic(), 0
-        while (elapsed_s := time.monotonic() - started_s) < seconds:
-            owed = int(elapsed_s * rate) - written
-            await writer.write(islice(drafts, owed))
-            written += owed
+        until_s, coming = time.monotonic() + seconds, next(drafts)
+        while time.monotonic() < until_s:
+            due_ms, due = now_ms(), []
+            while coming.timestamp_ms <= due_ms:
+                due.append(coming)
+                coming = next(drafts)
+            await writer.write(due)
             await asyncio.sleep(_TICK_S)
         await writer.flush()
 

@@ -24,7 +24,6 @@ from tests.live.stream import damaged, flow, skewed, write
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
 
-RATE = 300
 FLOW_S = 9
 PANELS = (*CONVERSATIONS.panels(), *PIPELINE.panels())
 ZERO_IN_GOOD_HEALTH = {
@@ -41,6 +40,10 @@ async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> Async
     await made.create()
     yield made
     await made.close()
+
+
+def traffic(seed: int) -> Traffic:
+    return Traffic(seed=seed, start_ms=now_ms(), records_per_s=230, conversations=60, broken=0.02)
 
 
 async def port(worker: WorkerProcess) -> int:
@@ -61,20 +64,17 @@ async def shown(prometheus: Prometheus, panel: Panel, since_s: float) -> list[Se
 async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -> None:
     since_s, settings = time.time(), pipeline.settings
     promtool, program = tool("promtool"), tool("prometheus")
-    traffic = Traffic(seed=7, start_ms=now_ms(), records_per_s=RATE / 1.3, conversations=60, broken=0.02)
     rules = sorted((MONITORING / "rules").glob("*.yaml"))
     async with Prometheus(program, tmp_path, rules) as prometheus:
         first = await pipeline.start_worker()
         prometheus.scrape([await port(first)])
         await first.logged("lane.opened")
-        await flow(settings, traffic, RATE, FLOW_S)
+        await flow(settings, traffic(7), FLOW_S)
         second = await pipeline.start_worker()
         prometheus.scrape([await port(first), await port(second)])
         await second.logged("lane.opened")
         await asyncio.gather(
-            flow(
-                settings, Traffic(seed=8, start_ms=now_ms(), records_per_s=RATE / 1.3, conversations=60), RATE, FLOW_S
-            ),
+            flow(settings, traffic(8), FLOW_S),
             write(settings, skewed(300)),
         )
         exposition = await asyncio.to_thread(_exposition, await port(first))
