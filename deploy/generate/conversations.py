@@ -90,7 +90,8 @@ _SESSIONS: Final = Section(
     (
         Panel(
             title="Live by media",
-            description="Live communications by medium. It dips while partitions move from one worker to another.",
+            description="Live communications by medium. While partitions move from one worker to another it dips, or "
+            "counts them twice for a scrape.",
             unit="short",
             kind="stacked",
             queries=(
