@@ -22,7 +22,6 @@ from consumer.version import VERSION
 
 _HEARTBEAT_S = 0.5
 _LAG_S = 5.0
-_PARTITIONS_S = 5.0
 
 
 class Service(Struct, frozen=True):
@@ -57,7 +56,6 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     tasks = [
         asyncio.create_task(_beat(metrics, telemetry)),
         asyncio.create_task(_watch_lag(worker, intake, telemetry)),
-        asyncio.create_task(_watch_partitions(intake, metrics)),
     ]
     try:
         await intake.start(Listener(worker.assigned, worker.revoked))
@@ -84,23 +82,15 @@ async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:
         telemetry.progress()
 
 
-async def _watch_partitions(intake: GroupIntake, metrics: Metrics) -> None:
-    """Tell how many partitions the input topic has, so that one that nobody owns can be seen."""
-    while True:
-        count = intake.partitions()
-        if count is not None:
-            metrics.input_partitions(count)
-        await asyncio.sleep(_PARTITIONS_S)
-
-
 async def _watch_lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:
-    """Measure the lag of lanes that are held up. All others tell it with each commit.
+    """Tell how many partitions there are, and the lag of lanes that are held up. All others tell it with each commit.
 
     Those that have nothing to commit are looked after as well: while a lane opens, the markers of transactions count
     as records, and then it reads past them in silence.
     """
     while True:
         await asyncio.sleep(_LAG_S)
+        telemetry.input_partitions(intake.partitions())
         for lane in [lane for lane in worker.lanes.values() if lane.is_idle]:
             caught_up = await intake.lag_records(lane.partition) == 0
             if caught_up and lane.is_idle and worker.lanes.get(lane.partition) is lane:

@@ -97,16 +97,16 @@ class Lane:
         """Whether it was asked to stop."""
         return self._stop.is_set()
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether it runs and has nothing to commit."""
-        return self.phase == "running" and not self._staged.records
-
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
         self._stop.set()
         if self._waiting is not None:
             self._waiting.cancel()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it runs and has nothing to commit."""
+        return self.phase == "running" and not self._staged.records
 
     async def run(self) -> None:
         """Consume until stopped. Raises Misfit for what only an operator can mend, and when retrying took too long."""

@@ -22,7 +22,6 @@ BREAKER = 5
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.setattr(service, "_LAG_S", 0.1)
-    monkeypatch.setattr(service, "_PARTITIONS_S", 0.1)
     with EmbeddedBroker() as broker:
         made = Settings(
             bootstrap_servers=broker.bootstrap_servers,
