@@ -5,7 +5,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
 MINUTES := 10
-.PHONY: help demo test lint format lock benchmark soak clean
+.PHONY: help demo test lint format lock dashboards picture benchmark soak clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -35,6 +35,12 @@ lint: $(VENV)/.test ## Check style, types and layers
 format: $(VENV)/.test ## Put the code into shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+dashboards: $(VENV)/.test ## Generate the dashboards and the PrometheusRule anew
+	$(BIN)/python -m deploy.generate
+
+picture: $(VENV)/.test ## Take the pictures of the dashboards anew, on real Kafka, Prometheus and Chromium; five minutes
+	$(BIN)/python -m tests.deploy.picture
 
 benchmark: $(VENV)/.test ## Measure throughput on a real Kafka
 	$(BIN)/python -m tests.benchmarks.throughput

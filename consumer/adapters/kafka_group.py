@@ -169,6 +169,11 @@ class GroupIntake:
             return {}
         return {tp.partition: int(end) for tp, end in found.items()}
 
+    def partitions(self) -> int | None:
+        """Partitions of the input topic as of the last metadata; None if not known yet."""
+        found = self._consumer.partitions_for_topic(self._settings.input_topic)
+        return len(found) if found else None
+
     async def commit(self, partition: int, committed: Committed) -> None:
         """Commit an offset outside of a transaction. Raises Unreachable, also if the partition was lost."""
         offsets = {self._partition(partition): (committed.next_offset, committed.metadata)}

@@ -15,7 +15,14 @@ from itertools import product
 from typing import Final, get_args
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from consumer.adapters.histogram import BulkHistogram
 from consumer.adapters.labels import MEDIA, OTHER, PREFIX, STATES
@@ -43,7 +50,19 @@ _CONNECT_S: Final = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_800)
 _DURATION_S: Final = (5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 86_400)
 _AGE_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
 _COMMIT_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+_SKEW_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600)
 _LOOP_LAG_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_FUTURE_MS: Final = -1_000
+"""The age below which a record counts as one from the future; clocks in order differ by less."""
+_PROCESS: Final = (
+    ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds."),
+    ("process_max_fds", "gauge", "Maximum number of open file descriptors."),
+    ("process_open_fds", "gauge", "Number of open file descriptors."),
+    ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes."),
+    ("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds."),
+    ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes."),
+)
+"""What prometheus-client tells of the process, on Linux; its names and words."""
 
 
 class Described(Struct, frozen=True, order=True):
@@ -69,6 +88,8 @@ class Metrics:
         self._declare_contact_centre()
         self._declare_pipeline()
         self._declare_partitions()
+        ProcessCollector(registry=self.registry)
+        self._described.extend(Described(name, kind, "", documentation) for name, kind, documentation in _PROCESS)
 
     def _declare_contact_centre(self) -> None:
         self._transitions = self._counter(
@@ -97,10 +118,18 @@ class Metrics:
             list(product(MEDIA, disconnect_types)),
         )
         self._connect = self._histogram(
-            "connect_seconds", "Time from a communication's first state to its first live one.", _CONNECT_S, "media"
+            "connect_seconds",
+            "Time from a communication's first state to its first live one.",
+            _CONNECT_S,
+            "media",
+            MEDIA,
         )
         self._duration = self._histogram(
-            "duration_seconds", "Time from a communication's first live state to its end.", _DURATION_S, "media"
+            "duration_seconds",
+            "Time from a communication's first live state to its end.",
+            _DURATION_S,
+            "media",
+            MEDIA,
         )
 
     def _declare_pipeline(self) -> None:
@@ -155,9 +184,22 @@ class Metrics:
         self._behind = self._histogram(
             "out_of_order_seconds", "How far out-of-order records lay behind the newest of their partition.", _AGE_S
         )
+        self._skew = self._histogram(
+            "event_skew_seconds",
+            "How far the newest event time of a snapshot lay behind the snapshot's time, or ahead of it.",
+            _SKEW_S,
+            "direction",
+            ("behind", "ahead"),
+        )
+        self._future = self._counter(
+            "future_records_total", "Records from more than a second ahead of this worker's clock.", {}, [()]
+        )
         self._commit_duration = self._histogram("commit_duration_seconds", "Duration of successful commits.", _COMMIT_S)
         self._loop_lag = self._histogram("loop_lag_seconds", "How late the event loop ran a timer.", _LOOP_LAG_S)
         self._assigned_partitions = self._gauge("assigned_partitions", "Partitions that the group gave this worker.")
+        self._input_partitions = self._gauge(
+            "input_partitions", "Partitions of the input topic, of this worker or not; 0 as long as it does not know."
+        )
         self._last_poll = self._gauge("last_poll_timestamp_seconds", "When a lane last waited for records.")
         build = Info(f"{PREFIX}build", "Version of the service and of Python.", registry=self.registry)
         build.info({"version": VERSION, "python": platform.python_version()})
@@ -184,7 +226,10 @@ class Metrics:
         self._evicted.add((), tally.evicted)
         self._count_contact_centre(tally)
         self._age.observe_ms([max(0, age_ms) for age_ms in tally.ages_ms])  # negative where clocks differ
+        self._future.add((), sum(age_ms < _FUTURE_MS for age_ms in tally.ages_ms))
         self._behind.observe_ms(tally.behind_ms)
+        self._skew.observe_ms([skew_ms for skew_ms in tally.skew_ms if skew_ms >= 0], "behind")
+        self._skew.observe_ms([-skew_ms for skew_ms in tally.skew_ms if skew_ms < 0], "ahead")
         self._commits.add(("success",))
         self._commit_duration.observe_ms((duration_s * 1_000,))
         self._last_commit.labels(partition).set(now_s)
@@ -239,6 +284,10 @@ class Metrics:
             self._assigned.difference_update(partitions)
         self._assigned_partitions.set(len(self._assigned))
 
+    def input_partitions(self, count: int) -> None:
+        """The input topic has so many partitions."""
+        self._input_partitions.set(count)
+
     def restoring(self, partition: int, remaining: int) -> None:
         """Progress of a restore, in records."""
         self._remaining.labels(partition).set(remaining)
@@ -284,10 +333,17 @@ class Metrics:
         counter = Counter(PREFIX + name, documentation, tuple(labels), registry=self.registry)
         return _ClosedCounter(counter, tuple(labels.values()), initial)
 
-    def _histogram(self, name: str, documentation: str, bounds_s: Sequence[float], label: str = "") -> BulkHistogram:
+    def _histogram(
+        self,
+        name: str,
+        documentation: str,
+        bounds_s: Sequence[float],
+        label: str = "",
+        initial: Sequence[str] = ("",),
+    ) -> BulkHistogram:
         self._describe(name, "histogram", (label,) if label else (), documentation)
         histogram = BulkHistogram(PREFIX + name, documentation, bounds_s, self.registry, label)
-        histogram.initialise(MEDIA if label else ("",))
+        histogram.initialise(initial)
         return histogram
 
     def _gauge(self, name: str, documentation: str) -> Gauge:

@@ -80,6 +80,11 @@ class ServiceTelemetry:
         self._metrics.lagging(partition, lag_records)
         self._lag_records[partition] = lag_records
 
+    def input_partitions(self, count: int | None) -> None:
+        """The input topic has so many partitions, of this worker or not; None if it is not known yet."""
+        if count is not None:
+            self._metrics.input_partitions(count)
+
     def progress(self, *, now: bool = False) -> None:
         """Log what was done since the last time, if enough time has passed (or `now`) and anything was done."""
         elapsed_s, done = self._monotonic_s() - self._since_s, self._done

@@ -92,9 +92,18 @@ async def _stay_in_group(worker: Worker, intake: GroupIntake) -> None:
 
 
 async def _watch_lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:
-    """Measure the lag of lanes that are held up. All others tell it with each commit."""
+    """Tell how many partitions there are, and the lag of lanes that are held up. All others tell it with each commit.
+
+    Those that have nothing to commit are looked after as well: while a lane opens, the markers of transactions count
+    as records, and then it reads past them in silence.
+    """
     while True:
         await asyncio.sleep(_LAG_S)
+        telemetry.input_partitions(intake.partitions())
+        for lane in [lane for lane in worker.lanes.values() if lane.is_idle]:
+            caught_up = await intake.lag_records(lane.partition) == 0
+            if caught_up and lane.is_idle and worker.lanes.get(lane.partition) is lane:
+                telemetry.lagging(lane.partition, 0)
         held_up = [lane for lane in worker.lanes.values() if lane.phase != "running"]
         ends = await intake.ends([lane.partition for lane in held_up]) if held_up else {}
         for lane in held_up:

@@ -108,6 +108,11 @@ class Lane:
         if self._waiting is not None:
             self._waiting.cancel()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it runs and has nothing to commit."""
+        return self.phase == "running" and not self._staged.records
+
     async def run(self) -> None:
         """Consume until stopped. Raises Misfit for what only an operator can mend, and when retrying took too long."""
         try:

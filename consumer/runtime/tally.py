@@ -39,6 +39,11 @@ class Tally(Struct):
     """Now minus the record's timestamp, when it was processed."""
     behind_ms: list[int] = field(default_factory=list)
     """For records out of order: how far their snapshot lies behind stream time."""
+    skew_ms: list[int] = field(default_factory=list)
+    """Snapshot time minus the newest event time that the record brought; negative where the event's clock is ahead.
+
+    Only of a conversation's newest snapshot: an older one may assert anew what was known from a later one.
+    """
     evicted: int = 0
 
     @property
@@ -57,12 +62,17 @@ class Tally(Struct):
             self.ages_ms.append(now_ms - record.timestamp_ms)
         if stream_ms is not None and outcome.snapshot_ms is not None and outcome.snapshot_ms < stream_ms:
             self.behind_ms.append(stream_ms - outcome.snapshot_ms)
+        newest = ""
         for transition in outcome.transitions:
             if transition.op == "assert":
                 self.asserted[transition.media, transition.from_state or "", transition.to_state] += 1
                 self.time_classes[transition.media, transition.time_class] += 1
+                if transition.time_class != "snapshot":
+                    newest = max(newest, transition.event_time)
             else:
                 self.retracted[transition.media] += 1
+        if newest and outcome.snapshot_ms == outcome.newest_ms:
+            self.skew_ms.append(outcome.newest_ms - times.milliseconds(newest))
         for change in outcome.changes:
             self._add_change(change)
 

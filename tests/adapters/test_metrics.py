@@ -1,5 +1,7 @@
 """The metrics as a scraper reads them."""
 
+import sys
+import time
 from collections import Counter
 from itertools import product
 
@@ -77,6 +79,8 @@ def test_closed_label_sets_start_at_zero() -> None:
         "conversation_record_bytes_total": {()},
         "conversation_evicted_total": {()},
         "conversation_opening_failures_total": {()},
+        "conversation_event_skew_seconds_count": {("behind",), ("ahead",)},
+        "conversation_future_records_total": {()},
     }
     for name, labels in expected.items():
         assert scraped(metrics, name) == dict.fromkeys(labels, 0.0), name
@@ -235,6 +239,35 @@ def test_a_record_from_the_future_does_not_take_from_the_sum_of_ages() -> None:
     assert scraped(metrics, "conversation_record_age_seconds_count") == {(): 2.0}
 
 
+def test_records_from_the_future_are_counted() -> None:
+    metrics = Metrics()
+    metrics.committed(0, Tally(ages_ms=[-60_000, -1_001, -1_000, 0, 2_000]), 0.1, 1, NOW_S)
+    assert scraped(metrics, "conversation_future_records_total") == {(): 2.0}
+
+
+def test_event_times_lie_behind_their_snapshot_or_ahead() -> None:
+    metrics = Metrics()
+    metrics.committed(0, Tally(skew_ms=[250, 750, -4_000, 0]), 0.1, 1, NOW_S)
+    assert scraped(metrics, "conversation_event_skew_seconds_sum") == {("behind",): 1.0, ("ahead",): 4.0}
+    assert scraped(metrics, "conversation_event_skew_seconds_count") == {("behind",): 3.0, ("ahead",): 1.0}
+
+
+def test_the_partitions_of_the_input_are_told_whoever_owns_them() -> None:
+    metrics = Metrics()
+    assert scraped(metrics, "conversation_input_partitions") == {(): 0.0}
+    metrics.input_partitions(12)
+    metrics.rebalanced("assigned", [0])
+    assert scraped(metrics, "conversation_input_partitions") == {(): 12.0}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prometheus-client reads /proc")
+def test_the_process_is_told_of() -> None:
+    metrics = Metrics()
+    resident = scraped(metrics, "process_resident_memory_bytes")[()]
+    assert 10_000_000 < resident < 100_000_000_000
+    assert 0 <= time.time() - scraped(metrics, "process_start_time_seconds")[()] < 100_000
+
+
 def test_assigned_partitions_follow_the_group() -> None:
     metrics = Metrics()
     metrics.rebalanced("assigned", [0, 1, 2])
@@ -269,7 +302,8 @@ def test_the_list_of_metrics_is_what_a_scrape_shows() -> None:
         (f"{family.name}_total" if family.type == "counter" else family.name, family.type, family.documentation)
         for family in families
     }
-    described = metrics.described()
+    told_of_process = sys.platform == "linux"
+    described = [each for each in metrics.described() if told_of_process or not each.name.startswith("process_")]
     assert {(each.name, each.type, each.documentation) for each in described} == shown
     assert len(described) == len(shown)
     labels = {
@@ -285,7 +319,7 @@ def test_the_list_of_metrics_is_what_a_scrape_shows() -> None:
 @pytest.mark.parametrize("described", Metrics().described(), ids=lambda each: each.name)
 def test_names_and_helps_follow_the_conventions(described: Described) -> None:
     name, kind, documentation = described.name, described.type, described.documentation
-    assert name.startswith("conversation_")
+    assert name.startswith(("conversation_", "process_"))
     assert name.endswith("_total") == (kind == "counter")
     assert kind != "histogram" or name.endswith("_seconds")
     assert documentation[0].isupper() or documentation[0].isdigit()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumer.adapters.embedded import EmbeddedBroker
+from consumer.adapters.embedded import PARTITIONS, EmbeddedBroker
 from consumer.adapters.kafka_publisher import AtLeastOncePublisher
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.cli import service
@@ -46,9 +46,13 @@ async def fed(settings: Settings) -> AsyncIterator[tuple[Service, Callable[[int]
         yield running_service, feed
 
 
-def lag(running_service: Service) -> float:
+def sample(running_service: Service, name: str) -> float:
     families = running_service.metrics.registry.collect()
-    return sum(s.value for family in families for s in family.samples if s.name == "conversation_lag_records")
+    return sum(s.value for family in families for s in family.samples if s.name == name)
+
+
+def lag(running_service: Service) -> float:
+    return sample(running_service, "conversation_lag_records")
 
 
 def phases(running_service: Service) -> set[str]:
@@ -59,6 +63,18 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.05)
+
+
+async def test_the_partitions_of_the_input_are_told(settings: Settings) -> None:
+    async with fed(settings) as (running_service, _):
+        await until(lambda: sample(running_service, "conversation_input_partitions") == PARTITIONS)
+
+
+async def test_a_lag_told_while_a_lane_was_held_up_does_not_stay_when_nothing_is_left(settings: Settings) -> None:
+    async with fed(settings) as (running_service, _):
+        await until(lambda: phases(running_service) == {"running"})
+        running_service.metrics.lagging(0, 1)
+        await until(lambda: lag(running_service) == 0)
 
 
 async def test_the_lag_of_a_blocked_lane_grows_with_its_topic(settings: Settings) -> None:

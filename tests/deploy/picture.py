@@ -1,0 +1,157 @@
+"""`make picture`: what the dashboards show on real traffic, drawn from their own queries, for the README.
+
+Real workers on a real Kafka, four minutes of traffic with a peak, a worker that is killed and one that takes its place,
+damaged records, clocks that disagree, and a broker that pauses; a real Prometheus scrapes and answers; Chromium draws.
+It is not Grafana: what the panels say is real, how they look is about so.
+"""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from consumer.simulator.traffic import Traffic
+from deploy.generate.__main__ import MONITORING
+from tests.deploy.promql import filled
+from tests.deploy.tools import tool
+from tests.live.broker import LocalBroker, find_broker
+from tests.live.harness import Pipeline, WorkerProcess, now_ms
+from tests.live.prometheus import Prometheus
+from tests.live.stream import damaged, flow, skewed, write
+
+PICTURES = Path(__file__).parent.parent.parent / "deploy"
+NAMES = ("conversations", "pipeline")
+SECONDS = 215
+BASE, PEAK = 130, 240
+"""Changes of conversations per second, and how many come on top in the peak."""
+_PAGE = Path(__file__).with_name("picture.html").read_text(encoding="utf-8")
+_DRAWN_S = 60.0
+_WIDTH, _CELL, _HEAD = 1_280, 23, 34
+
+
+class Stage:
+    """The workers on stage; Prometheus scrapes those that are up."""
+
+    def __init__(self, pipeline: Pipeline, prometheus: Prometheus) -> None:
+        self._pipeline, self._prometheus = pipeline, prometheus
+        self._ports: dict[WorkerProcess, int] = {}
+
+    async def enter(self) -> WorkerProcess:
+        worker = await self._pipeline.start_worker()
+        self._ports[worker] = int((await worker.logged("consumer.starting"))["admin_port"])
+        self._prometheus.scrape(list(self._ports.values()))
+        return worker
+
+    async def exit(self, worker: WorkerProcess) -> None:
+        del self._ports[worker]
+        await worker.end(signal.SIGKILL, 10)
+        self._prometheus.scrape(list(self._ports.values()))
+
+
+def traffic(seed: int, rate: int, conversations: int) -> Traffic:
+    return Traffic(seed=seed, start_ms=now_ms(), records_per_s=rate, conversations=conversations, broken=0.004)
+
+
+async def play(pipeline: Pipeline, stage: Stage, broker: LocalBroker) -> None:
+    """Everything that happens, by the second at which it does."""
+    settings = pipeline.settings
+    base = asyncio.create_task(flow(settings, traffic(11, BASE, 350), SECONDS))
+    first = await stage.enter()
+    await first.logged("lane.opened")
+    await asyncio.sleep(25)
+    second = await stage.enter()
+    await asyncio.sleep(30)
+    peak = asyncio.create_task(flow(settings, traffic(12, PEAK, 500), 50))
+    await asyncio.sleep(20)
+    await write(settings, damaged(120))
+    await asyncio.sleep(20)
+    await write(settings, skewed(60))
+    await peak
+    await stage.exit(second)
+    await asyncio.sleep(22)
+    await stage.enter()
+    await asyncio.sleep(20)
+    broker.pause()
+    await asyncio.sleep(6)
+    broker.resume()
+    await base
+
+
+async def answered(prometheus: Prometheus, dashboard: dict[str, Any], since_s: float) -> dict[str, Any]:
+    """A dashboard with the answers to all of its queries, as the page wants it."""
+    answers: dict[str, list[dict[str, Any]]] = {}
+    until_s = time.time()
+    for panel in dashboard["panels"]:
+        found = answers.setdefault(panel["title"], [])
+        for target in panel.get("targets", ()):
+            expr = filled(target["expr"], __rate_interval="8s", __range=f"{SECONDS}s")
+            answer = await (prometheus.values(expr) if target.get("instant") else prometheus.over_time(expr, since_s))
+            found += [
+                {"name": _legend(target["legendFormat"], series.labels), "samples": series.samples}
+                for series in answer
+                if series.samples
+            ]
+    return {"dashboard": dashboard, "answers": answers, "from": since_s, "to": until_s}
+
+
+def _legend(form: str, labels: dict[str, str]) -> str:
+    shown = "" if form == "__auto" else form
+    for name, value in labels.items():
+        shown = shown.replace(f"{{{{{name}}}}}", value)
+    return shown
+
+
+async def perform(folder: Path) -> None:
+    """Let it all happen, and keep the answers and the logs in a folder."""
+    broker = find_broker()
+    assert isinstance(broker, LocalBroker), f"needs a broker of its own, which it pauses: {broker}"
+    pipeline = Pipeline(broker.bootstrap_servers, f"picture-{uuid.uuid4().hex[:8]}", folder)
+    try:
+        await pipeline.create()
+        async with Prometheus(tool("prometheus"), folder, sorted((MONITORING / "rules").glob("*.yaml"))) as prometheus:
+            since_s = time.time()
+            await play(pipeline, Stage(pipeline, prometheus), broker)
+            for name in NAMES:
+                dashboard = json.loads((MONITORING / "dashboards" / f"{name}.json").read_text(encoding="utf-8"))
+                data = await answered(prometheus, dashboard, since_s)
+                (folder / f"{name}.answers.json").write_text(json.dumps(data), encoding="utf-8")
+    finally:
+        await pipeline.close()
+        broker.close()
+
+
+def photograph(answers: Path, picture: Path) -> None:
+    """Let Chromium draw a dashboard with its answers into a PNG."""
+    data = answers.read_text(encoding="utf-8")
+    page = answers.with_suffix(".html")
+    page.write_text(_PAGE.replace("/*DATA*/null", data.replace("</", "<\\/")), encoding="utf-8")
+    places = [panel["gridPos"] for panel in json.loads(data)["dashboard"]["panels"]]
+    height = max(place["y"] + place["h"] for place in places) * _CELL + _HEAD
+    with tempfile.TemporaryDirectory() as profile:
+        command = [tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command += [f"--user-data-dir={profile}", f"--window-size={_WIDTH},{height}", "--virtual-time-budget=4000"]
+        command += [f"--screenshot={picture}", page.as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=_DRAWN_S)
+    palette = [tool("pngquant"), "--force", "--strip", "--output", str(picture), "64", str(picture)]
+    subprocess.run(palette, check=True, capture_output=True, timeout=_DRAWN_S)
+
+
+def main(folder: Path) -> None:
+    """Draw the answers in a folder; where it has none yet, get them first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"answers and logs in {folder}")
+    answers = [folder / f"{name}.answers.json" for name in NAMES]
+    if not all(file.exists() for file in answers):
+        asyncio.run(perform(folder))
+    for name, file in zip(NAMES, answers, strict=True):
+        photograph(file, PICTURES / f"dashboards-{name}.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="picture-")))

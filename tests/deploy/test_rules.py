@@ -1,0 +1,116 @@
+"""The rules of Prometheus: sound, and each alert fires when it should and only then."""
+
+import re
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from consumer.runtime.settings import Settings
+from deploy.generate.__main__ import MONITORING
+from deploy.generate.pipeline import FRESH_S
+from tests.deploy.promql import TARGET_LABELS, asked, exported, problems
+from tests.deploy.tools import tool
+
+RULE_FILES = sorted((MONITORING / "rules").glob("*.yaml"))
+SCENES = sorted(Path(__file__).with_name("rules").glob("*.test.yaml"))
+GROUPS = [group for file in RULE_FILES for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+RECORDED = {rule["record"]: set(rule["record"].split(":")[0].split("_")) for rule in RULES if "record" in rule}
+"""The labels of each recording rule, which its name begins with."""
+
+
+def name_of(rule: dict[str, Any]) -> str:
+    return str(rule.get("alert") or rule["record"])
+
+
+def run(*command: str) -> str:
+    """What a command that should succeed says."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_promtool_finds_nothing() -> None:
+    told = run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *map(str, RULE_FILES))
+    assert sum(int(count) for count in re.findall(r"(\d+) rules found", told)) == len(RULES)
+
+
+@pytest.mark.parametrize("file", SCENES, ids=lambda file: file.name)
+def test_alerts_do_in_every_scene_what_they_should(file: Path) -> None:
+    run(tool("promtool"), "test", "rules", str(file))
+
+
+def test_every_alert_has_a_scene_in_which_it_fires_in_its_time_and_one_in_which_it_never_does() -> None:
+    fires: set[str] = set()
+    waits: set[str] = set()
+    never: set[str] = set()
+    for file in SCENES:
+        for scene in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
+            (name,) = {each["alertname"] for each in scene["alert_rule_test"]}
+            assert scene["name"].startswith(f"{name}: ")
+            fired = [bool(each["exp_alerts"]) for each in scene["alert_rule_test"]]
+            (fires if any(fired) else never).add(name)
+            waits |= {name} if fired == [False, True] else set()
+    assert fires == never == ALERTS.keys()
+    assert waits == {name for name, rule in ALERTS.items() if "for" in rule}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
+def test_every_rule_asks_for_what_the_service_exports(rule: dict[str, Any]) -> None:
+    assert problems(rule["expr"], RECORDED) == []
+
+
+@pytest.mark.parametrize("rule", ALERTS.values(), ids=name_of)
+def test_an_alert_says_what_is_the_matter_and_where_to_read_on(rule: dict[str, Any]) -> None:
+    assert rule["alert"].startswith("Conversation")
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["runbook_url"].endswith(f"/deploy/RUNBOOK.md#{rule['alert'].lower()}")
+    labels = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["description"]))
+    known = {each for metric in exported().values() for each in metric.labels} | TARGET_LABELS
+    assert labels <= known | set(re.findall(r'\n\s*"(\w+)", "[^"]*", "", ""', rule["expr"]))
+
+
+def test_all_alerts_lead_to_the_same_runbook() -> None:
+    assert len({rule["annotations"]["runbook_url"].partition("#")[0] for rule in ALERTS.values()}) == 1
+
+
+def test_a_poll_is_stalled_at_half_of_what_the_group_allows() -> None:
+    half_s = Settings(bootstrap_servers="b:1").max_poll_interval_ms / 2_000
+    assert f"> {half_s:g}" in ALERTS["ConversationPollStalled"]["expr"]
+
+
+def test_the_objective_is_one_that_the_histogram_can_tell() -> None:
+    bounds = exported()["conversation_record_age_seconds_bucket"].values["le"]
+    for rule in RULES:
+        if rule.get("record", "").startswith("namespace_job:conversation_stale_records"):
+            (bound,) = {value for _, matchers in asked(rule["expr"]).selectors for _, _, value in matchers}
+            assert bound == str(FRESH_S)
+            assert bound in bounds
+
+
+@pytest.mark.parametrize("window", ["5m", "30m", "1h", "2h", "6h", "1d", "3d"])
+def test_a_window_is_as_long_as_its_name_says(window: str) -> None:
+    (rule,) = [
+        rule for rule in RULES if rule.get("record") == f"namespace_job:conversation_stale_records:ratio_rate{window}"
+    ]
+    spans: set[timedelta] = set()
+
+    def note(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.MatrixSelector):
+            spans.add(node.range)
+
+    promql_parser.walk(promql_parser.parse(rule["expr"]), note)
+    assert spans == {promql_parser.parse_duration(window)}
+
+
+def test_what_is_recorded_is_used() -> None:
+    asked_for = {name for rule in ALERTS.values() for name, _ in asked(rule["expr"]).selectors}
+    kept_for_people = {"namespace_job:conversation_records:rate5m"}
+    assert RECORDED.keys() - asked_for == kept_for_people

@@ -1,0 +1,56 @@
+"""Traffic that flows to a pipeline at its own pace, with whatever is to happen on the way."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Iterator
+
+from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.runtime.settings import Settings
+from consumer.simulator.traffic import Draft, Traffic, records
+from tests.live.harness import now_ms
+
+_TICK_S = 0.1
+
+
+async def flow(settings: Settings, traffic: Traffic, seconds: float) -> None:
+    """Write the traffic, which begins now, for so long as it happens: each record when its timestamp has come."""
+    drafts = records(traffic)
+    async with KafkaWriter(settings) as writer:
+        until_s, coming = time.monotonic() + seconds, next(drafts)
+        while time.monotonic() < until_s:
+            due_ms, due = now_ms(), []
+            while coming.timestamp_ms <= due_ms:
+                due.append(coming)
+                coming = next(drafts)
+            await writer.write(due)
+            await asyncio.sleep(_TICK_S)
+        await writer.flush()
+
+
+async def write(settings: Settings, drafts: Iterator[Draft]) -> None:
+    """Write records at once."""
+    async with KafkaWriter(settings) as writer:
+        await writer.write(drafts)
+        await writer.flush()
+
+
+def damaged(count: int) -> Iterator[Draft]:
+    """Records of one conversation, and so of one partition, that are cut off."""
+    key = str(uuid.uuid4())
+    for number in range(count):
+        yield Draft(key.encode(), b'{"topicName":"v2.users.u.conversations","eventBody":{"id":', now_ms(), number)
+
+
+def skewed(count: int) -> Iterator[Draft]:
+    """Conversations of three kinds in turn: with an event a minute ahead of its snapshot, with one an hour ahead, which
+    cannot be, and from half a minute in the future."""
+    for number in range(count):
+        ahead_s, shifted_s = ((60, 0), (3_600, 0), (0, 30))[number % 3]
+        at_ms = now_ms() + shifted_s * 1_000
+        session = {"id": "s", "state": "connected", "providerEventTime": at_ms + ahead_s * 1_000}
+        conversation = str(uuid.uuid4())
+        body = {"id": conversation, "participants": [{"id": "p", "cobrowsesessions": [session]}]}
+        value = {"topicName": "v2.users.u.conversations", "eventBody": body}
+        yield Draft(conversation.encode(), json.dumps(value).encode(), at_ms, number)

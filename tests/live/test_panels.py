@@ -1,0 +1,108 @@
+"""A real Prometheus scrapes real workers at work: every panel of the dashboards has something to show."""
+
+import asyncio
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from consumer.simulator.traffic import Traffic
+from deploy.generate.__main__ import MONITORING
+from deploy.generate.conversations import CONVERSATIONS
+from deploy.generate.panels import Panel, scoped
+from deploy.generate.pipeline import PIPELINE
+from tests.deploy.promql import filled
+from tests.deploy.tools import tool
+from tests.live.conftest import UniqueName
+from tests.live.harness import Pipeline, WorkerProcess, now_ms
+from tests.live.prometheus import Prometheus, Series
+from tests.live.stream import damaged, flow, skewed, write
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
+
+FLOW_S = 9
+PANELS = (*CONVERSATIONS.panels(), *PIPELINE.panels())
+ZERO_IN_GOOD_HEALTH = {
+    "Failures, 15 min": "no commit fails while the broker is well",
+    "Records left to restore": "so small a state is read between two scrapes",
+    "Unowned partitions": "a rebalance is over between two scrapes",
+}
+"""Panels that may show nothing but zeros here, with the reason. All others must show something."""
+
+
+@pytest.fixture
+async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
+    made = Pipeline(kafka, unique_name("p"), tmp_path)
+    await made.create()
+    yield made
+    await made.close()
+
+
+def traffic(seed: int) -> Traffic:
+    return Traffic(seed=seed, start_ms=now_ms(), records_per_s=230, conversations=60, broken=0.02)
+
+
+async def port(worker: WorkerProcess) -> int:
+    return int((await worker.logged("consumer.starting"))["admin_port"])
+
+
+async def shown(prometheus: Prometheus, panel: Panel, since_s: float) -> list[Series]:
+    """What all queries of a panel answer, each as Grafana would ask it."""
+    found: list[Series] = []
+    for query in panel.queries:
+        expr = filled(scoped(query.expr), __rate_interval="5s", __range="60s")
+        answer = await (prometheus.values(expr) if panel.kind == "bars" else prometheus.over_time(expr, since_s))
+        assert any(series.samples for series in answer), f"{panel.title}: no data for {expr}"
+        found += answer
+    return found
+
+
+async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -> None:
+    since_s, settings = time.time(), pipeline.settings
+    promtool, program = tool("promtool"), tool("prometheus")
+    rules = sorted((MONITORING / "rules").glob("*.yaml"))
+    async with Prometheus(program, tmp_path, rules) as prometheus:
+        first = await pipeline.start_worker()
+        prometheus.scrape([await port(first)])
+        await first.logged("lane.opened")
+        await flow(settings, traffic(7), FLOW_S)
+        second = await pipeline.start_worker()
+        prometheus.scrape([await port(first), await port(second)])
+        await second.logged("lane.opened")
+        await asyncio.gather(
+            flow(settings, traffic(8), FLOW_S),
+            write(settings, skewed(300)),
+        )
+        exposition = await asyncio.to_thread(_exposition, await port(first))
+        assert await second.end(signal.SIGTERM, 15) == 0
+        prometheus.scrape([await port(first)])
+        await write(settings, damaged(settings.dead_letters_consecutive_max + 100))
+        await prometheus.until("conversation_breaker_open == 1", 40)
+        await prometheus.until("ALERTS{alertname='ConversationBreakerOpen'}", 10)
+        zero = set()
+        for panel in PANELS:
+            if not any(value for series in await shown(prometheus, panel, since_s) for _, value in series.samples):
+                zero.add(panel.title)
+        assert zero <= ZERO_IN_GOOD_HEALTH.keys()
+        assert [rule for rule in await prometheus.rules() if rule["health"] != "ok"] == []
+    linted = await asyncio.to_thread(_linted, promtool, exposition)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+def _linted(promtool: str, exposition: bytes) -> subprocess.CompletedProcess[bytes]:
+    command = [promtool, "check", "metrics"]
+    return subprocess.run(command, input=exposition, capture_output=True, timeout=20, check=False)
+
+
+def _exposition(port: int) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+def test_the_exceptions_are_panels() -> None:
+    assert {panel.title for panel in PANELS} >= ZERO_IN_GOOD_HEALTH.keys()
