@@ -71,8 +71,9 @@ class Tally(Struct):
                     newest = max(newest, transition.event_time)
             else:
                 self.retracted[transition.media] += 1
-        if newest and outcome.snapshot_ms == outcome.newest_ms:
-            self.skew_ms.append(outcome.newest_ms - times.milliseconds(newest))
+        if newest and outcome.known is not None and outcome.snapshot_ms is not None:
+            if outcome.snapshot_ms == times.milliseconds(outcome.known.state.snapshot_time):
+                self.skew_ms.append(outcome.snapshot_ms - times.milliseconds(newest))
         for change in outcome.changes:
             self._add_change(change)
 

@@ -218,8 +218,7 @@ class Pipeline:
         for partition in range(PARTITIONS):
             store = StateStore(self.settings.rules())
             async for chunk in KafkaStateLog(self.settings).read(partition, 0):
-                for key, state in chunk.entries:
-                    store.restore(key, state)
+                store.restore(chunk.entries)
                 while store.settle(1_000):
                     pass
             found |= dict(store.items())

@@ -24,7 +24,7 @@ def told(*snapshots: tuple[int, dict[str, Any]]) -> Tally:
         record = Record("updates", 0, 0, at_ms, b"c", msgspec.json.encode(body))
         outcome = step(record, Rules(), None, lambda _, known=state: known)  # type: ignore[misc]
         tally.add(record, outcome, None, at_ms)
-        state = outcome.state or state
+        state = outcome.known or state
     assert tally.records["applied", ""] == len(snapshots)
     return tally
 
