@@ -11,9 +11,9 @@ help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 # One stamp per locked set: nothing is installed again until the lock changes.
-$(VENV)/.runtime: requirements.txt
+$(VENV)/.demo: requirements-demo.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-demo.txt
 	touch $@
 
 $(VENV)/.test: requirements-test.txt
@@ -21,7 +21,7 @@ $(VENV)/.test: requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
 	touch $@
 
-demo: $(VENV)/.runtime ## See the main job on an embedded broker, in about half a minute
+demo: $(VENV)/.demo ## See the main job on an embedded broker, in about half a minute
 	$(BIN)/python -m consumer demo
 
 test: lint ## Run every test that can run on this machine
@@ -45,7 +45,9 @@ soak: $(VENV)/.test ## Let faults befall workers on a real Kafka for MINUTES
 lock: ## Resolve the dependencies anew
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(COMPILE) --extra demo pyproject.toml -o requirements.txt
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) --extra demo pyproject.toml -o requirements-demo.txt
+	echo 'setuptools>=77' | $(COMPILE) - -o requirements-build.txt
 	$(COMPILE) --all-extras pyproject.toml -o requirements-test.txt
 
 clean: ## Remove the environment and all caches
