@@ -1,0 +1,45 @@
+"""What the tests of deploy/ run on, and a line at the end of the run that says which check the manifests had."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deploy.binaries import HERE, KUBERNETES, KUBERNETES_VERSION
+from tests.deploy.control_plane import ControlPlane
+from tests.deploy.manifests import COMPONENTS, DEPLOY, OVERLAYS, Manifest, render, renderer, with_components
+
+_NOT_BUILT = "its commands are not in the cache: `make deploy-check` builds them"
+
+
+@pytest.fixture(scope="session")
+def rendered() -> dict[str, list[Manifest]]:
+    """Everything that can be applied, by name: the base, the base with each component alone, and the overlays."""
+    if renderer() is None:
+        told = "the manifests cannot be rendered: neither Go's cache nor the machine has kubectl or kustomize"
+        if os.environ.get("CI"):
+            pytest.fail(told)
+        pytest.skip(told)
+    found = {"base": render(DEPLOY / "base")}
+    found |= {f"component-{name}": with_components(name) for name in COMPONENTS}
+    return found | {f"overlay-{name}": render(DEPLOY / "overlays" / name) for name in OVERLAYS}
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ControlPlane]:
+    """A real API server that knows all custom resources used here."""
+    binaries = KUBERNETES.cached()
+    if binaries is None:
+        pytest.skip(f"no API server: {_NOT_BUILT}")
+    with ControlPlane(binaries) as server:
+        server.install(HERE / "crds")
+        yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it loudly: a green run without the API server has checked less."""
+    if KUBERNETES.cached() is None:
+        told = f"NOT applied to a Kubernetes API server, only held against schemas: {_NOT_BUILT}"
+    else:
+        told = f"applied to a real Kubernetes API server, v{KUBERNETES_VERSION}"
+    terminalreporter.write_line(f"deploy/: {told}")
