@@ -8,6 +8,9 @@ import pytest
 from tests.deploy.binaries import HERE, KUBERNETES, KUBERNETES_VERSION
 from tests.deploy.control_plane import ControlPlane
 from tests.deploy.manifests import COMPONENTS, DEPLOY, OVERLAYS, Manifest, render, renderer, with_components
+from tests.live.conftest import kafka, unique_name
+
+__all__ = ("kafka", "unique_name")
 
 _NOT_BUILT = "its commands are not in the cache: `make deploy-check` builds them"
 
