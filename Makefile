@@ -5,10 +5,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
 MINUTES := 10
-.PHONY: help demo test lint format lock benchmark soak clean
+.PHONY: help demo test lint format lock benchmark soak deploy-check sbom clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 # One stamp per locked set: nothing is installed again until the lock changes.
 $(VENV)/.demo: requirements-demo.txt
@@ -41,6 +41,17 @@ benchmark: $(VENV)/.test ## Measure throughput on a real Kafka
 
 soak: $(VENV)/.test ## Let faults befall workers on a real Kafka for MINUTES
 	$(BIN)/python -m tests.live.faults --minutes $(MINUTES)
+
+deploy-check: $(VENV)/.test ## Prove deploy/ on a real API server, a simulated cluster and a built image (buildah, podman, Go)
+	$(BIN)/python -m tests.deploy.binaries
+	$(BIN)/python -m pytest tests/deploy -m 'deep or not deep'
+
+sbom: ## Write the bill of materials of the image's lock to build/
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	mkdir -p build
+	$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
+		--output-reproducible --pyproject pyproject.toml --output-file build/sbom.cdx.json requirements.txt
 
 lock: ## Resolve the dependencies anew
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -20,8 +20,12 @@ KUBERNETES_VERSION: Final = "1.34.4"
 _BUILD_S: Final = 1_800
 _ASK_S: Final = 30
 _VERSION: Final = "k8s.io/component-base/version"
-_STAGES: Final = ("node/fast/node-initialize", "node/heartbeat/node-heartbeat") + tuple(
-    f"pod/fast/pod-{name}" for name in ("ready", "complete", "delete")
+_STAGES: Final = (
+    "node/fast/node-initialize",
+    "node/heartbeat/node-heartbeat",
+    "pod/fast/pod-ready",
+    "pod/fast/pod-complete",
+    "pod/fast/pod-delete",
 )
 
 
@@ -73,12 +77,12 @@ class GoModule(Struct, frozen=True):
 
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 KUBERNETES: Final = GoModule(
-    HERE / "kubernetes",
+    HERE / "go" / "kubernetes",
     ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"),
     ("./cmd/...",),
     f"-X {_VERSION}.gitVersion=v{KUBERNETES_VERSION} -X {_VERSION}.gitMajor={_MAJOR} -X {_VERSION}.gitMinor={_MINOR}",
 )
-TOOLS: Final = GoModule(HERE / "tools", ("kwok", "actionlint"), ("tool",), "")
+TOOLS: Final = GoModule(HERE / "go" / "tools", ("kwok", "actionlint"), ("tool",), "")
 
 
 def _go_version() -> str | None:

@@ -1,4 +1,4 @@
-"""Images built and run without Docker: buildah and podman, also where there is no registry, no systemd and no cgroup v2."""
+"""Images built and run without Docker, by buildah and podman: also where there is no registry and no systemd."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ _PACKAGES: Final = "python3-venv,python3-pip,ca-certificates"
 _PODMAN: Final = ("podman", "--cgroup-manager=cgroupfs", "--events-backend=file")
 _LIMITS: Final = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=4096:4096", "--pids-limit=0")
 """podman's own defaults need CAP_SYS_RESOURCE."""
-HARDENED: Final = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+HARDENED: Final = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 """What the Pod Security standard `restricted` and the manifests ask for."""
 
 

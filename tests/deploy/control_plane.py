@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import yaml
 
@@ -50,7 +50,7 @@ class ControlPlane:
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._etcd, self._peer, self._port = _free_ports(3)
 
-    def __enter__(self) -> "ControlPlane":
+    def __enter__(self) -> Self:
         try:
             self._start_store()
             self._start_server()
@@ -142,7 +142,9 @@ class ControlPlane:
 
     def _start_server(self) -> None:
         key = self._home / "accounts.key"
-        subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True, timeout=_STOP_S)
+        subprocess.run(
+            ["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True, timeout=_STOP_S
+        )
         tokens = self._home / "tokens.csv"
         tokens.write_text(f'{_TOKEN},admin,1,"system:masters"\n', encoding="utf-8")
         self._start(

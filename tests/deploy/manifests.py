@@ -40,9 +40,7 @@ def render(folder: Path) -> list[Manifest]:
     command = renderer()
     if command is None:
         raise RenderError("neither kubectl nor kustomize is installed")
-    rendered = subprocess.run(
-        [*command, str(folder)], capture_output=True, text=True, timeout=_RENDER_S, check=False
-    )
+    rendered = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=_RENDER_S, check=False)
     if rendered.returncode != 0:
         raise RenderError(rendered.stderr)
     return [each for each in yaml.safe_load_all(rendered.stdout) if each is not None]

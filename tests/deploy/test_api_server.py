@@ -27,9 +27,7 @@ Rendered = dict[str, list[Manifest]]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_an_overlay_is_accepted_with_its_own_namespace(
-    api_server: ControlPlane, rendered: Rendered, name: str
-) -> None:
+def test_an_overlay_is_accepted_with_its_own_namespace(api_server: ControlPlane, rendered: Rendered, name: str) -> None:
     manifests = rendered[f"overlay-{name}"]
     (namespace,) = of_kind(manifests, "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -125,19 +123,18 @@ def _previous_release(folder: Path) -> Path:
     """deploy/ of the newest tag, or of the commit that brought it where nothing was released yet."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git history to take the previous release from")
-    commit = _git("describe", "--tags", "--abbrev=0", "--match=v*", "HEAD^", check=False) or _git(
-        "log", "--diff-filter=A", "--format=%H", "--reverse", "--", "deploy/base/kustomization.yaml"
-    ).split("\n", maxsplit=1)[0]
-    archive = folder / "deploy.tar"
-    subprocess.run(
-        ["git", "archive", f"--output={archive}", commit, DEPLOY.name], cwd=ROOT, check=True, timeout=_GIT_S
+    commit = (
+        _git("describe", "--tags", "--abbrev=0", "--match=v*", "HEAD^", check=False)
+        or _git("log", "--diff-filter=A", "--format=%H", "--reverse", "--", "deploy/base/kustomization.yaml").split(
+            "\n", maxsplit=1
+        )[0]
     )
+    archive = folder / "deploy.tar"
+    subprocess.run(["git", "archive", f"--output={archive}", commit, DEPLOY.name], cwd=ROOT, check=True, timeout=_GIT_S)
     shutil.unpack_archive(archive, folder, filter="data")
     return folder / DEPLOY.name
 
 
 def _git(*arguments: str, check: bool = True) -> str:
-    asked = subprocess.run(
-        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=_GIT_S, check=check
-    )
+    asked = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=_GIT_S, check=check)
     return asked.stdout.strip() if asked.returncode == 0 else ""

@@ -132,9 +132,7 @@ def test_pods_that_cannot_become_ready_do_not_hold_up_a_drain(workers: Workers) 
         assert answer.accepted, answer.text
 
 
-def test_a_worker_that_is_not_hardened_never_starts(
-    cluster: ControlPlane, rendered: dict[str, list[Manifest]]
-) -> None:
+def test_a_worker_that_is_not_hardened_never_starts(cluster: ControlPlane, rendered: dict[str, list[Manifest]]) -> None:
     namespace = cluster.namespace("not-hardened")
     assert cluster.apply([one(rendered["base"], "ServiceAccount")], f"--namespace={namespace}").accepted
     statefulset = json.loads(json.dumps(one(rendered["base"], "StatefulSet")))

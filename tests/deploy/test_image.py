@@ -51,7 +51,9 @@ def test_the_wheel_has_every_module_and_nothing_else(tmp_path: Path) -> None:
         (scripts,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         assert "conversation-consumer = consumer.__main__:main" in archive.read(scripts).decode()
     sources = {
-        path.relative_to(ROOT).as_posix() for folder in ("consumer", "schemas") for path in (ROOT / folder).rglob("*.py")
+        path.relative_to(ROOT).as_posix()
+        for folder in ("consumer", "schemas")
+        for path in (ROOT / folder).rglob("*.py")
     }
     assert packed == sources
 
@@ -145,9 +147,7 @@ async def test_a_hardened_container_does_its_work_and_stops_in_time(
 def _is_confined(name: str) -> None:
     """No capabilities, no way to more of them, seccomp on, not root, and nothing can be written."""
     pid = json.loads(podman("inspect", name).stdout)[0]["State"]["Pid"]
-    status = dict(
-        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    )
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
     assert status["Uid"].split() == ["65532"] * 4
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"] == "1"

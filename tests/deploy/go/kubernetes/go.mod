@@ -1,4 +1,4 @@
-module conversation-consumer/tests/deploy/kubernetes
+module conversation-consumer/tests/deploy/go/kubernetes
 
 go 1.24.0
 

@@ -1,4 +1,4 @@
-module conversation-consumer/tests/deploy/tools
+module conversation-consumer/tests/deploy/go/tools
 
 go 1.26.0
 
