@@ -62,11 +62,11 @@ class ControlPlane:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def kubectl(self, *arguments: str, given: str | None = None) -> Answer:
-        """Run kubectl against this server, with text on its standard input if there is any."""
+    def kubectl(self, *arguments: str, given: str | None = None, folder: Path | None = None) -> Answer:
+        """Run kubectl against this server, with text on its standard input and in a folder where they are given."""
         ran = subprocess.run(
             [str(self._binaries / "kubectl"), f"--kubeconfig={self._kubeconfig}", *arguments],
-            input=given, capture_output=True, text=True, timeout=_KUBECTL_S, check=False,
+            input=given, cwd=folder, capture_output=True, text=True, timeout=_KUBECTL_S, check=False,
         )  # fmt: skip
         return Answer(ran.returncode == 0, ran.stdout + ran.stderr)
 

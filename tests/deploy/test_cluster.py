@@ -1,20 +1,25 @@
 """A simulated cluster: real controllers and a real scheduler, nodes and pods that only say that they run."""
 
 import json
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.deploy.binaries import HERE, KUBERNETES, TOOLS
 from tests.deploy.control_plane import Answer, ControlPlane
-from tests.deploy.manifests import Manifest, one
+from tests.deploy.manifests import DEPLOY, Manifest, one
+from tests.deploy.readme import commands
 
 pytestmark = pytest.mark.deep
 
 NODES: Final = ("north", "south")
 REPLICAS: Final = 4
+COMMANDS: Final = {"create", "apply", "diff", "rollout", "scale"}
 _SETTLE_S: Final = 60.0
 _POLL_S: Final = 0.2
 _SELECTOR: Final = "--selector=app.kubernetes.io/component=worker"
@@ -145,6 +150,34 @@ def test_a_worker_that_is_not_hardened_never_starts(cluster: ControlPlane, rende
 
     eventually(told)
     assert cluster.must("get", "pods", f"--namespace={namespace}", "--output=name") == ""
+
+
+def test_the_commands_of_the_readme_run_in_their_order(cluster: ControlPlane, tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / DEPLOY.name)
+    for secret in ("username", "password", "ca.crt", "key"):
+        (tmp_path / secret).write_text("a-secret", encoding="utf-8")
+    for node in NODES:
+        cluster.must("uncordon", node)
+    overlay = tmp_path / DEPLOY.name / "overlays" / "prod" / "kustomization.yaml"
+    ran: list[str] = []
+    for arguments in commands("kubectl"):
+        if "exec" in arguments:  # nothing runs inside these pods; test_readme.py looks at what would
+            continue
+        if "diff" in arguments:
+            released = re.sub(r"newTag: \S+", "newTag: next-release", overlay.read_text(encoding="utf-8"))
+            overlay.write_text(released, encoding="utf-8")
+        answer = cluster.kubectl(*arguments, folder=tmp_path)
+        if "diff" in arguments:
+            assert "conversation-consumer:next-release" in answer.text
+        else:
+            assert answer.accepted, f"kubectl {' '.join(arguments)}: {answer.text}"
+        ran.append(next(each for each in arguments if each in COMMANDS))
+    assert set(ran) == COMMANDS
+    image = cluster.must(
+        "-n", "conversations", "get", "statefulset", "conversation-consumer",
+        "--output=jsonpath={.spec.template.spec.containers[0].image}",
+    )  # fmt: skip
+    assert not image.endswith(":next-release"), "the rollback came last"
 
 
 def _conditions(pod: Any) -> list[tuple[str, str]]:

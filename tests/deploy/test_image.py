@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -41,8 +42,15 @@ def test_the_dockerfile_is_linted() -> None:
 
 
 def test_the_wheel_has_every_module_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "source"  # setuptools keeps what it built in the folder, deleted modules too
+    source.mkdir()
+    for name in ("LICENSE", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, source)
+    for name in ("consumer", "schemas"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT],
+        [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, source],
         check=True, timeout=110, capture_output=True,
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
@@ -110,6 +118,7 @@ async def test_a_hardened_container_does_its_work_and_stops_in_time(
 ) -> None:
     pipeline = Pipeline(kafka, unique_name("image"), tmp_path)
     settings = pipeline.settings
+    traffic = Traffic(seed=7, start_ms=now_ms())
     port = _free_port()
     environ = {
         "CC_BOOTSTRAP_SERVERS": kafka,
@@ -128,10 +137,11 @@ async def test_a_hardened_container_does_its_work_and_stops_in_time(
         assert await _ended(topics) == exits.OK
     with container(image, environ) as worker:
         await _answers(port, "/readyz", worker)
-        await pipeline.feed(Traffic(seed=7, start_ms=now_ms()), RECORDS)
+        await pipeline.feed(traffic, RECORDS)
         await pipeline.caught_up(_READY_S)
         assert _sum(_get(port, "/metrics"), "conversation_records_total") == RECORDS
-        _is_confined(worker)
+        print(f"{_is_confined(worker) / _MB:.0f} MB in memory after {RECORDS} records")
+        await pipeline.feed(traffic, RECORDS, skip=RECORDS)  # to be stopped in the midst of it
         began_s = time.monotonic()
         stopped = await asyncio.to_thread(podman, "stop", "--time=45", worker, timeout_s=_READY_S)
         took_s = time.monotonic() - began_s
@@ -140,12 +150,15 @@ async def test_a_hardened_container_does_its_work_and_stops_in_time(
         assert took_s < DRAIN_S
         assert "consumer.stopped" in podman("logs", worker).stderr
         print(f"stopped with exit code 0 after {took_s:.1f} s")
+    with container(image, environ) as successor:
+        await _answers(port, "/readyz", successor)
+        await pipeline.caught_up(_READY_S)
     judged = await pipeline.judge()
-    assert judged.records == RECORDS
+    assert judged.records == 2 * RECORDS
 
 
-def _is_confined(name: str) -> None:
-    """No capabilities, no way to more of them, seccomp on, not root, and nothing can be written."""
+def _is_confined(name: str) -> int:
+    """No capabilities, no way to more of them, seccomp on, not root, nothing can be written; the bytes in memory."""
     pid = json.loads(podman("inspect", name).stdout)[0]["State"]["Pid"]
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
     assert status["Uid"].split() == ["65532"] * 4
@@ -155,6 +168,7 @@ def _is_confined(name: str) -> None:
     for path in ("/", "/tmp", "/opt/conversation-consumer"):
         written = podman("exec", name, "sh", "-c", f"echo > {path}/written")
         assert written.returncode != 0, path
+    return int(status["VmRSS"].split()[0]) * 1_024
 
 
 async def _ended(name: str) -> int:
