@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +86,7 @@ KUBERNETES: Final = GoModule(
 TOOLS: Final = GoModule(HERE / "go" / "tools", ("kwok", "actionlint"), ("tool",), "")
 
 
+@cache
 def _go_version() -> str | None:
     if shutil.which("go") is None:
         return None

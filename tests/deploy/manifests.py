@@ -1,5 +1,6 @@
 """The manifests under deploy/, rendered as `kubectl apply -k` would."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -51,14 +52,14 @@ def overlay(name: str) -> list[Manifest]:
     return render(DEPLOY / "overlays" / name)
 
 
-def with_components(*names: str, deploy: Path = DEPLOY) -> list[Manifest]:
+def with_components(*names: str) -> list[Manifest]:
     """The objects of the base with these components and nothing else."""
-    with tempfile.TemporaryDirectory(dir=deploy) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         kustomization = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "resources": ["../base"],
-            "components": [f"../components/{name}" for name in names],
+            "resources": [os.path.relpath(DEPLOY / "base", folder)],
+            "components": [os.path.relpath(DEPLOY / "components" / name, folder) for name in names],
         }
         (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
         return render(Path(folder))

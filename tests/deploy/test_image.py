@@ -111,7 +111,6 @@ def test_the_image_is_what_a_platform_expects(image: str) -> None:
 
 
 @pytest.mark.deep
-@pytest.mark.kafka
 @pytest.mark.timeout(900)
 async def test_a_hardened_container_does_its_work_and_stops_in_time(
     image: str, kafka: str, unique_name: UniqueName, tmp_path: Path

@@ -20,6 +20,7 @@ from tests.deploy.manifests import COMPONENTS, DEPLOY, OVERLAYS, ROOT, Manifest,
 MARGIN_S = 10
 """Beyond all that is bounded: scheduling, and what a slow node adds."""
 EVERYTHING = ("base", *(f"component-{each}" for each in COMPONENTS), *(f"overlay-{each}" for each in OVERLAYS))
+FILES = sorted(each for each in DEPLOY.rglob("*") if each.is_file() and "__pycache__" not in each.parts)
 VARIABLES = {name for name, _, _ in described()}
 Rendered = dict[str, list[Manifest]]
 
@@ -51,7 +52,7 @@ def mounted(template: Any, path: str) -> str:
     raise FileNotFoundError(path)
 
 
-@pytest.mark.parametrize("path", [each for each in DEPLOY.rglob("*") if each.is_file()], ids=str)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(DEPLOY).as_posix())
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     named = set(re.findall(r"\bCC_[A-Z_]+[A-Z]\b", path.read_text(encoding="utf-8")))
     assert {name for name in named if name not in VARIABLES and name.removesuffix("_FILE") not in VARIABLES} == set()
