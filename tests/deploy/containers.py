@@ -1,15 +1,19 @@
 """Images built and run without Docker, by buildah and podman: also where there is no registry and no systemd."""
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.deploy.manifests import DEPLOY, ROOT
+import yaml
+
+from tests.deploy.binaries import HERE
+from tests.deploy.manifests import DEPLOY, ROOT, Manifest
 
 BASE: Final = "docker.io/library/python:3.13-slim-trixie"
 _STAND_IN: Final = "localhost/python-stand-in:3.13-trixie"
@@ -18,23 +22,20 @@ _PULL_S: Final = 120
 _BUILD_S: Final = 600
 _ASK_S: Final = 60
 _PACKAGES: Final = "python3-venv,python3-pip,ca-certificates"
-_PODMAN: Final = ("podman", "--cgroup-manager=cgroupfs", "--events-backend=file")
-_LIMITS: Final = ("--ulimit=nofile=20000:20000", "--ulimit=nproc=4096:4096", "--pids-limit=0")
-"""podman's own defaults need CAP_SYS_RESOURCE."""
+_ENVIRON: Final = os.environ | {"CONTAINERS_CONF": str(HERE / "containers.conf")}
 HARDENED: Final = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 """What the Pod Security standard `restricted` and the manifests ask for."""
 
 
 def missing() -> list[str]:
     """Which of the programs that this needs are not installed."""
-    return [name for name in ("buildah", "podman") if shutil.which(name) is None]
+    return [name for name in ("buildah", "podman", "runc") if shutil.which(name) is None]
 
 
 def podman(*arguments: str, timeout_s: float = _ASK_S) -> subprocess.CompletedProcess[str]:
     """Run podman and return what it said; it does not raise where podman failed."""
-    runtime = ("--runtime=runc",) if shutil.which("runc") else ()
     return subprocess.run(
-        [*_PODMAN, *runtime, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+        ["podman", *arguments], env=_ENVIRON, capture_output=True, text=True, timeout=timeout_s, check=False
     )
 
 
@@ -86,10 +87,30 @@ def inspected(tag: str) -> Any:
 def container(tag: str, environ: Mapping[str, str], *command: str) -> Iterator[str]:
     """A hardened container in the background, on the host's network; its name. It is removed at the end."""
     variables = [f"--env={name}={value}" for name, value in environ.items()]
-    started = podman("run", "--detach", "--network=host", *_LIMITS, *HARDENED, "--memory=1g", *variables, tag, *command)
+    started = podman("run", "--detach", "--network=host", *HARDENED, "--memory=1g", *variables, tag, *command)
     assert started.returncode == 0, started.stderr
     name = started.stdout.strip()
     try:
         yield name
     finally:
         podman("rm", "--force", "--time=0", name)
+
+
+@contextmanager
+def pod(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """A Pod with the ConfigMaps and Secrets that it refers to, run as podman understands it; its container's name."""
+    (described,) = [each for each in manifests if each["kind"] == "Pod"]
+    (inside,) = described["spec"]["containers"]
+    secrets = [each["metadata"]["name"] for each in manifests if each["kind"] == "Secret"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pod.yaml"
+        file.write_text(yaml.safe_dump_all(manifests), encoding="utf-8")
+        try:
+            played = podman("play", "kube", "--network=host", str(file))
+            assert played.returncode == 0, played.stdout + played.stderr
+            yield f"{described['metadata']['name']}-{inside['name']}"
+        finally:
+            podman("play", "kube", "--down", str(file))
+            for name in secrets:
+                podman("secret", "rm", name)
+                podman("volume", "rm", "--force", name)

@@ -1,6 +1,8 @@
 """The image: built from its Dockerfile, run hardened against a real Kafka, stopped in time."""
 
 import asyncio
+import base64
+import copy
 import json
 import shutil
 import socket
@@ -10,6 +12,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
+import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +24,15 @@ from consumer.cli import exits
 from consumer.simulator.traffic import Traffic
 from tests.deploy import containers
 from tests.deploy.containers import container, podman
-from tests.deploy.manifests import DEPLOY, ROOT
+from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind, one
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
 
 TAG = "localhost/conversation-consumer:deploy-check"
 RECORDS = 3_000
 DRAIN_S = 20.0
+NOT_PODMANS = {"serviceAccountName", "topologySpreadConstraints"}
+"""What of a pod's description only a cluster can follow."""
 _READY_S = 60.0
 _ASK_S = 5.0
 _MB = 1_000_000
@@ -101,12 +106,12 @@ def test_the_image_is_what_a_platform_expects(image: str) -> None:
     added = found["Size"] - containers.inspected(containers.base())["Size"]
     print(f"image {found['Size'] / _MB:.0f} MB, of which this project {added / _MB:.0f} MB, on {containers.base()}")
     assert added < 60 * _MB
-    helped = podman("run", "--rm", "--network=none", *containers._LIMITS, *containers.HARDENED, image, "--help")
+    helped = podman("run", "--rm", "--network=none", *containers.HARDENED, image, "--help")
     assert helped.returncode == 0, helped.stderr
     assert set(main.commands) <= set(helped.stdout.split())
     tools = "import importlib.util as u; print([n for n in ('pip', 'setuptools', 'confluent_kafka') if u.find_spec(n)])"
     python = "/opt/conversation-consumer/bin/python"
-    asked = podman("run", "--rm", "--network=none", *containers._LIMITS, f"--entrypoint={python}", image, "-c", tools)
+    asked = podman("run", "--rm", "--network=none", f"--entrypoint={python}", image, "-c", tools)
     assert asked.stdout.strip() == "[]", asked.stderr
 
 
@@ -116,20 +121,9 @@ async def test_a_hardened_container_does_its_work_and_stops_in_time(
     image: str, kafka: str, unique_name: UniqueName, tmp_path: Path
 ) -> None:
     pipeline = Pipeline(kafka, unique_name("image"), tmp_path)
-    settings = pipeline.settings
     traffic = Traffic(seed=7, start_ms=now_ms())
     port = _free_port()
-    environ = {
-        "CC_BOOTSTRAP_SERVERS": kafka,
-        "CC_GROUP_ID": settings.group_id,
-        **{
-            f"CC_{name.upper()}_TOPIC": getattr(settings, f"{name}_topic")
-            for name in ("input", "state", "transitions", "dead_letters")
-        },
-        "CC_ADMIN_HOST": "0.0.0.0",
-        "CC_ADMIN_PORT": str(port),
-        "CC_DRAIN_S": str(DRAIN_S),
-    }
+    environ = environ_of(pipeline, port) | {"CC_DRAIN_S": str(DRAIN_S)}
     with container(image, environ) as without_topics:
         assert await _ended(without_topics) == exits.CONFIG
     with container(image, environ, "topics", "--create", f"--partitions={PARTITIONS}") as topics:
@@ -154,6 +148,61 @@ async def test_a_hardened_container_does_its_work_and_stops_in_time(
         await pipeline.caught_up(_READY_S)
     judged = await pipeline.judge()
     assert judged.records == 2 * RECORDS
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+async def test_the_pod_of_the_production_overlay_starts_with_its_secrets_as_files(
+    image: str, kafka: str, unique_name: UniqueName, rendered: dict[str, list[Manifest]], tmp_path: Path
+) -> None:
+    pipeline = Pipeline(kafka, unique_name("pod"), tmp_path)
+    await pipeline.create()
+    port, name = _free_port(), f"worker-{uuid.uuid4().hex[:8]}"
+    manifests = copy.deepcopy(rendered["overlay-prod"])
+    settings = [each for each in of_kind(manifests, "ConfigMap") if "CC_GROUP_ID" in each["data"]]
+    # The same files are read, but this broker has no authentication; and the host's port 8080 may be somebody's.
+    settings[0]["data"] |= environ_of(pipeline, port) | {"CC_SECURITY_PROTOCOL": "PLAINTEXT"}
+    template = one(manifests, "StatefulSet")["spec"]["template"]
+    spec = {key: value for key, value in template["spec"].items() if key not in NOT_PODMANS}
+    (worker,) = spec["containers"]
+    worker |= {"image": image, "imagePullPolicy": "Never"}
+    for each in ("ports", "startupProbe", "livenessProbe", "readinessProbe"):  # podman would run curl inside
+        del worker[each]
+    described = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    for volume in spec["volumes"]:
+        volume["secret"] |= {"secretName": f"{name}-{volume['name']}", "optional": False}
+    secrets = [
+        secret(f"{name}-kafka", username="user", password="a-password", **{"ca.crt": "an-authority"}),
+        secret(f"{name}-digest", key="a-key"),
+    ]
+    with containers.pod([*settings, *secrets, described]) as started:
+        await _answers(port, "/readyz", started)
+        _is_confined(started)
+        read = podman("exec", started, "sh", "-c", "cd /etc/conversation-consumer && wc -c */*")
+        sizes = {path: int(size) for size, path in (line.split() for line in read.stdout.splitlines()[:-1])}
+        assert sizes.keys() == {"digest/key", "kafka/ca.crt", "kafka/password", "kafka/username"}
+        assert all(sizes.values())
+
+
+def secret(name: str, **data: str) -> Manifest:
+    """A Secret with these keys."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
+
+
+def environ_of(pipeline: Pipeline, port: int) -> dict[str, str]:
+    """What a worker needs to know of a test's topics."""
+    settings = pipeline.settings
+    return {
+        "CC_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "CC_GROUP_ID": settings.group_id,
+        "CC_INPUT_TOPIC": settings.input_topic,
+        "CC_STATE_TOPIC": settings.state_topic,
+        "CC_TRANSITIONS_TOPIC": settings.transitions_topic,
+        "CC_DEAD_LETTERS_TOPIC": settings.dead_letters_topic,
+        "CC_ADMIN_HOST": "0.0.0.0",
+        "CC_ADMIN_PORT": str(port),
+    }
 
 
 def _is_confined(name: str) -> int:
