@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import copy
-import json
 import shutil
 import socket
 import subprocess
@@ -15,12 +14,15 @@ import urllib.request
 import uuid
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from consumer.__main__ import main
 from consumer.cli import exits
+from consumer.cli.generate import INTERRUPTED
 from consumer.simulator.traffic import Traffic
 from tests.deploy import containers
 from tests.deploy.containers import container, podman
@@ -184,6 +186,32 @@ async def test_the_pod_of_the_production_overlay_starts_with_its_secrets_as_file
         assert all(sizes.values())
 
 
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+async def test_the_services_of_the_compose_file_work_together(
+    image: str, kafka: str, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    services = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    port = _free_port()
+    here = environ_of(Pipeline(kafka, unique_name("compose"), tmp_path), port)
+
+    def service(name: str) -> AbstractContextManager[str]:
+        return container(image, services[name]["environment"] | here, *services[name]["command"])
+
+    with service("topics") as topics:
+        assert await _ended(topics) == exits.OK
+    with service("worker") as worker, service("generator") as generator:
+        await _answers(port, "/readyz", worker)
+        deadline = time.monotonic() + _READY_S
+        while _sum(_get(port, "/metrics"), "conversation_records_total") < RECORDS / 10:
+            assert time.monotonic() < deadline, podman("logs", generator).stderr
+            await asyncio.sleep(0.1)
+        podman("kill", f"--signal={services['generator']['stop_signal']}", generator)
+        assert await _ended(generator) == INTERRUPTED
+        podman("kill", "--signal=SIGTERM", worker)
+        assert await _ended(worker) == exits.OK
+
+
 def secret(name: str, **data: str) -> Manifest:
     """A Secret with these keys."""
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
@@ -207,8 +235,8 @@ def environ_of(pipeline: Pipeline, port: int) -> dict[str, str]:
 
 def _is_confined(name: str) -> int:
     """No capabilities, no way to more of them, seccomp on, not root, nothing can be written; the bytes in memory."""
-    pid = json.loads(podman("inspect", name).stdout)[0]["State"]["Pid"]
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
+    told = podman("exec", name, "cat", "/proc/1/status").stdout
+    status = dict(line.split(":\t", 1) for line in told.splitlines())
     assert status["Uid"].split() == ["65532"] * 4
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"] == "1"
