@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from typing import Final, Self
 import yaml
 
 from tests.deploy.manifests import Manifest
+from tests.live.broker import _free_ports
 
 _READY_S: Final = 90
 _KUBECTL_S: Final = 60
@@ -200,11 +200,3 @@ class ControlPlane:
 
     def _tail(self, name: str) -> str:
         return (self._home / f"{name}.log").read_text(errors="replace")[-4_000:]
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]

@@ -162,6 +162,13 @@ def test_the_autoscaler_reads_what_the_pod_has_and_stops_at_the_partitions(rende
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
+def test_what_is_told_for_the_autoscaler_is_the_default(name: str, rendered: Rendered) -> None:
+    manifests = rendered[f"overlay-{name}"]
+    environ, default = environment(manifests, worker(manifests)), Settings(bootstrap_servers="x")
+    assert (environ["CC_GROUP_ID"], environ["CC_INPUT_TOPIC"]) == (default.group_id, default.input_topic)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
 def test_static_members_are_not_scaled_by_lag(rendered: Rendered, name: str) -> None:
     manifests = rendered[f"overlay-{name}"]
     static = "CC_GROUP_INSTANCE_ID" in environment(manifests, worker(manifests))
