@@ -87,6 +87,22 @@ def test_an_upgrade_that_changes_what_cannot_change_is_refused(api_server: Contr
     assert "updates to statefulset spec for fields other than" in answer.text
 
 
+def test_an_autoscaler_keeps_the_number_that_it_chose_but_begins_with_one(
+    api_server: ControlPlane, rendered: Rendered
+) -> None:
+    def replicas() -> str:
+        wanted = ("get", "statefulset", "conversation-consumer", "--output=jsonpath={.spec.replicas}")
+        return api_server.must(f"--namespace={namespace}", *wanted)
+
+    namespace = api_server.namespace("autoscaled")
+    assert api_server.apply(rendered["base"], f"--namespace={namespace}").accepted
+    assert api_server.apply(rendered["component-keda"], f"--namespace={namespace}").accepted
+    assert replicas() == "1"
+    api_server.must(f"--namespace={namespace}", "scale", "statefulset/conversation-consumer", "--replicas=7")
+    assert api_server.apply(rendered["component-keda"], f"--namespace={namespace}").accepted
+    assert replicas() == "7"
+
+
 @pytest.mark.parametrize("mistake", [each for each in MISTAKES if each.found_by != "rules"], ids=lambda each: each.name)
 def test_a_planted_mistake_is_refused(api_server: ControlPlane, rendered: Rendered, mistake: Mistake) -> None:
     good = _elsewhere(rendered["overlay-prod"], "mistakes")
