@@ -7,7 +7,7 @@ import pytest
 
 from tests.deploy.binaries import HERE, KUBERNETES, KUBERNETES_VERSION
 from tests.deploy.control_plane import ControlPlane
-from tests.deploy.manifests import COMPONENTS, DEPLOY, OVERLAYS, Manifest, render, renderer, with_components
+from tests.deploy.manifests import Manifest, everything, renderer
 from tests.live.conftest import kafka, unique_name
 
 __all__ = ("kafka", "unique_name")
@@ -17,15 +17,13 @@ _NOT_BUILT = "its commands are not in the cache: `make deploy-check` builds them
 
 @pytest.fixture(scope="session")
 def rendered() -> dict[str, list[Manifest]]:
-    """Everything that can be applied, by name: the base, the base with each component alone, and the overlays."""
+    """Everything that can be applied, by name."""
     if renderer() is None:
         told = "the manifests cannot be rendered: neither Go's cache nor the machine has kubectl or kustomize"
         if os.environ.get("CI"):
             pytest.fail(told)
         pytest.skip(told)
-    found = {"base": render(DEPLOY / "base")}
-    found |= {f"component-{name}": with_components(name) for name in COMPONENTS}
-    return found | {f"overlay-{name}": render(DEPLOY / "overlays" / name) for name in OVERLAYS}
+    return everything()
 
 
 @pytest.fixture(scope="session")

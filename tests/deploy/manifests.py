@@ -16,6 +16,18 @@ ROOT: Final = Path(__file__).parent.parent.parent
 DEPLOY: Final = ROOT / "deploy"
 OVERLAYS: Final = ("dev", "prod")
 COMPONENTS: Final = tuple(sorted(path.name for path in (DEPLOY / "components").iterdir()))
+COMBINATIONS: Final = {
+    "strimzi": ("strimzi", "networkpolicy", "monitoring", "keda"),
+    "static": ("topics", "sasl", "networkpolicy", "monitoring", "static-membership"),
+}
+"""Choices that an installation may make and that the overlays do not."""
+PARTS: Final = (
+    "base",
+    *(f"component-{name}" for name in COMPONENTS),
+    *(f"combination-{name}" for name in COMBINATIONS),
+)
+"""What has no namespace of its own."""
+EVERYTHING: Final = (*PARTS, *(f"overlay-{name}" for name in OVERLAYS))
 _RENDER_S: Final = 30
 
 Manifest = dict[str, Any]
@@ -47,9 +59,12 @@ def render(folder: Path) -> list[Manifest]:
     return [each for each in yaml.safe_load_all(rendered.stdout) if each is not None]
 
 
-def overlay(name: str) -> list[Manifest]:
-    """The objects of one of the overlays."""
-    return render(DEPLOY / "overlays" / name)
+def everything() -> dict[str, list[Manifest]]:
+    """All that can be applied, by its name in EVERYTHING. Raises RenderError."""
+    found = {"base": render(DEPLOY / "base")}
+    found |= {f"component-{name}": with_components(name) for name in COMPONENTS}
+    found |= {f"combination-{name}": with_components(*parts) for name, parts in COMBINATIONS.items()}
+    return found | {f"overlay-{name}": render(DEPLOY / "overlays" / name) for name in OVERLAYS}
 
 
 def with_components(*names: str) -> list[Manifest]:

@@ -9,9 +9,10 @@ import yaml
 
 from tests.deploy.control_plane import ControlPlane
 from tests.deploy.manifests import (
-    COMPONENTS,
     DEPLOY,
+    EVERYTHING,
     OVERLAYS,
+    PARTS,
     ROOT,
     Manifest,
     of_kind,
@@ -21,7 +22,6 @@ from tests.deploy.manifests import (
 )
 from tests.deploy.mistakes import MISTAKES, Mistake, planted
 
-ALONE = ("base", *(f"component-{name}" for name in COMPONENTS))
 _GIT_S = 30
 Rendered = dict[str, list[Manifest]]
 
@@ -35,14 +35,14 @@ def test_an_overlay_is_accepted_with_its_own_namespace(api_server: ControlPlane,
     assert answer.accepted, answer.text
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_the_base_and_each_component_are_accepted(api_server: ControlPlane, rendered: Rendered, name: str) -> None:
-    namespace = api_server.namespace(f"alone-{name}")
+@pytest.mark.parametrize("name", PARTS)
+def test_the_base_with_components_is_accepted(api_server: ControlPlane, rendered: Rendered, name: str) -> None:
+    namespace = api_server.namespace(f"part-{name}")
     answer = api_server.apply(rendered[name], f"--namespace={namespace}")
     assert answer.accepted, answer.text
 
 
-@pytest.mark.parametrize("name", [*ALONE, *(f"overlay-{name}" for name in OVERLAYS)])
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_pods_of_the_templates_pass_pod_security(api_server: ControlPlane, rendered: Rendered, name: str) -> None:
     # A controller's template only gets a warning; a pod is where the standard is enforced.
     namespace = api_server.namespace(f"pods-{name}")

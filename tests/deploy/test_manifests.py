@@ -15,11 +15,10 @@ from consumer.adapters import admin, kafka_group
 from consumer.adapters.admin import AdminServer
 from consumer.adapters.kafka_topics import plans
 from consumer.runtime.settings import Settings, described, parse
-from tests.deploy.manifests import COMPONENTS, DEPLOY, OVERLAYS, ROOT, Manifest, of_kind, one, pod_templates
+from tests.deploy.manifests import DEPLOY, EVERYTHING, OVERLAYS, ROOT, Manifest, of_kind, one, pod_templates
 
 MARGIN_S = 10
 """Beyond all that is bounded: scheduling, and what a slow node adds."""
-EVERYTHING = ("base", *(f"component-{each}" for each in COMPONENTS), *(f"overlay-{each}" for each in OVERLAYS))
 FILES = sorted(each for each in DEPLOY.rglob("*") if each.is_file() and "__pycache__" not in each.parts)
 VARIABLES = {name for name, _, _ in described()}
 Rendered = dict[str, list[Manifest]]
@@ -168,9 +167,9 @@ def test_what_is_told_for_the_autoscaler_is_the_default(name: str, rendered: Ren
     assert (environ["CC_GROUP_ID"], environ["CC_INPUT_TOPIC"]) == (default.group_id, default.input_topic)
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_static_members_are_not_scaled_by_lag(rendered: Rendered, name: str) -> None:
-    manifests = rendered[f"overlay-{name}"]
+    manifests = rendered[name]
     static = "CC_GROUP_INSTANCE_ID" in environment(manifests, worker(manifests))
     assert not (static and of_kind(manifests, "ScaledObject"))
 

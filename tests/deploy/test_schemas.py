@@ -3,16 +3,14 @@
 import pytest
 
 from tests.deploy.control_plane import ControlPlane
-from tests.deploy.manifests import COMPONENTS, OVERLAYS, Manifest
+from tests.deploy.manifests import EVERYTHING, Manifest
 from tests.deploy.mistakes import MISTAKES, Mistake, planted
 from tests.deploy.schemas import FILE, asked, problems, written
 
 Rendered = dict[str, list[Manifest]]
 
 
-@pytest.mark.parametrize(
-    "name", ["base", *(f"component-{each}" for each in COMPONENTS), *(f"overlay-{each}" for each in OVERLAYS)]
-)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_every_object_fits_its_schema(rendered: Rendered, name: str) -> None:
     assert [(each["kind"], told) for each in rendered[name] for told in problems(each)] == []
 
