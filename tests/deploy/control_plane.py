@@ -19,7 +19,7 @@ from tests.deploy.manifests import Manifest
 from tests.live.broker import _free_ports
 
 _READY_S: Final = 90
-_KUBECTL_S: Final = 60
+_KUBECTL_S: Final = 90
 _STOP_S: Final = 30
 _POLL_S: Final = 0.1
 _TOKEN: Final = "admin-of-a-throwaway-cluster"
