@@ -5,15 +5,15 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
 MINUTES := 10
-.PHONY: help demo test lint format lock dashboards picture benchmark soak clean
+.PHONY: help demo test lint format lock dashboards picture benchmark soak deploy-check sbom clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 # One stamp per locked set: nothing is installed again until the lock changes.
-$(VENV)/.runtime: requirements.txt
+$(VENV)/.demo: requirements-demo.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-demo.txt
 	touch $@
 
 $(VENV)/.test: requirements-test.txt
@@ -21,7 +21,7 @@ $(VENV)/.test: requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
 	touch $@
 
-demo: $(VENV)/.runtime ## See the main job on an embedded broker, in about half a minute
+demo: $(VENV)/.demo ## See the main job on an embedded broker, in about half a minute
 	$(BIN)/python -m consumer demo
 
 test: lint ## Run every test that can run on this machine
@@ -48,10 +48,23 @@ benchmark: $(VENV)/.test ## Measure throughput on a real Kafka
 soak: $(VENV)/.test ## Let faults befall workers on a real Kafka for MINUTES
 	$(BIN)/python -m tests.live.faults --minutes $(MINUTES)
 
+deploy-check: $(VENV)/.test ## Prove deploy/ on a real API server, a simulated cluster and a built image (buildah, podman, Go)
+	$(BIN)/python -m tests.deploy.binaries
+	$(BIN)/python -m pytest tests/deploy -m 'deep or not deep'
+
+sbom: ## Write the bill of materials of the image's lock to build/
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	mkdir -p build
+	$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
+		--output-reproducible --pyproject pyproject.toml --output-file build/sbom.cdx.json requirements.txt
+
 lock: ## Resolve the dependencies anew
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(COMPILE) --extra demo pyproject.toml -o requirements.txt
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) --extra demo pyproject.toml -o requirements-demo.txt
+	echo 'setuptools>=77' | $(COMPILE) - -o requirements-build.txt
 	$(COMPILE) --all-extras pyproject.toml -o requirements-test.txt
 
 clean: ## Remove the environment and all caches

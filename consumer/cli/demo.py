@@ -9,7 +9,6 @@ import click
 import msgspec
 
 from consumer.adapters import logs
-from consumer.adapters.embedded import EmbeddedBroker
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.cli.exits import exit_on_world_error
 from consumer.cli.service import Service, running
@@ -37,6 +36,10 @@ _STATE = msgspec.json.Decoder(ConversationState)
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port of /metrics; 0 takes a free one.")
 def demo(*, seconds: int, rate: int, seed: int, port: int) -> None:
     """See the main job: disordered traffic in, ordered state and transitions out."""
+    try:
+        from consumer.adapters.embedded import EmbeddedBroker  # noqa: PLC0415 - only the demo needs librdkafka
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}: install conversation-consumer[demo]") from error
     with EmbeddedBroker() as broker, exit_on_world_error():
         settings = Settings(
             bootstrap_servers=broker.bootstrap_servers,

@@ -72,8 +72,9 @@ class Tally(Struct):
             else:
                 self.retracted[transition.media] += 1
         if newest and outcome.known is not None and outcome.snapshot_ms is not None:
-            if outcome.snapshot_ms == times.milliseconds(outcome.known.state.snapshot_time):
-                self.skew_ms.append(outcome.snapshot_ms - times.milliseconds(newest))
+            newest_snapshot_ms = times.milliseconds(outcome.known.state.snapshot_time)
+            if outcome.snapshot_ms == newest_snapshot_ms:
+                self.skew_ms.append(newest_snapshot_ms - times.milliseconds(newest))
         for change in outcome.changes:
             self._add_change(change)
 

@@ -18,3 +18,15 @@ def test_the_demo_accounts_for_every_record_and_ends_in_the_state_of_true_order(
     assert process.returncode == 0, told
     assert "all 1200 records accounted for: yes" in told
     assert "final state equals that of the same records in true order: yes" in told
+
+
+def test_without_librdkafka_only_the_demo_does_not_run() -> None:
+    blocked = "import sys; sys.modules['confluent_kafka'] = None; from consumer.__main__ import main; main()"
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", blocked, *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+        for arguments in (["run", "--help"], ["demo"])
+    ]
+    assert [answer.returncode for answer in answers] == [0, 1]
+    assert "install conversation-consumer[demo]" in answers[1].stderr

@@ -1,0 +1,15 @@
+"""The commands of deploy/README.md, as an operator would type them."""
+
+import re
+import shlex
+from typing import Final
+
+from tests.deploy.manifests import DEPLOY
+
+TEXT: Final = (DEPLOY / "README.md").read_text(encoding="utf-8")
+
+
+def commands(program: str) -> list[list[str]]:
+    """The arguments of each command line of one program, in their order."""
+    lines = re.findall(rf"^\$ {re.escape(program)} (.*)$", TEXT, re.MULTILINE)
+    return [shlex.split(line) for line in lines]

@@ -1,0 +1,82 @@
+"""The compose file is one, and its parts fit together."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from consumer.__main__ import main
+from consumer.runtime.settings import parse
+from tests.deploy.binaries import HERE
+from tests.deploy.manifests import DEPLOY
+from tests.live.broker import KAFKA_VERSION
+
+COMPOSE = DEPLOY / "compose"
+CONFIG: Any = yaml.safe_load((COMPOSE / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: Any = CONFIG["services"]
+OURS = sorted(name for name, each in SERVICES.items() if each["image"] == "conversation-consumer")
+
+
+def test_it_fits_the_schema_of_compose() -> None:
+    # From the Go module github.com/compose-spec/compose-go/v2 2.9.0, unchanged, Apache-2.0.
+    schema = json.loads((HERE / "compose-spec.json").read_text(encoding="utf-8"))
+    found = jsonschema.Draft7Validator(schema).iter_errors(CONFIG)
+    assert [f"{each.json_path}: {each.message}" for each in found] == []
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_of_ours_has_valid_settings_and_arguments(name: str) -> None:
+    service = SERVICES[name]
+    parse(service["environment"], lambda path: path)
+    command, *arguments = service["command"]
+    main.commands[command].make_context(command, arguments)
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+
+
+def test_the_worker_is_given_longer_than_a_drain_takes() -> None:
+    settings = parse(SERVICES["worker"]["environment"], lambda path: path)
+    assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= settings.drain_s + 20
+
+
+def test_the_broker_is_the_one_that_the_tests_run_on() -> None:
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+
+
+def test_every_file_that_is_mounted_exists() -> None:
+    sources = [mount.split(":")[0] for each in SERVICES.values() for mount in each.get("volumes", ())]
+    assert sources
+    assert [each for each in sources if not (COMPOSE / each).exists()] == []
+
+
+def test_prometheus_scrapes_the_worker_under_the_name_that_the_rules_select_by() -> None:
+    config = yaml.safe_load((COMPOSE / "prometheus.yaml").read_text(encoding="utf-8"))
+    (job,) = config["scrape_configs"]
+    (discovery,) = job["dns_sd_configs"]
+    assert job["job_name"] == "conversation-consumer"
+    assert discovery["names"] == ["worker"]
+    assert discovery["port"] == parse(SERVICES["worker"]["environment"], lambda path: path).admin_port
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (package prometheus)")
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+    shutil.copy(COMPOSE / "prometheus.yaml", tmp_path)
+    checked = subprocess.run(
+        ["promtool", "check", "config", tmp_path / "prometheus.yaml"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_grafana_finds_the_dashboards_and_prometheus() -> None:
+    datasources = yaml.safe_load((COMPOSE / "grafana/datasources/prometheus.yaml").read_text(encoding="utf-8"))
+    (datasource,) = datasources["datasources"]
+    assert datasource["url"] == "http://prometheus:9090"
+    folder = yaml.safe_load((COMPOSE / "grafana/dashboards/conversation-consumer.yaml").read_text(encoding="utf-8"))
+    (provider,) = folder["providers"]
+    mounts = dict(mount.split(":")[:2] for mount in SERVICES["grafana"]["volumes"])
+    assert mounts["../components/monitoring/dashboards"] == provider["options"]["path"]

@@ -1,0 +1,276 @@
+"""The image: built from its Dockerfile, run hardened against a real Kafka, stopped in time."""
+
+import asyncio
+import base64
+import copy
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+import uuid
+import zipfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from consumer.__main__ import main
+from consumer.cli import exits
+from consumer.cli.generate import INTERRUPTED
+from consumer.simulator.traffic import Traffic
+from tests.deploy import containers
+from tests.deploy.containers import container, podman
+from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind, one
+from tests.live.broker import _free_ports
+from tests.live.conftest import UniqueName
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
+
+TAG = "localhost/conversation-consumer:deploy-check"
+RECORDS = 3_000
+DRAIN_S = 20.0
+NOT_PODMANS = {"serviceAccountName", "topologySpreadConstraints"}
+"""What of a pod's description only a cluster can follow."""
+_READY_S = 60.0
+_ASK_S = 5.0
+_MB = 1_000_000
+
+
+def test_the_dockerfile_is_linted() -> None:
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), "--no-color", DEPLOY / "Dockerfile"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_the_wheel_has_every_module_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "source"  # setuptools keeps what it built in the folder, deleted modules too
+    source.mkdir()
+    for name in ("LICENSE", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, source)
+    for name in ("consumer", "schemas"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, source],
+        check=True, timeout=110, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (scripts,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        assert "conversation-consumer = consumer.__main__:main" in archive.read(scripts).decode()
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("consumer", "schemas")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert packed == sources
+
+
+def test_the_locks_are_of_the_runtime_only() -> None:
+    runtime = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    demo = (ROOT / "requirements-demo.txt").read_text(encoding="utf-8")
+    assert "confluent-kafka==" not in runtime
+    assert "confluent-kafka==" in demo
+    pins = {line for line in runtime.splitlines() if "==" in line}
+    assert pins <= set(demo.splitlines()), "the image and the demo differ in a version"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["build-system"]["requires"] == ["setuptools>=77"]  # what `make lock` locks for the image's build
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[str]:
+    """The tag of the image of this checkout."""
+    missing = containers.missing()
+    if missing:
+        pytest.fail(f"not installed: {', '.join(missing)}")
+    containers.build(TAG, containers.base())
+    yield TAG
+    podman("image", "rm", "--force", TAG)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+def test_the_image_is_what_a_platform_expects(image: str) -> None:
+    found = containers.inspected(image)
+    config = found["Config"]
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["conversation-consumer"]
+    assert config["Cmd"] == ["run"]
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    added = found["Size"] - containers.inspected(containers.base())["Size"]
+    print(f"image {found['Size'] / _MB:.0f} MB, of which this project {added / _MB:.0f} MB, on {containers.base()}")
+    assert added < 60 * _MB
+    helped = podman("run", "--rm", "--network=none", *containers.HARDENED, image, "--help")
+    assert helped.returncode == 0, helped.stderr
+    assert set(main.commands) <= set(helped.stdout.split())
+    tools = "import importlib.util as u; print([n for n in ('pip', 'setuptools', 'confluent_kafka') if u.find_spec(n)])"
+    python = "/opt/conversation-consumer/bin/python"
+    asked = podman("run", "--rm", "--network=none", f"--entrypoint={python}", image, "-c", tools)
+    assert asked.stdout.strip() == "[]", asked.stderr
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+async def test_a_hardened_container_does_its_work_and_stops_in_time(
+    image: str, kafka: str, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    pipeline = Pipeline(kafka, unique_name("image"), tmp_path)
+    traffic = Traffic(seed=7, start_ms=now_ms())
+    (port,) = _free_ports(1)
+    environ = environ_of(pipeline, port) | {"CC_DRAIN_S": str(DRAIN_S)}
+    with container(image, environ) as without_topics:
+        assert await _ended(without_topics) == exits.CONFIG
+    with container(image, environ, "topics", "--create", f"--partitions={PARTITIONS}") as topics:
+        assert await _ended(topics) == exits.OK
+    with container(image, environ) as worker:
+        await _answers(port, "/readyz", worker)
+        await pipeline.feed(traffic, RECORDS)
+        await pipeline.caught_up(_READY_S)
+        assert _sum(_get(port, "/metrics"), "conversation_records_total") == RECORDS
+        print(f"{_is_confined(worker) / _MB:.0f} MB in memory after {RECORDS} records")
+        await pipeline.feed(traffic, RECORDS, skip=RECORDS)  # to be stopped in the midst of it
+        began_s = time.monotonic()
+        stopped = await asyncio.to_thread(podman, "stop", "--time=45", worker, timeout_s=_READY_S)
+        took_s = time.monotonic() - began_s
+        assert stopped.returncode == 0, stopped.stderr
+        assert await _ended(worker) == exits.OK
+        assert took_s < DRAIN_S
+        assert "consumer.stopped" in podman("logs", worker).stderr
+        print(f"stopped with exit code 0 after {took_s:.1f} s")
+    with container(image, environ) as successor:
+        await _answers(port, "/readyz", successor)
+        await pipeline.caught_up(_READY_S)
+    judged = await pipeline.judge()
+    assert judged.records == 2 * RECORDS
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+async def test_the_pod_of_the_production_overlay_starts_with_its_secrets_as_files(
+    image: str, kafka: str, unique_name: UniqueName, rendered: dict[str, list[Manifest]], tmp_path: Path
+) -> None:
+    pipeline = Pipeline(kafka, unique_name("pod"), tmp_path)
+    await pipeline.create()
+    (port,), name = _free_ports(1), f"worker-{uuid.uuid4().hex[:8]}"
+    manifests = copy.deepcopy(rendered["overlay-prod"])
+    settings = [each for each in of_kind(manifests, "ConfigMap") if "CC_GROUP_ID" in each["data"]]
+    # The same files are read, but this broker has no authentication; and the host's port 8080 may be somebody's.
+    settings[0]["data"] |= environ_of(pipeline, port) | {"CC_SECURITY_PROTOCOL": "PLAINTEXT"}
+    template = one(manifests, "StatefulSet")["spec"]["template"]
+    spec = {key: value for key, value in template["spec"].items() if key not in NOT_PODMANS}
+    (worker,) = spec["containers"]
+    worker |= {"image": image, "imagePullPolicy": "Never"}
+    for each in ("ports", "startupProbe", "livenessProbe", "readinessProbe"):  # podman would run curl inside
+        del worker[each]
+    described = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    for volume in spec["volumes"]:
+        volume["secret"] |= {"secretName": f"{name}-{volume['name']}", "optional": False}
+    secrets = [
+        secret(f"{name}-kafka", username="user", password="a-password", **{"ca.crt": "an-authority"}),
+        secret(f"{name}-digest", key="a-key"),
+    ]
+    with containers.pod([*settings, *secrets, described]) as started:
+        await _answers(port, "/readyz", started)
+        _is_confined(started)
+        read = podman("exec", started, "sh", "-c", "cd /etc/conversation-consumer && wc -c */*")
+        sizes = {path: int(size) for size, path in (line.split() for line in read.stdout.splitlines()[:-1])}
+        assert sizes.keys() == {"digest/key", "kafka/ca.crt", "kafka/password", "kafka/username"}
+        assert all(sizes.values())
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+async def test_the_services_of_the_compose_file_work_together(
+    image: str, kafka: str, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    services = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    (port,) = _free_ports(1)
+    here = environ_of(Pipeline(kafka, unique_name("compose"), tmp_path), port)
+
+    def service(name: str) -> AbstractContextManager[str]:
+        return container(image, services[name]["environment"] | here, *services[name]["command"])
+
+    with service("topics") as topics:
+        assert await _ended(topics) == exits.OK
+    with service("worker") as worker, service("generator") as generator:
+        await _answers(port, "/readyz", worker)
+        deadline = time.monotonic() + _READY_S
+        while _sum(_get(port, "/metrics"), "conversation_records_total") < RECORDS / 10:
+            assert time.monotonic() < deadline, podman("logs", generator).stderr
+            await asyncio.sleep(0.1)
+        podman("kill", f"--signal={services['generator']['stop_signal']}", generator)
+        assert await _ended(generator) == INTERRUPTED
+        podman("kill", "--signal=SIGTERM", worker)
+        assert await _ended(worker) == exits.OK
+
+
+def secret(name: str, **data: str) -> Manifest:
+    """A Secret with these keys."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
+
+
+def environ_of(pipeline: Pipeline, port: int) -> dict[str, str]:
+    """What a worker needs to know of a test's topics."""
+    settings = pipeline.settings
+    return {
+        "CC_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "CC_GROUP_ID": settings.group_id,
+        "CC_INPUT_TOPIC": settings.input_topic,
+        "CC_STATE_TOPIC": settings.state_topic,
+        "CC_TRANSITIONS_TOPIC": settings.transitions_topic,
+        "CC_DEAD_LETTERS_TOPIC": settings.dead_letters_topic,
+        "CC_ADMIN_HOST": "0.0.0.0",
+        "CC_ADMIN_PORT": str(port),
+    }
+
+
+def _is_confined(name: str) -> int:
+    """No capabilities, no way to more of them, seccomp on, not root, nothing can be written; the bytes in memory."""
+    told = podman("exec", name, "cat", "/proc/1/status").stdout
+    status = dict(line.split(":\t", 1) for line in told.splitlines())
+    assert status["Uid"].split() == ["65532"] * 4
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    for path in ("/", "/tmp", "/opt/conversation-consumer"):
+        written = podman("exec", name, "sh", "-c", f"echo > {path}/written")
+        assert written.returncode != 0, path
+    return int(status["VmRSS"].split()[0]) * 1_024
+
+
+async def _ended(name: str) -> int:
+    """Wait for the end of a container; returns its exit code."""
+    waited = await asyncio.to_thread(podman, "wait", name, timeout_s=_READY_S)
+    assert waited.returncode == 0, waited.stderr
+    return int(waited.stdout)
+
+
+async def _answers(port: int, path: str, name: str) -> None:
+    deadline = time.monotonic() + _READY_S
+    while True:
+        try:
+            _get(port, path)
+        except (OSError, urllib.error.URLError):
+            assert time.monotonic() < deadline, podman("logs", name).stderr
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+def _get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=_ASK_S) as answer:
+        return str(answer.read().decode())
+
+
+def _sum(metrics: str, name: str) -> float:
+    samples = [line for line in metrics.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in samples)
