@@ -17,6 +17,7 @@ from typing import Final, get_args
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
 
+from consumer.adapters.bounded_http import REFUSALS, Refusal
 from consumer.adapters.histogram import BulkHistogram
 from consumer.adapters.labels import MEDIA, OTHER, PREFIX, STATES
 from consumer.adapters.lane_gauges import LaneGauges, PartitionSize
@@ -151,6 +152,12 @@ class Metrics:
             {"activity": (*ACTIVITIES, OTHER)},
             [(activity,) for activity in ACTIVITIES],
         )
+        self._refusals = self._counter(
+            "http_refusals_total",
+            "Connections and requests that the admin or query port refused or ended, by why.",
+            {"port": ("admin", "query"), "reason": REFUSALS},
+            [*product(("admin", "query"), REFUSALS)],
+        )
         self._age = self._histogram("record_age_seconds", "Age of records when they were processed.", _AGE_S)
         self._behind = self._histogram(
             "out_of_order_seconds", "How far out-of-order records lay behind the newest of their partition.", _AGE_S
@@ -225,6 +232,10 @@ class Metrics:
         self._loop.add((activity,), seconds)
         if activity == "fetch_wait":
             self._last_poll.set(now_s)
+
+    def http_refused(self, port: str, reason: Refusal) -> None:
+        """The `admin` or the `query` port refused a connection or a request, or ended it."""
+        self._refusals.add((port, reason))
 
     def loop_late(self, seconds: float) -> None:
         """The event loop ran a timer so late."""

@@ -42,6 +42,7 @@ def demo(*, seconds: int, rate: int, seed: int, port: int) -> None:
             delivery="at_least_once",
             commit_interval_ms=250,
             admin_port=port,
+            query_port=0,
             log_level="warning",
         )
         logs.configure(settings)

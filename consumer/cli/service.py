@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from msgspec import Struct
 
@@ -13,9 +14,10 @@ from consumer.adapters.kafka_group import GroupIntake, Listener
 from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
 from consumer.adapters.kafka_state_log import KafkaStateLog
 from consumer.adapters.metrics import Metrics
+from consumer.adapters.query import QueryServer
 from consumer.adapters.telemetry import ServiceTelemetry
 from consumer.runtime.lane import World
-from consumer.runtime.ports import Publisher
+from consumer.runtime.ports import Misfit, Publisher
 from consumer.runtime.settings import Settings
 from consumer.runtime.worker import Worker
 from consumer.version import VERSION
@@ -30,11 +32,12 @@ class Service(Struct, frozen=True):
     worker: Worker
     metrics: Metrics
     admin_port: int
+    query_port: int
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[Service, None]:
-    """A worker with its admin port, drained and stopped at the end of the context. Raises WorldError, OSError."""
+    """A worker with its ports, drained and stopped at the end of the context. Raises WorldError."""
     metrics = Metrics()
     telemetry = ServiceTelemetry(metrics)
     intake = GroupIntake(settings)
@@ -49,10 +52,41 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
         VERSION,
     )  # fmt: skip
     worker = Worker(settings, world)
-    admin = AdminServer(metrics.registry, worker.stalled, worker.unready)
-    port = await admin.start(settings.admin_host, settings.admin_port)
+    async with _listening(settings, worker, metrics) as (admin_port, query_port):
+        logs.logger().info(
+            "consumer.starting",
+            version=VERSION,
+            delivery=settings.delivery,
+            admin_port=admin_port,
+            query_port=query_port,
+        )
+        async with _consuming(settings, worker, intake, telemetry, metrics):
+            yield Service(worker, metrics, admin_port, query_port)
+
+
+@contextlib.asynccontextmanager
+async def _listening(settings: Settings, worker: Worker, metrics: Metrics) -> AsyncGenerator[tuple[int, int], None]:
+    """The admin and the query port, while they are served. Raises Misfit if one cannot be had."""
+    admin = AdminServer(metrics.registry, worker.stalled, worker.unready, partial(metrics.http_refused, "admin"))
+    query = QueryServer(worker.committed_state, settings.query_token, partial(metrics.http_refused, "query"))
+    async with contextlib.AsyncExitStack() as started:
+        ports = []
+        for name, server in (("admin", admin), ("query", query)):
+            host, port = getattr(settings, f"{name}_host"), getattr(settings, f"{name}_port")
+            try:
+                ports.append(await server.start(host, port))
+            except OSError as error:
+                raise Misfit(f"CC_{name.upper()}_HOST, CC_{name.upper()}_PORT: {error.strerror}") from error
+            started.push_async_callback(server.stop)
+        yield ports[0], ports[1]
+
+
+@contextlib.asynccontextmanager
+async def _consuming(
+    settings: Settings, worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry, metrics: Metrics
+) -> AsyncGenerator[None, None]:
+    """A member of the group, drained at the end."""
     log = logs.logger()
-    log.info("consumer.starting", version=VERSION, delivery=settings.delivery, admin_port=port)
     tasks = [
         asyncio.create_task(_beat(metrics, telemetry)),
         asyncio.create_task(_watch_lag(worker, intake, telemetry)),
@@ -60,7 +94,7 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     try:
         await intake.start(Listener(worker.assigned, worker.revoked))
         try:
-            yield Service(worker, metrics, port)
+            yield
         finally:
             log.info("consumer.draining", seconds_max=settings.drain_s)
             drained = await worker.drain()
@@ -70,7 +104,6 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
         for task in tasks:
             task.cancel()
         await intake.stop()
-        await admin.stop()
 
 
 async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:

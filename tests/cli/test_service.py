@@ -29,6 +29,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
             commit_interval_ms=50,
             dead_letters_consecutive_max=BREAKER,
             admin_port=0,
+            query_port=0,
         )
         broker.create_topics((made.input_topic, made.state_topic, made.transitions_topic, made.dead_letters_topic))
         yield made
