@@ -13,10 +13,13 @@ from consumer.adapters.admin import AdminServer
 from consumer.adapters.kafka_group import GroupIntake, Listener
 from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
 from consumer.adapters.kafka_state_log import KafkaStateLog
+from consumer.adapters.kafka_state_lookup import KafkaStateLookup
 from consumer.adapters.metrics import Metrics
-from consumer.adapters.query import QueryServer
+from consumer.adapters.query import LOOK_S, QueryServer
 from consumer.adapters.telemetry import ServiceTelemetry
 from consumer.runtime.lane import World
+from consumer.runtime.live_search import LiveSearch
+from consumer.runtime.lookup import Lookup
 from consumer.runtime.ports import Misfit, Publisher
 from consumer.runtime.settings import Settings
 from consumer.runtime.worker import Worker
@@ -48,11 +51,11 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
         return AtLeastOncePublisher(settings, partition, intake)
 
     world = World(
-        intake, KafkaStateLog(settings), new_publisher, telemetry, time.monotonic, lambda: time.time_ns() // 1_000_000,
+        intake, KafkaStateLog(settings), new_publisher, telemetry, time.monotonic, _wall_ms,
         VERSION,
     )  # fmt: skip
     worker = Worker(settings, world)
-    async with _listening(settings, worker, metrics) as (admin_port, query_port):
+    async with _listening(settings, worker, intake, metrics) as (admin_port, query_port):
         logs.logger().info(
             "consumer.starting",
             version=VERSION,
@@ -65,10 +68,19 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: Settings, worker: Worker, metrics: Metrics) -> AsyncGenerator[tuple[int, int], None]:
+async def _listening(
+    settings: Settings, worker: Worker, intake: GroupIntake, metrics: Metrics
+) -> AsyncGenerator[tuple[int, int], None]:
     """The admin and the query port, while they are served. Raises Misfit if one cannot be had."""
     admin = AdminServer(metrics.registry, worker.stalled, worker.unready, partial(metrics.http_refused, "admin"))
-    query = QueryServer(worker.committed_state, settings.query_token, partial(metrics.http_refused, "query"))
+    query = QueryServer(
+        Lookup(worker.lanes, KafkaStateLookup(settings, LOOK_S), intake.partition_of),
+        LiveSearch(worker.lanes, settings.park_cycles_max),
+        cycles_max=settings.park_cycles_max,
+        token=settings.query_token,
+        wall_ms=_wall_ms,
+        on_refused=partial(metrics.http_refused, "query"),
+    )
     async with contextlib.AsyncExitStack() as started:
         ports = []
         for name, server in (("admin", admin), ("query", query)):
@@ -104,6 +116,10 @@ async def _consuming(
         for task in tasks:
             task.cancel()
         await intake.stop()
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:

@@ -4,6 +4,7 @@
 """
 
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct
@@ -60,6 +61,17 @@ class Census:
     def oldest_live(self) -> dict[str, str]:
         """The first event time (published text) of the oldest live communication, by media."""
         return {media: min(since.values()) for media, since in self._live_since.items() if since}
+
+    def live_media(self) -> list[str]:
+        """Media in which there are or were live communications."""
+        return list(self._live_since)
+
+    def live(self, media: str) -> Mapping[_Uid, str]:
+        """When each live communication of a medium began (published text), by its ids.
+
+        It changes whenever the loop has its turn, so whoever goes through it in slices copies the keys first.
+        """
+        return self._live_since.get(media, {})
 
     def add_state(self, conversation_id: str, state: bytes) -> None:
         """Count a restored state."""

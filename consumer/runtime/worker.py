@@ -65,11 +65,6 @@ class Worker:
         self._draining = True
         return await self._close(list(self.lanes), self._settings.drain_s, "drained")
 
-    def committed_state(self, conversation_id: str) -> bytes | None:
-        """The committed state of a conversation that is in one of this worker's lanes."""
-        found = (lane.store.get(conversation_id) for lane in self.lanes.values())
-        return next((state for state in found if state is not None), None)
-
     def unready(self) -> dict[str, str | None]:
         """What keeps the worker from serving, by check; None where nothing does."""
         opening = [lane.partition for lane in self.lanes.values() if lane.phase not in {"running", "blocked"}]

@@ -1,0 +1,169 @@
+"""Searching the live communications of this worker, the oldest first, a page at a time and in slices.
+
+A search looks at no conversation that has no live communication: the census keeps those. It gives the event loop its
+turn every few milliseconds, and ends a page early when it has cost enough.
+"""
+
+import asyncio
+import heapq
+import time
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from consumer.core.view import communications
+from consumer.runtime.lane import Lane
+from schemas.query import CommunicationView, LiveCommunication, LiveCommunications
+from schemas.state import ConversationState, Media
+
+Position = tuple[str, str, str, str, str]
+"""Where a communication is in the order: since, conversation, participant, media, communication (empty for no id)."""
+
+_AHEAD = 1_000
+"""Communications that are put in order at a time."""
+_COST_S_MAX = 0.5
+_SLICE_S = 0.002
+_SLICE_KEYS = 1_000
+_DECODED_MAX = 32
+"""Conversations kept decoded: one with many communications has many places in the order."""
+_STATE = msgspec.json.Decoder(ConversationState)
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What live communications have to be to be found. None stands for any."""
+
+    media: Media | None = None
+    state: str | None = None
+    queue_id: str | None = None
+    user_id: str | None = None
+    begun_by: str | None = None
+    """Published time of the latest beginning."""
+    begun_from: str | None = None
+    """Published time of the earliest beginning."""
+
+    def takes_since(self, since: str) -> bool:
+        """Whether one that began then can be meant."""
+        return (self.begun_by is None or since <= self.begun_by) and (
+            self.begun_from is None or since >= self.begun_from
+        )
+
+    def takes(self, view: CommunicationView) -> bool:
+        """Whether it is one of those meant."""
+        return (
+            view.live
+            and (self.state is None or view.state == self.state)
+            and (self.queue_id is None or view.queue_id == self.queue_id)
+            and (self.user_id is None or view.user_id == self.user_id)
+        )
+
+
+class _Slices:
+    """Gives the loop its turn when a slice is used up, and adds up what was used."""
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+        self._began_s = time.perf_counter()
+
+    async def turn(self, *, now: bool = False) -> None:
+        used_s = time.perf_counter() - self._began_s
+        if now or used_s >= _SLICE_S:
+            self.spent_s += used_s
+            await asyncio.sleep(0)
+            self._began_s = time.perf_counter()
+
+
+class LiveSearch:
+    """Searches the open lanes. `spent_s` adds up the loop's time that all searches took."""
+
+    def __init__(self, lanes: Mapping[int, Lane], cycles_max: int) -> None:
+        self._lanes = lanes
+        self._cycles_max = cycles_max
+        self.spent_s = 0.0
+
+    async def page(
+        self, wanted: Wanted, after: Position | None, limit: int
+    ) -> tuple[LiveCommunications, Position | None]:
+        """Up to `limit` communications after a position, and the position to go on from, None at the end.
+
+        The cursor of the page is left to whoever writes positions down.
+        """
+        slices = _Slices()
+        lanes = [lane for lane in self._lanes.values() if lane.is_open]
+        decoded: dict[str, dict[tuple[str, str, str], CommunicationView]] = {}
+        items: list[LiveCommunication] = []
+        at, is_more = after, True
+        while is_more and len(items) < limit and slices.spent_s < _COST_S_MAX:
+            candidates = await _candidates(lanes, wanted, at, slices)
+            is_more = len(candidates) == _AHEAD
+            for position in candidates:
+                if len(items) == limit or slices.spent_s >= _COST_S_MAX:
+                    is_more = True
+                    break
+                found = self._view(lanes, position, decoded)
+                if found is not None and wanted.takes(found):
+                    items.append(_item(position, found))
+                at = position
+                await slices.turn()
+        await slices.turn(now=True)
+        self.spent_s += slices.spent_s
+        partitions = sorted(lane.partition for lane in lanes)
+        return LiveCommunications(partitions, items, None), at if is_more else None
+
+    def _view(
+        self, lanes: list[Lane], position: Position, decoded: dict[str, dict[tuple[str, str, str], CommunicationView]]
+    ) -> CommunicationView | None:
+        _, conversation_id, participant_id, media, communication_id = position
+        views = decoded.get(conversation_id)
+        if views is None:
+            state = next((found for lane in lanes if (found := lane.store.get(conversation_id)) is not None), None)
+            shown = [] if state is None else communications(_STATE.decode(state), self._cycles_max)
+            views = {(each.participant_id, each.media, each.communication_id or ""): each for each in shown}
+            if len(decoded) >= _DECODED_MAX:
+                decoded.clear()
+            decoded[conversation_id] = views
+        return views.get((participant_id, media, communication_id))
+
+
+async def _candidates(lanes: list[Lane], wanted: Wanted, after: Position | None, slices: _Slices) -> list[Position]:
+    """The first `_AHEAD` positions in order, after a position, that can be meant."""
+    first: list[Position] = []
+    for census in [lane.store.census for lane in lanes]:
+        for media in census.live_media() if wanted.media is None else (wanted.media,):
+            live = census.live(media)
+            uids = list(live)
+            await slices.turn(now=True)
+            for start in range(0, len(uids), _SLICE_KEYS):
+                found: list[Position] = []
+                for uid in uids[start : start + _SLICE_KEYS]:
+                    since = live.get(uid)
+                    if since is not None and wanted.takes_since(since):
+                        position = (since, uid[0], uid[1], uid[2], uid[3] or "")
+                        if after is None or position > after:
+                            found.append(position)
+                first = _least(first, found)
+                await slices.turn(now=True)
+    return first
+
+
+def _least(first: list[Position], found: list[Position]) -> list[Position]:
+    """The least of both, in order, as many as one page looks at."""
+    if len(first) == _AHEAD:
+        found = [each for each in found if each < first[-1]]
+    return heapq.nsmallest(_AHEAD, [*first, *found]) if found else first
+
+
+def _item(position: Position, view: CommunicationView) -> LiveCommunication:
+    return LiveCommunication(
+        conversation_id=position[1],
+        participant_id=view.participant_id,
+        media=view.media,
+        communication_id=view.communication_id,
+        purpose=view.purpose,
+        user_id=view.user_id,
+        queue_id=view.queue_id,
+        state=view.state,
+        state_time=view.state_time,
+        time_class=view.time_class,
+        since=position[0],
+    )
