@@ -38,13 +38,14 @@ LIMIT_MAX: Final = 500
 
 _FIND_S: Final = 8.0
 """Within this a conversation is found or given up, waiting for the searches of others included."""
+_ANSWER_S: Final = 9.0
 _LOOP_SHARE: Final = 0.25
+_PROBLEM: Final = "application/problem+json"
 _BODY_BYTES_MAX: Final = 4_096
 _AGE_S_MAX: Final = 315_360_000  # ten years
 _SCHEME: Final = b"Bearer "
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="conversation-consumer"'}
 _STATE: Final = msgspec.json.Decoder(ConversationState)
-_POSITION: Final = msgspec.json.Decoder(Position)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Parameters = TypeVar("_Parameters", bound=Struct)
 _Word = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -128,12 +129,15 @@ class QueryServer:
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             self._authorize(request)
-            answer = await handler(request)
+            async with asyncio.timeout(_ANSWER_S):
+                answer = await handler(request)
+        except TimeoutError:
+            answer = _json(Problem("too much is asked for just now: try again later", 504), 504, _PROBLEM)
         except Refused as refused:
-            answer = _json(refused.problem, refused.problem.status, "application/problem+json")
+            answer = _json(refused.problem, refused.problem.status, _PROBLEM)
             answer.headers.update(refused.headers)
         except web.HTTPException as refused:
-            answer = _json(Problem(refused.reason, refused.status), refused.status, "application/problem+json")
+            answer = _json(Problem(refused.reason, refused.status), refused.status, _PROBLEM)
             if "Allow" in refused.headers:
                 answer.headers["Allow"] = refused.headers["Allow"]
         answer.headers["Cache-Control"] = "no-store"
@@ -253,9 +257,11 @@ def _cursor(position: Position) -> str:
 
 def _position(cursor: str) -> Position:
     try:
-        return _POSITION.decode(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        position: Position = msgspec.json.decode(text, type=Position)
     except (binascii.Error, ValueError):
         raise Refused(Problem("cursor: not one that a page gave as its next", 400)) from None
+    return position
 
 
 def _names_loopback(host: str) -> bool:
