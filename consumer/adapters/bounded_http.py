@@ -55,9 +55,18 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
 
 class BoundedServer:
-    """Serves an application's routes within `bounds`. `on_refused` is called from the loop and must not block."""
+    """Serves an application's routes within `bounds`. `on_refused` is called from the loop and must not block.
 
-    def __init__(self, app: web.Application, on_refused: Callable[[Refusal], None], bounds: Bounds) -> None:
+    `is_stream` tells of requests whose answer has no end in time; their number is the application's to limit.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        on_refused: Callable[[Refusal], None],
+        bounds: Bounds,
+        is_stream: Callable[[web.Request], bool] = lambda _: False,
+    ) -> None:
         app.middlewares.insert(0, self._admit)
         self._runner = web.AppRunner(
             app,
@@ -74,6 +83,7 @@ class BoundedServer:
         )
         self._on_refused = on_refused
         self._bounds = bounds
+        self._is_stream = is_stream
         self._connections: dict[asyncio.BaseTransport, _Connection] = {}
         self._requests = _Pace(bounds.per_s)
         self._tasks: list[asyncio.Task[None]] = []
@@ -161,7 +171,7 @@ class BoundedServer:
         connection.handling()
         try:
             await self._requests.turn()
-            async with asyncio.timeout(self._bounds.answer_s):
+            async with asyncio.timeout(None if self._is_stream(request) else self._bounds.answer_s):
                 return await handler(request)
         finally:
             connection.handled()

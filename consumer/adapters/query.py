@@ -1,16 +1,13 @@
-"""The query port: conversations over HTTP, for whoever has the token. `openapi.json` documents it.
+"""The query port: conversations over HTTP, for whoever may ask. `openapi.json` documents its API.
 
-1. Without the token nothing is told, not even whether a path exists.
-2. Without a token set, only requests that name this machine's loopback as their host are answered: a page of a
-   foreign site that a browser here has open must not read conversations by a name that it points to loopback.
-3. Only committed state is told.
-4. All answers together take at most `_LOOP_SHARE` of the loop's time, and each a bounded time.
+1. Without the token nothing is told but the form to show it, not even whether a path exists.
+2. Only committed state is told.
+3. Requests under `/api/` are answered in JSON, all others for people.
 """
 
 import asyncio
 import base64
 import binascii
-import hmac
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Annotated, Any, Final, TypeVar
@@ -18,34 +15,27 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
-from yarl import URL
 
+from consumer.adapters.answers import Answers, Refused
 from consumer.adapters.bounded_http import BoundedServer, Bounds, Refusal
-from consumer.adapters.loop_share import LoopShare
+from consumer.adapters.gate import Gate
+from consumer.adapters.live_page import HEADERS, OPEN_PATHS, STREAM_PATH, LivePage
 from consumer.core import times
 from consumer.core.lifecycle import folded
-from consumer.core.view import communications
-from consumer.runtime.live_search import LiveSearch, Position, Wanted
-from consumer.runtime.lookup import Found, Lookup, NotOpen, Unfinished
-from consumer.runtime.ports import WorldError
-from consumer.runtime.settings import is_loopback
-from schemas.query import ConversationFound, Problem, Timeline
-from schemas.state import ConversationState, Media
+from consumer.runtime.board import Board
+from consumer.runtime.live_search import Position, Wanted
+from schemas.query import Problem
+from schemas.state import Media
 
-LOOK_S: Final = 5.0
-"""How long the state topic is searched for a conversation of another worker."""
 LIMIT_MAX: Final = 500
 
-_FIND_S: Final = 8.0
-"""Within this a conversation is found or given up, waiting for the searches of others included."""
+_API: Final = "/api/"
 _ANSWER_S: Final = 9.0
-_LOOP_SHARE: Final = 0.25
 _PROBLEM: Final = "application/problem+json"
 _BODY_BYTES_MAX: Final = 4_096
 _AGE_S_MAX: Final = 315_360_000  # ten years
-_SCHEME: Final = b"Bearer "
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="conversation-consumer"'}
-_STATE: Final = msgspec.json.Decoder(ConversationState)
+_OWN_SITE: Final = frozenset(("same-origin", "none"))
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Parameters = TypeVar("_Parameters", bound=Struct)
 _Word = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -75,47 +65,37 @@ class LiveParameters(Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     cursor: Annotated[str, Meta(max_length=2_048)] | None = None
 
 
-class Refused(Exception):
-    """A request that gets a problem for an answer."""
-
-    def __init__(self, problem: Problem, headers: dict[str, str] | None = None) -> None:
-        super().__init__(problem.title)
-        self.problem = problem
-        self.headers = headers or {}
-
-
 class QueryServer:
-    """Serves lookups on the worker's loop, within bounds. `cycles_max` is the rules' `park_cycles_max`."""
+    """Serves answers and pages on the worker's loop, within bounds. `wall_ms` is the clock that ages are told by."""
 
     def __init__(
         self,
-        lookup: Lookup,
-        search: LiveSearch,
+        answers: Answers,
+        board: Board,
         *,
-        cycles_max: int,
         token: str,
         wall_ms: Callable[[], int],
         on_refused: Callable[[Refusal], None],
         bounds: Bounds | None = None,
     ) -> None:
-        self._lookup = lookup
-        self._search = search
-        self._cycles_max = cycles_max
-        self._token = token.encode()
+        self._answers = answers
+        self._gate = Gate(token)
+        self._page = LivePage(answers, board, self._gate)
         self._wall_ms = wall_ms
         self._on_refused = on_refused
-        self._share = LoopShare(_LOOP_SHARE)
-        self._documentation = resources.files(__package__).joinpath("openapi.json").read_bytes()
+        self._documentation = resources.files("consumer.adapters").joinpath("openapi.json").read_bytes()
         app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[self._guard])
+        app.on_response_prepare.append(_add_headers)
         app.add_routes(
             [
-                web.get("/api/v1/openapi.json", self._openapi),
-                web.get("/api/v1/conversations/{conversationId}", self._conversation),
-                web.get("/api/v1/conversations/{conversationId}/timeline", self._timeline),
-                web.get("/api/v1/communications", self._live),
+                web.get(f"{_API}v1/openapi.json", self._openapi),
+                web.get(f"{_API}v1/conversations/{{conversationId}}", self._conversation),
+                web.get(f"{_API}v1/conversations/{{conversationId}}/timeline", self._timeline),
+                web.get(f"{_API}v1/communications", self._live),
+                *self._page.routes(),
             ]
         )
-        self._server = BoundedServer(app, on_refused, bounds or Bounds())
+        self._server = BoundedServer(app, on_refused, bounds or Bounds(), is_stream=_is_stream)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one if 0 was asked for. Raises OSError if it cannot."""
@@ -123,44 +103,42 @@ class QueryServer:
 
     async def stop(self) -> None:
         """Stop listening, within a bounded time."""
+        self._page.close()
         await self._server.stop()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
-            self._authorize(request)
-            async with asyncio.timeout(_ANSWER_S):
-                answer = await handler(request)
+            self._admit(request)
+            async with asyncio.timeout(None if _is_stream(request) else _ANSWER_S):
+                return await handler(request)
         except TimeoutError:
-            answer = _json(Problem("too much is asked for just now: try again later", 504), 504, _PROBLEM)
+            return self._problem(request, Problem("too much is asked for just now: try again later", 504), {})
         except Refused as refused:
-            answer = _json(refused.problem, refused.problem.status, _PROBLEM)
-            answer.headers.update(refused.headers)
+            return self._problem(request, refused.problem, refused.headers)
+        except web.HTTPRedirection:
+            raise
         except web.HTTPException as refused:
-            answer = _json(Problem(refused.reason, refused.status), refused.status, _PROBLEM)
-            if "Allow" in refused.headers:
-                answer.headers["Allow"] = refused.headers["Allow"]
-        answer.headers["Cache-Control"] = "no-store"
-        return answer
+            allow = refused.headers.get("Allow")
+            problem = Problem(refused.reason, refused.status)
+            return self._problem(request, problem, {} if allow is None else {"Allow": allow})
 
-    def _authorize(self, request: web.Request) -> None:
-        if self._token:
-            if not self._has_token(request):
-                self._on_refused("unauthorized")
-                raise Refused(Problem("a bearer token is needed: CC_QUERY_TOKEN", 401), _CHALLENGE)
-        elif not _names_loopback(request.headers.get("Host", "")):
-            self._on_refused("misdirected")
+    def _admit(self, request: web.Request) -> None:
+        verdict = self._gate.judge(request)
+        if verdict == "misdirected":
+            self._on_refused(verdict)
             raise Refused(Problem("without CC_QUERY_TOKEN only requests to a loopback address are answered", 421))
+        if verdict == "unauthorized" and request.path not in OPEN_PATHS:
+            self._on_refused(verdict)
+            raise Refused(Problem("a bearer token is needed: CC_QUERY_TOKEN", 401), _CHALLENGE)
+        if request.method == "POST" and request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
+            raise Refused(Problem("a form of another site", 403))
 
-    def _has_token(self, request: web.Request) -> bool:
-        """Compares in a time that does not tell how much of the token is right."""
-        shown = request.headers.getall("Authorization", [])
-        if len(shown) != 1:
-            return False
-        given = shown[0].encode("utf-8", "surrogateescape")
-        return given[: len(_SCHEME)].lower() == _SCHEME.lower() and hmac.compare_digest(
-            given[len(_SCHEME) :].strip(), self._token
-        )
+    def _problem(self, request: web.Request, problem: Problem, headers: dict[str, str]) -> web.Response:
+        is_api = request.path.startswith(_API)
+        answer = _json(problem, problem.status, _PROBLEM) if is_api else self._page.problem(problem)
+        answer.headers.update(headers)
+        return answer
 
     async def _openapi(self, request: web.Request) -> web.Response:
         _parameters(request, NoParameters)
@@ -168,23 +146,14 @@ class QueryServer:
 
     async def _conversation(self, request: web.Request) -> web.Response:
         _parameters(request, NoParameters)
-        found, state = await self._find(request.match_info["conversationId"])
-        async with self._share.piece() as spent:
-            with spent:
-                return _json(ConversationFound(found.partition, found.origin, _STATE.decode(state)))
+        return _json(await self._answers.conversation(request.match_info["conversationId"]))
 
     async def _timeline(self, request: web.Request) -> web.Response:
         asked = _parameters(request, TimelineParameters).as_of
         as_of = None if asked is None else times.published(asked)
         if asked is not None and as_of is None:
             raise Refused(Problem("asOf: not a time such as 2026-01-31T09:05:00.123Z", 400))
-        found, state = await self._find(request.match_info["conversationId"])
-        async with self._share.piece() as spent:
-            with spent:
-                conversation = _STATE.decode(state)
-                shown = communications(conversation, self._cycles_max, as_of)
-                live = sum(each.live for each in shown)
-                return _json(Timeline(found.partition, found.origin, conversation.conversation_id, as_of, live, shown))
+        return _json(await self._answers.timeline(request.match_info["conversationId"], as_of))
 
     async def _live(self, request: web.Request) -> web.Response:
         asked = _parameters(request, LiveParameters)
@@ -197,47 +166,19 @@ class QueryServer:
             begun_from=self._ago(asked.max_age_seconds),
         )
         after = None if asked.cursor is None else _position(asked.cursor)
-        async with self._share.piece() as spent:
-            before_s = self._search.spent_s
-            page, end = await self._search.page(wanted, after, asked.limit)
-            spent.seconds += self._search.spent_s - before_s
-            with spent:
-                return _json(msgspec.structs.replace(page, next=None if end is None else _cursor(end)))
-
-    async def _find(self, conversation_id: str) -> tuple[Found, bytes]:
-        """A conversation and its state, or why there is none."""
-        try:
-            async with asyncio.timeout(_FIND_S):
-                found = await self._lookup.find(conversation_id)
-        except TimeoutError:
-            raise Refused(Problem("the state topic could not be read in time: try again later", 504)) from None
-        except WorldError as error:
-            raise Refused(Problem(str(error), 503)) from None
-        match found:
-            case Found(state=bytes(state)):
-                return found, state
-            case Found(partition, origin):
-                where = "this worker's" if origin == "worker" else "another worker's, its state topic was read whole"
-                raise Refused(Problem(f"no such conversation is known; its partition is {where}", 404, partition))
-            case NotOpen(partition):
-                raise Refused(
-                    Problem("the conversation's partition is this worker's, but not open yet", 503, partition),
-                    {"Retry-After": "2"},
-                )
-            case Unfinished(partition, read_from, begin):
-                raise Refused(
-                    Problem(
-                        f"the conversation's partition is another worker's; in its state topic it is not from offset "
-                        f"{read_from} on, and {LOOK_S:g} s did not suffice to read back to {begin}: ask that worker",
-                        504,
-                        partition,
-                    )
-                )
-            case None:
-                raise Refused(Problem("it is not known yet how many partitions there are", 503), {"Retry-After": "2"})
+        page, end = await self._answers.live(wanted, after, asked.limit)
+        return _json(msgspec.structs.replace(page, next=None if end is None else _cursor(end)))
 
     def _ago(self, seconds: int | None) -> str | None:
         return None if seconds is None else times.text(self._wall_ms() - seconds * 1_000)
+
+
+def _is_stream(request: web.Request) -> bool:
+    return request.path.startswith(STREAM_PATH)
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
 
 
 def _parameters(request: web.Request, kind: type[_Parameters]) -> _Parameters:
@@ -262,13 +203,6 @@ def _position(cursor: str) -> Position:
     except (binascii.Error, ValueError):
         raise Refused(Problem("cursor: not one that a page gave as its next", 400)) from None
     return position
-
-
-def _names_loopback(host: str) -> bool:
-    try:
-        return is_loopback(URL(f"http://{host}").host or "")
-    except ValueError:
-        return False
 
 
 def _json(value: Any, status: int = 200, content_type: str = "application/json") -> web.Response:

@@ -10,13 +10,16 @@ from msgspec import Struct
 
 from consumer.adapters import logs
 from consumer.adapters.admin import AdminServer
+from consumer.adapters.answers import LOOK_S, Answers
 from consumer.adapters.kafka_group import GroupIntake, Listener
 from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
 from consumer.adapters.kafka_state_log import KafkaStateLog
 from consumer.adapters.kafka_state_lookup import KafkaStateLookup
 from consumer.adapters.metrics import Metrics
-from consumer.adapters.query import LOOK_S, QueryServer
+from consumer.adapters.query import QueryServer
 from consumer.adapters.telemetry import ServiceTelemetry
+from consumer.runtime.board import Board
+from consumer.runtime.feed import Feed, ObservedPublisher
 from consumer.runtime.lane import World
 from consumer.runtime.live_search import LiveSearch
 from consumer.runtime.lookup import Lookup
@@ -45,17 +48,19 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     telemetry = ServiceTelemetry(metrics)
     intake = GroupIntake(settings)
 
+    feed = Feed()
+
     def new_publisher(partition: int) -> Publisher:
         if settings.delivery == "exactly_once":
-            return TransactionalPublisher(settings, partition)
-        return AtLeastOncePublisher(settings, partition, intake)
+            return ObservedPublisher(TransactionalPublisher(settings, partition), feed.add)
+        return ObservedPublisher(AtLeastOncePublisher(settings, partition, intake), feed.add)
 
     world = World(
         intake, KafkaStateLog(settings), new_publisher, telemetry, time.monotonic, _wall_ms,
         VERSION,
     )  # fmt: skip
     worker = Worker(settings, world)
-    async with _listening(settings, worker, intake, metrics) as (admin_port, query_port):
+    async with _listening(settings, worker, intake, metrics, feed) as (admin_port, query_port):
         logs.logger().info(
             "consumer.starting",
             version=VERSION,
@@ -69,14 +74,15 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
 
 @contextlib.asynccontextmanager
 async def _listening(
-    settings: Settings, worker: Worker, intake: GroupIntake, metrics: Metrics
+    settings: Settings, worker: Worker, intake: GroupIntake, metrics: Metrics, feed: Feed
 ) -> AsyncGenerator[tuple[int, int], None]:
     """The admin and the query port, while they are served. Raises Misfit if one cannot be had."""
     admin = AdminServer(metrics.registry, worker.stalled, worker.unready, partial(metrics.http_refused, "admin"))
+    lookup = Lookup(worker.lanes, KafkaStateLookup(settings, LOOK_S), intake.partition_of)
+    search = LiveSearch(worker.lanes, settings.park_cycles_max)
     query = QueryServer(
-        Lookup(worker.lanes, KafkaStateLookup(settings, LOOK_S), intake.partition_of),
-        LiveSearch(worker.lanes, settings.park_cycles_max),
-        cycles_max=settings.park_cycles_max,
+        Answers(lookup, search, settings.park_cycles_max),
+        Board(worker.lanes, feed, metrics.behind),
         token=settings.query_token,
         wall_ms=_wall_ms,
         on_refused=partial(metrics.http_refused, "query"),

@@ -54,12 +54,19 @@ class Lookup:
         self._topic = topic
         self._partition_of = partition_of
 
-    async def find(self, conversation_id: str) -> Found | NotOpen | Unfinished | None:
-        """Where a conversation is and its state; None while it is not known how many partitions there are."""
+    def held(self, conversation_id: str) -> Found | None:
+        """A conversation of this worker; None if it has none."""
         for partition, lane in self._lanes.items():
             state = lane.store.get(conversation_id) if lane.is_open else None
             if state is not None:
                 return Found(partition, "worker", state)
+        return None
+
+    async def find(self, conversation_id: str) -> Found | NotOpen | Unfinished | None:
+        """Where a conversation is and its state; None while it is not known how many partitions there are."""
+        held = self.held(conversation_id)
+        if held is not None:
+            return held
         key = conversation_id.encode("utf-8", "surrogateescape")
         home = self._partition_of(key)
         if home is None:

@@ -11,9 +11,12 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from consumer.adapters import query
+from consumer.adapters import answers
+from consumer.adapters.answers import Answers
 from consumer.adapters.query import QueryServer
 from consumer.core.rules import Rules
+from consumer.runtime.board import Behind, Board
+from consumer.runtime.feed import Feed
 from consumer.runtime.live_search import LiveSearch
 from consumer.runtime.lookup import Found, Lookup, Unfinished
 from consumer.runtime.ports import Unreachable, WorldError
@@ -22,6 +25,7 @@ from tests.runtime.scenes import call
 from tests.runtime.serving import working
 from tests.strategies import BASE_MS, at
 
+TOLD = b'{"title":"a bearer token is needed: CC_QUERY_TOKEN","status":401}'
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 TOKEN = "0123456789abcdef-token"
 MARK = "mark-of-a-conversation"
@@ -57,10 +61,11 @@ class Site:
         self.topic = Topic()
         self.home: int | None = 7
         cycles_max = Rules().park_cycles_max
+        lookup = Lookup(worker.lanes, self.topic, lambda _: self.home)
+        self.feed = Feed()
         self.server = QueryServer(
-            Lookup(worker.lanes, self.topic, lambda _: self.home),
-            LiveSearch(worker.lanes, cycles_max),
-            cycles_max=cycles_max,
+            Answers(lookup, LiveSearch(worker.lanes, cycles_max), cycles_max),
+            Board(worker.lanes, self.feed, lambda _: Behind(3, None)),
             token=token,
             wall_ms=lambda: NOW_MS,
             on_refused=self.refused.append,
@@ -112,13 +117,16 @@ async def serving(token: str = TOKEN) -> AsyncIterator[Site]:
 async def test_without_the_token_there_is_no_data_and_all_paths_are_the_same(authorization: str | None) -> None:
     asked = [*product(METHODS, (PATH, "/", "/api/v1/conversations/none", "/no/such/path", PATH + "?token=" + TOKEN))]
     async with serving() as site:
+        login = (await site.ask("/"))[2]
+        assert b"<form" in login
+        site.refused.clear()
         for method, path in asked:
             headers = {} if authorization is None else {"Authorization": authorization}
             status, answer, body = await site.ask(path, method, **headers)
             assert status == 401
             assert answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
             assert answer.headers["Cache-Control"] == "no-store"
-            told = b'{"title":"a bearer token is needed: CC_QUERY_TOKEN","status":401}'
+            told = TOLD if path.startswith("/api/") else login
             assert body == (b"" if method == "HEAD" else told)
         assert site.refused == ["unauthorized"] * len(asked)
 
@@ -145,8 +153,8 @@ async def test_with_the_token_a_state_comes_as_it_is_in_the_state_topic(scheme: 
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("GET", "/", 404),
-        ("GET", "/metrics", 404),
+        ("GET", "/api/", 404),
+        ("GET", "/api/v1/metrics", 404),
         ("GET", "/api/v1/conversations/", 404),
         ("POST", PATH, 405),
         ("DELETE", PATH, 405),
@@ -282,7 +290,7 @@ async def test_why_a_conversation_is_not_shown_is_told_with_its_partition(suffix
 
 
 async def test_a_search_of_the_state_topic_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "_FIND_S", 0.05)
+    monkeypatch.setattr(answers, "_FIND_S", 0.05)
 
     async def hang(_: int, __: bytes) -> Found:
         await asyncio.Event().wait()
