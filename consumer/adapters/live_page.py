@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from consumer.adapters.answers import Answers, Refused
 from consumer.adapters.gate import COOKIE, SESSION_S, Gate
@@ -66,7 +67,7 @@ class LivePage:
         self._templates = Environment(
             loader=PackageLoader("consumer.adapters", "page"), autoescape=True, undefined=StrictUndefined
         )
-        self._templates.filters.update(link=_link, stream=_stream, duration=_duration)
+        self._templates.filters.update(link=_link, stream=_stream, duration=_duration, moment=_moment)
         self._templates.globals.update(version=VERSION, leave=not gate.is_open)
         folder = resources.files("consumer.adapters").joinpath("page")
         self._assets = {name: folder.joinpath(name).read_bytes() for name in _ASSETS}
@@ -230,6 +231,12 @@ def _link(conversation_id: str) -> str:
 
 def _stream(conversation_id: str) -> str:
     return f"{STREAM_PATH}/{quote(conversation_id, safe='', errors='surrogateescape')}"
+
+
+def _moment(published: str) -> Markup:
+    """A published time, whose date and clock may come on two lines where there is little room."""
+    date, _, clock = published.removesuffix("Z").partition("T")
+    return Markup('<time datetime="{}">{} <span class="clock">{}</span></time>').format(published, date, clock)
 
 
 def _duration(milliseconds: int | None) -> str:

@@ -57,6 +57,7 @@ async def _demo(settings: Settings, seconds: int, rate: int, seed: int) -> int:
     drafts = list(islice(records(traffic), seconds * rate))
     async with running(settings) as service, KafkaWriter(settings) as writer:
         click.echo(f"metrics at http://{settings.admin_host}:{service.admin_port}/metrics")
+        click.echo(f"live page at http://{settings.query_host}:{service.query_port}/")
         started_s = time.monotonic()
         written = 0
         while written < len(drafts):

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
@@ -25,6 +26,8 @@ from tests.adapters.test_query import MARK, TOKEN, Site, serving
 from tests.browser import PHONE, browsing, page
 from tests.runtime.scenes import call
 from tests.strategies import at
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 
@@ -42,10 +45,21 @@ def applied(site: Site, record: Record) -> Outcome:
     return outcome
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as started:
+        yield started
+
+
 @asynccontextmanager
-async def browser_at(token: str = "") -> AsyncIterator[tuple[Site, Browser, str]]:
-    async with serving(token) as site, browsing() as browser:
-        yield site, browser, f"http://127.0.0.1:{site.port}"
+async def site_at(token: str = "") -> AsyncIterator[tuple[Site, str]]:
+    async with serving(token) as site:
+        yield site, f"http://127.0.0.1:{site.port}"
+
+
+def shown(moment: str) -> str:
+    """A published time as the page shows it."""
+    return moment.replace("T", " ").removesuffix("Z")
 
 
 async def accessible(opened: Page) -> None:
@@ -62,8 +76,8 @@ async def shot(opened: Page, name: str) -> None:
         await opened.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
-async def test_a_session_is_found_followed_live_and_seen_corrected() -> None:
-    async with browser_at() as (site, browser, url), page(browser) as opened:
+async def test_a_session_is_found_followed_live_and_seen_corrected(browser: Browser) -> None:
+    async with site_at() as (site, url), page(browser) as opened:
         await opened.goto(url)
         await opened.get_by_label("Conversation id").fill("live-2")
         await opened.keyboard.press("Enter")
@@ -74,12 +88,12 @@ async def test_a_session_is_found_followed_live_and_seen_corrected() -> None:
         applied(site, call(50, "connected", 40, "live-2"))
         await expect(cells).to_have_count(2)
         await expect(cells.last).to_contain_text("alerting")
-        await expect(cells.last).to_contain_text(at(40))
+        await expect(cells.last).to_contain_text(shown(at(40)))
         applied(site, call(51, "connected", 20, "live-2"))
         correction = opened.locator("li.correction").first
         await expect(correction).to_contain_text("corrected:")
-        await expect(correction).to_contain_text(at(40))
-        await expect(cells.last).to_contain_text(at(20))
+        await expect(correction).to_contain_text(shown(at(40)))
+        await expect(cells.last).to_contain_text(shown(at(20)))
         await shot(opened, "conversation")
         await accessible(opened)
         applied(site, call(52, "disconnected", 60, "live-2", disconnectType="peer"))
@@ -90,8 +104,8 @@ async def test_a_session_is_found_followed_live_and_seen_corrected() -> None:
         await expect(opened.get_by_role("status")).to_contain_text(f"As of {at(30)}")
 
 
-async def test_the_front_page_keeps_up_with_the_worker() -> None:
-    async with browser_at() as (site, browser, url), page(browser) as opened:
+async def test_the_front_page_keeps_up_with_the_worker(browser: Browser) -> None:
+    async with site_at() as (site, url), page(browser) as opened:
         await opened.goto(url)
         await expect(opened.get_by_role("status")).to_have_text("Updating.")
         await expect(opened.locator("#live")).to_contain_text("call")
@@ -117,8 +131,8 @@ async def test_the_front_page_keeps_up_with_the_worker() -> None:
         await expect(opened.locator("#feed")).to_contain_text("connected → disconnected")
 
 
-async def test_it_is_used_by_keyboard_alone_and_an_update_leaves_the_focus() -> None:
-    async with browser_at() as (site, browser, url), page(browser) as opened:
+async def test_it_is_used_by_keyboard_alone_and_an_update_leaves_the_focus(browser: Browser) -> None:
+    async with site_at() as (site, url), page(browser) as opened:
         await opened.goto(url)
         await opened.keyboard.press("Tab")
         await expect(opened.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -137,8 +151,8 @@ async def test_it_is_used_by_keyboard_alone_and_an_update_leaves_the_focus() -> 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_it_can_be_read_on_a_phone_and_in_the_dark(scheme: Any) -> None:
-    async with browser_at() as (site, browser, url):
+async def test_it_can_be_read_on_a_phone_and_in_the_dark(browser: Browser, scheme: Any) -> None:
+    async with site_at() as (site, url):
         applied(site, call(50, "connected", 40, "live-1"))
         applied(site, call(51, "connected", 20, "live-1"))
         async with page(browser, color_scheme=scheme, **PHONE) as opened:
@@ -154,16 +168,16 @@ async def test_it_can_be_read_on_a_phone_and_in_the_dark(scheme: Any) -> None:
             assert darker == (scheme == "dark")
 
 
-async def test_a_conversation_that_is_not_there_is_told_on_a_page() -> None:
-    async with browser_at() as (site, browser, url), page(browser, refused=404) as opened:
+async def test_a_conversation_that_is_not_there_is_told_on_a_page(browser: Browser) -> None:
+    async with site_at() as (site, url), page(browser, refused=404) as opened:
         site.home = 0
         await opened.goto(f"{url}/conversations/none")
         await expect(opened.get_by_role("alert")).to_contain_text("no such conversation is known")
         await accessible(opened)
 
 
-async def test_one_logs_in_with_the_token_and_out_again() -> None:
-    async with browser_at(TOKEN) as (_, browser, url), page(browser, refused=401, **PHONE) as opened:
+async def test_one_logs_in_with_the_token_and_out_again(browser: Browser) -> None:
+    async with site_at(TOKEN) as (_, url), page(browser, refused=401, **PHONE) as opened:
         await opened.goto(f"{url}/conversations/{MARK}")
         assert MARK not in await opened.content()
         await accessible(opened)
@@ -184,8 +198,8 @@ async def test_one_logs_in_with_the_token_and_out_again() -> None:
         assert await opened.context.cookies() == []
 
 
-async def test_what_records_say_is_shown_and_never_run() -> None:
-    async with browser_at() as (site, browser, url), page(browser) as opened:
+async def test_what_records_say_is_shown_and_never_run(browser: Browser) -> None:
+    async with site_at() as (site, url), page(browser) as opened:
         applied(site, call(50, "connected", 0, HOSTILE, HOSTILE))
         await opened.goto(url)
         link = opened.locator("#oldest a").filter(has_text=HOSTILE)
