@@ -41,12 +41,12 @@ class Answers:
         self._lookup = lookup
         self._search = search
         self._cycles_max = cycles_max
-        self._share = LoopShare(_LOOP_SHARE)
+        self.share = LoopShare(_LOOP_SHARE)
 
     async def conversation(self, conversation_id: str) -> ConversationFound:
         """The newest state of a conversation, of whichever worker it is."""
         found, state = await self._find(conversation_id)
-        async with self._share.piece() as spent:
+        async with self.share.piece() as spent:
             with spent:
                 return ConversationFound(found.partition, found.origin, _STATE.decode(state))
 
@@ -59,7 +59,7 @@ class Answers:
         self, wanted: Wanted, after: Position | None, limit: int
     ) -> tuple[LiveCommunications, Position | None]:
         """A page of live communications, and the position to go on from, None at the end."""
-        async with self._share.piece() as spent:
+        async with self.share.piece() as spent:
             before_s = self._search.spent_s
             try:
                 return await self._search.page(wanted, after, limit)
@@ -76,7 +76,7 @@ class Answers:
         return await self._told(found, found.state, None)
 
     async def _told(self, found: Found, state: bytes, as_of: str | None) -> Timeline:
-        async with self._share.piece() as spent:
+        async with self.share.piece() as spent:
             with spent:
                 conversation = _STATE.decode(state)
                 shown = communications(conversation, self._cycles_max, as_of)

@@ -49,6 +49,8 @@ _STREAM_S_MAX: Final = 3_600.0
 _SILENCE_S_MAX: Final = 15.0
 _COST_SHARE: Final = 0.05
 _OLDEST: Final = 10
+_COMMUNICATIONS_MAX: Final = 100
+"""Of one conversation, on its page: what people can take in, and can be rendered in some milliseconds."""
 _MINUTE_S: Final = 60
 
 
@@ -68,7 +70,7 @@ class LivePage:
             loader=PackageLoader("consumer.adapters", "page"), autoescape=True, undefined=StrictUndefined
         )
         self._templates.filters.update(link=_link, stream=_stream, duration=_duration, moment=_moment)
-        self._templates.globals.update(version=VERSION, leave=not gate.is_open)
+        self._templates.globals.update(version=VERSION, leave=not gate.is_open, most=_COMMUNICATIONS_MAX)
         folder = resources.files("consumer.adapters").joinpath("page")
         self._assets = {name: folder.joinpath(name).read_bytes() for name in _ASSETS}
 
@@ -78,8 +80,8 @@ class LivePage:
             web.get("/", self._front),
             web.get("/find", self._search),
             web.get("/conversations/{conversationId}", self._conversation),
-            web.get(STREAM_PATH, self._follow_board),
-            web.get(STREAM_PATH + "/{conversationId}", self._follow_conversation),
+            web.get(STREAM_PATH, self._follow_board, allow_head=False),
+            web.get(STREAM_PATH + "/{conversationId}", self._follow_conversation, allow_head=False),
             web.get("/assets/{name}", self._asset),
             web.post("/login", self._login),
             web.post("/logout", self._logout),
@@ -96,9 +98,8 @@ class LivePage:
         return self._page("problem.html", status=problem.status, title=problem.title, partition=problem.partition)
 
     async def _front(self, _request: web.Request) -> web.Response:
-        oldest, _ = await self._answers.live(Wanted(), None, _OLDEST)
-        now = times.text(time.time_ns() // 1_000_000)
-        return self._page("board.html", glance=self._board.glance(), oldest=oldest.items, now=now)
+        parts = {name: Markup(html) for name, html in (await self._board_fragments()).items()}  # noqa: S704 - escaped
+        return self._page("board.html", parts=parts, now=times.text(time.time_ns() // 1_000_000))
 
     async def _search(self, request: web.Request) -> web.Response:
         raise web.HTTPSeeOther(_link(request.query.get("id", "").strip()))
@@ -110,13 +111,15 @@ class LivePage:
         if asked and as_of is None:
             raise Refused(Problem("not a time such as 2026-01-31T09:05:00Z", 400))
         timeline = await self._answers.timeline(conversation_id, as_of)
-        return self._page(
-            "conversation.html",
-            id=conversation_id,
-            timeline=timeline,
-            follow=as_of is None and timeline.origin == "worker",
-            operations=[] if as_of else self._board.operations_on(conversation_id),
-        )
+        async with self._answers.share.piece() as spent:
+            with spent:
+                return self._page(
+                    "conversation.html",
+                    id=conversation_id,
+                    timeline=timeline,
+                    follow=as_of is None and timeline.origin == "worker",
+                    operations=[] if as_of else self._board.operations_on(conversation_id),
+                )
 
     async def _follow_board(self, request: web.Request) -> web.StreamResponse:
         async def fragments() -> AsyncGenerator[dict[str, str], None]:
@@ -157,11 +160,11 @@ class LivePage:
                 continue
             state = found.state
             timeline = await self._answers.timeline_of(found)
-            yield {
-                "conversation": template.render(
-                    timeline=timeline, operations=self._board.operations_on(conversation_id)
-                )
-            }
+            async with self._answers.share.piece() as spent:
+                with spent:
+                    operations = self._board.operations_on(conversation_id)
+                    html = template.render(timeline=timeline, operations=operations)
+            yield {"conversation": html}
 
     async def _stream(
         self, request: web.Request, fragments: AsyncGenerator[dict[str, str], None]

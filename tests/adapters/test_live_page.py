@@ -40,7 +40,7 @@ def applied(site: Site, record: Record) -> Outcome:
     store.stage(outcome)
     store.merge(None)
     letters = [Letter(outcome.conversation_id.encode(), msgspec.json.encode(each)) for each in outcome.transitions]
-    dead = [Letter(b"k", b"v", (("cc-reason", b"broken_json"),))]
+    dead = [Letter(b"k", b"v", (("cc-reason", b"bad_json"),))]
     site.feed.add(Effects(record.next_offset, "", [], letters, dead))
     return outcome
 
@@ -76,7 +76,7 @@ async def shot(opened: Page, name: str) -> None:
         await opened.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
-async def test_a_session_is_found_followed_live_and_seen_corrected(browser: Browser) -> None:
+async def test_a_conversation_is_followed_live_and_shown_as_of_a_past_time(browser: Browser) -> None:
     async with site_at() as (site, url), page(browser) as opened:
         await opened.goto(url)
         await opened.get_by_label("Conversation id").fill("live-2")
@@ -114,7 +114,7 @@ async def test_the_front_page_keeps_up_with_the_worker(browser: Browser) -> None
         applied(site, call(50, "connected", 40, "live-1"))
         applied(site, call(51, "connected", 20, "live-1"))
         await expect(opened.locator("#feed tr.correction")).to_contain_text("corrected: alerting → connected")
-        await expect(opened.locator("#dead")).to_contain_text("broken_json")
+        await expect(opened.locator("#dead")).to_contain_text("bad_json")
         await expect(opened.locator("#live")).to_contain_text("connected")
         site.worker.lanes[0].phase = "blocked"
         await expect(opened.locator("#lanes tr.bad")).to_contain_text("blocked")
