@@ -66,6 +66,11 @@ class Answers:
             finally:
                 spent.seconds += self._search.spent_s - before_s
 
+    @property
+    def searched_s(self) -> float:
+        """The loop's time that all searches took so far."""
+        return self._search.spent_s
+
     def held(self, conversation_id: str) -> Found | None:
         """The newest state of a conversation of this worker, to compare with one seen before; None if it has none."""
         return self._lookup.held(conversation_id)

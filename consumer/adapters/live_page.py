@@ -139,6 +139,7 @@ class LivePage:
         async with self._rendering:
             if time.monotonic() < self._fresh_until_s:
                 return self._rendered
+            searched_s = self._answers.searched_s
             oldest, _ = await self._answers.live(Wanted(), None, _OLDEST)
             began_s = time.perf_counter()
             glance = self._board.glance()
@@ -146,7 +147,7 @@ class LivePage:
                 name: self._templates.get_template(f"{name}.html").render(glance=glance, oldest=oldest.items)
                 for name in ("live", "lanes", "dead", "oldest", "feed")
             }
-            cost_s = time.perf_counter() - began_s
+            cost_s = time.perf_counter() - began_s + self._answers.searched_s - searched_s
             self._fresh_until_s = time.monotonic() + max(_TICK_S / 2, cost_s / _COST_SHARE)
             return self._rendered
 

@@ -96,8 +96,9 @@ class LiveSearch:
         while is_more and len(items) < limit and slices.spent_s < _COST_S_MAX:
             candidates = await _candidates(lanes, wanted, at, slices)
             is_more = len(candidates) == _AHEAD
+            looking_from_s = slices.spent_s  # putting in order is not counted, so each page gets on by one at least
             for position in candidates:
-                if len(items) == limit or slices.spent_s >= _COST_S_MAX:
+                if len(items) == limit or slices.spent_s - looking_from_s >= _COST_S_MAX:
                     is_more = True
                     break
                 found = self._view(lanes, position, decoded)

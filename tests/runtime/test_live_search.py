@@ -155,6 +155,15 @@ async def test_a_page_that_costs_too_much_ends_early_and_the_next_goes_on(monkey
         assert search.spent_s > 0
 
 
+async def test_a_page_gets_on_whatever_it_costs_to_put_all_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_search, "_COST_S_MAX", 1e-9)
+    monkeypatch.setattr(live_search, "_SLICE_S", 0.0)
+    async with working([call(number, "alerting", number + 1, f"c{number}") for number in range(30)]) as worker:
+        found = await pages(LiveSearch(worker.lanes, CYCLES_MAX), Wanted(), 500)
+        assert [each for page in found for each in page] == expected(worker, Wanted())
+        assert len(found) > 10
+
+
 async def test_the_loop_has_its_turns_while_many_are_searched() -> None:
     """A quarter of a million live communications in one lane; what a turn may take is far below a heartbeat's time."""
     async with working([call(0, "alerting", 1)]) as worker:
