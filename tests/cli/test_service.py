@@ -1,18 +1,21 @@
 """The composed service on the embedded broker."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from consumer.adapters.embedded import EmbeddedBroker
 from consumer.adapters.kafka_publisher import AtLeastOncePublisher
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.cli import service
 from consumer.cli.service import Service, running
-from consumer.runtime.ports import Effects, Unreachable
+from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
 
@@ -85,3 +88,19 @@ async def test_the_lag_of_a_failing_lane_grows_with_its_topic(
         await until(lambda: lag(running_service) == 3)
         await feed(1)
         await until(lambda: lag(running_service) == 4)
+
+
+@pytest.mark.parametrize("name", ["admin", "query"])
+async def test_a_port_that_cannot_be_had_is_told_by_its_settings_and_the_other_is_given_back(
+    settings: Settings, name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        unusable = replace(settings, **{f"{name}_port": taken.getsockname()[1]})
+        with pytest.raises(Misfit, match=f"^CC_{name.upper()}_HOST, CC_{name.upper()}_PORT: .*already in use"):
+            async with running(unusable):
+                pass
+        listening = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+        mine = {str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
+        ports = [int(row[1].split(":")[1], 16) for row in listening if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
+        broker = int(settings.bootstrap_servers.rsplit(":", 1)[1])
+        assert sorted(ports) == sorted([broker, taken.getsockname()[1]])
