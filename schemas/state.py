@@ -157,8 +157,8 @@ class ConversationState(Struct, rename="camel", omit_defaults=True, frozen=True,
     """How many communications are live."""
     communications: dict[str, dict[str, int]]
     """How many communications there are by media and state, both sorted; those without a state are not counted."""
-    live_since: dict[str, str]
-    """By media, sorted: when the oldest live communication began. Media without one are left out."""
+    live_since: dict[str, list[str]]
+    """By media: when live communications began, each time once; all sorted. Media without one are left out."""
     conversation_id: str
     source: Source
     """The last record that changed this state."""
@@ -177,4 +177,4 @@ class Summary(Struct, rename="camel", frozen=True, gc=False):
     snapshot_time: str
     live: int
     communications: dict[str, dict[str, int]]
-    live_since: dict[str, str]
+    live_since: dict[str, list[str]]

@@ -865,10 +865,10 @@ def counts(all_legs: Iterable[Leg]) -> dict[str, dict[str, int]]:
     return found
 
 
-def live_since(all_legs: Iterable[Leg]) -> dict[str, str]:
-    """When the oldest live communication of each medium began."""
+def live_since(all_legs: Iterable[Leg]) -> dict[str, list[str]]:
+    """When the live communications of each medium began."""
     began = [(leg.medium, canonical(changes(leg.counted)[0].time_ms)) for leg in all_legs if is_live(leg)]
-    return {medium: min(time for each, time in began if each == medium) for medium, _ in began}
+    return {medium: sorted({time for each, time in began if each == medium}) for medium, _ in began}
 
 
 def participant_document(participant_id: str, sights: Iterable[Sight], all_legs: Iterable[Leg]) -> dict[str, Any]:

@@ -186,7 +186,12 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     monkeypatch.setenv("CC_DIGEST_KEY_FILE", str(tmp_path / "key"))
     for name in ("SASL_USERNAME", "SASL_PASSWORD", "SSL_KEY_PASSWORD"):
         monkeypatch.setenv(f"CC_{name}", mark("secret.credentials"))
-    numbers = {"ADMIN_PORT": 0, "RECORD_BYTES_MAX": RECORD_BYTES_MAX, "COMMUNICATIONS_MAX": COMMUNICATIONS_MAX}
+    numbers = {
+        "ADMIN_PORT": 0,
+        "QUERY_PORT": 0,
+        "RECORD_BYTES_MAX": RECORD_BYTES_MAX,
+        "COMMUNICATIONS_MAX": COMMUNICATIONS_MAX,
+    }
     limits = {"DEAD_LETTERS_CONSECUTIVE_MAX": CONSECUTIVE_MAX, "DEAD_LETTERS_WINDOW_RECORDS": 100_000}
     for name, value in (numbers | limits | {"DELIVERY": "at_least_once", "LOG_LEVEL": "debug"}).items():
         monkeypatch.setenv(f"CC_{name}", str(value))

@@ -17,6 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, NotCoordinatorForGroupError, for_code
+from aiokafka.partitioner import murmur2
 from aiokafka.protocol.commit import OffsetFetchRequest
 
 from consumer.adapters.kafka_connection import connection_arguments, world_error
@@ -27,6 +28,7 @@ from consumer.runtime.settings import Settings
 _JOIN_S = 60.0
 _METADATA_MS = 30_000  # within which partitions that were added are noticed
 _STOP_S = 10.0
+_POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
 
 
 _COORDINATOR_MOVED = {NotCoordinatorForGroupError.errno, GroupCoordinatorNotAvailableError.errno}
@@ -159,6 +161,11 @@ class GroupIntake:
         except (KafkaError, TimeoutError):
             return None
         return max(0, int(end) - int(position))
+
+    def partition_of(self, key: bytes) -> int | None:
+        """The partition in which Kafka's own partitioner puts a key; None while the topic is not known yet."""
+        partitions = self._consumer.partitions_for_topic(self._settings.input_topic)
+        return (murmur2(key) & _POSITIVE) % len(partitions) if partitions else None
 
     async def ends(self, partitions: Sequence[int]) -> dict[int, int]:
         """The offsets after the last stable records, as far as the broker tells. Also of what is not being fetched."""

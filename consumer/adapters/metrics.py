@@ -24,12 +24,14 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from consumer.adapters.bounded_http import REFUSALS, Refusal
 from consumer.adapters.histogram import BulkHistogram
 from consumer.adapters.labels import MEDIA, OTHER, PREFIX, STATES
 from consumer.adapters.lane_gauges import LaneGauges, PartitionSize
 from consumer.core.lifecycle import DISCONNECT_TYPES
 from consumer.core.step import DEAD_LETTER_REASONS, DISPOSITIONS, IGNORED_REASONS, NOTES
 from consumer.core.topics import TEMPLATES
+from consumer.runtime.board import Behind
 from consumer.runtime.census import Census
 from consumer.runtime.ports import ACTIVITIES
 from consumer.runtime.tally import Tally
@@ -83,6 +85,7 @@ class Metrics:
         self._described: list[Described] = []
         self._partition_gauges: list[Gauge] = []
         self._assigned: set[int] = set()
+        self._to_restore: dict[int, int] = {}
         self._lanes = LaneGauges(self.registry, now_s)
         self._described.extend(Described(*each) for each in LaneGauges.families)
         self._declare_contact_centre()
@@ -180,6 +183,12 @@ class Metrics:
             {"activity": (*ACTIVITIES, OTHER)},
             [(activity,) for activity in ACTIVITIES],
         )
+        self._refusals = self._counter(
+            "http_refusals_total",
+            "Connections and requests that the admin or query port refused or ended, by why.",
+            {"port": ("admin", "query"), "reason": REFUSALS},
+            [*product(("admin", "query"), REFUSALS)],
+        )
         self._age = self._histogram("record_age_seconds", "Age of records when they were processed.", _AGE_S)
         self._behind = self._histogram(
             "out_of_order_seconds", "How far out-of-order records lay behind the newest of their partition.", _AGE_S
@@ -243,6 +252,10 @@ class Metrics:
         self._lag_records.labels(partition).set(lag_records)
         self._lanes.lag_records[partition] = lag_records
 
+    def behind(self, partition: int) -> Behind:
+        """How far a lane is behind, as told last."""
+        return Behind(self._lanes.lag_records.get(partition), self._to_restore.get(partition))
+
     def _count_contact_centre(self, tally: Tally) -> None:
         self._transitions.add_all(tally.asserted)
         self._corrections.add_each(tally.retracted)
@@ -271,6 +284,10 @@ class Metrics:
         if activity == "fetch_wait":
             self._last_poll.set(now_s)
 
+    def http_refused(self, port: str, reason: Refusal) -> None:
+        """The `admin` or the `query` port refused a connection or a request, or ended it."""
+        self._refusals.add((port, reason))
+
     def loop_late(self, seconds: float) -> None:
         """The event loop ran a timer so late."""
         self._loop_lag.observe_ms((seconds * 1_000,))
@@ -291,12 +308,14 @@ class Metrics:
     def restoring(self, partition: int, remaining: int) -> None:
         """Progress of a restore, in records."""
         self._remaining.labels(partition).set(remaining)
+        self._to_restore[partition] = remaining
 
     def lane_opened(self, partition: int, conversations: int, duration_s: float) -> None:
         """A lane opened its gate with so many conversations restored."""
         self._restored.labels(partition).set(conversations)
         self._restore_s.labels(partition).set(duration_s)
         self._remaining.labels(partition).set(0)
+        self._to_restore[partition] = 0
         self._breaker.labels(partition).set(0)
 
     def breaker_opened(self, partition: int) -> None:
@@ -315,6 +334,7 @@ class Metrics:
         """Remove every series of a partition."""
         self.unwatch(partition)
         self._lanes.lag_records.pop(partition, None)
+        self._to_restore.pop(partition, None)
         self._lanes.position_s.pop(partition, None)
         self._assigned.discard(partition)
         self._assigned_partitions.set(len(self._assigned))

@@ -46,6 +46,7 @@ def demo(*, seconds: int, rate: int, seed: int, port: int) -> None:
             delivery="at_least_once",
             commit_interval_ms=250,
             admin_port=port,
+            query_port=0,
             log_level="warning",
         )
         logs.configure(settings)
@@ -60,6 +61,7 @@ async def _demo(settings: Settings, seconds: int, rate: int, seed: int) -> int:
     drafts = list(islice(records(traffic), seconds * rate))
     async with running(settings) as service, KafkaWriter(settings) as writer:
         click.echo(f"metrics at http://{settings.admin_host}:{service.admin_port}/metrics")
+        click.echo(f"live page at http://{settings.query_host}:{service.query_port}/")
         started_s = time.monotonic()
         written = 0
         while written < len(drafts):

@@ -10,7 +10,7 @@ import click
 
 from consumer.adapters import logs
 from consumer.adapters.kafka_topics import TopicAdmin
-from consumer.cli.exits import CONFIG, OK, SOFTWARE, exit_code, settings_or_exit
+from consumer.cli.exits import OK, SOFTWARE, exit_code, settings_or_exit
 from consumer.cli.service import running
 from consumer.runtime.ports import WorldError
 from consumer.runtime.settings import Settings
@@ -48,8 +48,6 @@ async def _run(settings: Settings) -> int:
             await _until(stop, asyncio.ensure_future(service.worker.failure()))
     except WorldError as error:
         return _failed(str(error), exit_code(error))
-    except OSError as error:
-        return _failed(f"CC_ADMIN_HOST, CC_ADMIN_PORT: {error.strerror}", CONFIG)
     except Exception as error:  # noqa: BLE001 - the last resort: told by type and place, since its text may hold a value
         return _failed(logs.place_of(error), SOFTWARE)
     logs.logger().info("consumer.stopped")

@@ -4,18 +4,26 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from msgspec import Struct
 
 from consumer.adapters import logs
 from consumer.adapters.admin import AdminServer
+from consumer.adapters.answers import LOOK_S, Answers
 from consumer.adapters.kafka_group import GroupIntake, Listener
 from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
 from consumer.adapters.kafka_state_log import KafkaStateLog
+from consumer.adapters.kafka_state_lookup import KafkaStateLookup
 from consumer.adapters.metrics import Metrics
+from consumer.adapters.query import QueryServer
 from consumer.adapters.telemetry import ServiceTelemetry
+from consumer.runtime.board import Board
+from consumer.runtime.feed import Feed, ObservedPublisher
 from consumer.runtime.lane import World
-from consumer.runtime.ports import Publisher
+from consumer.runtime.live_search import LiveSearch
+from consumer.runtime.lookup import Lookup
+from consumer.runtime.ports import Misfit, Publisher
 from consumer.runtime.settings import Settings
 from consumer.runtime.worker import Worker
 from consumer.version import VERSION
@@ -30,29 +38,73 @@ class Service(Struct, frozen=True):
     worker: Worker
     metrics: Metrics
     admin_port: int
+    query_port: int
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[Service, None]:
-    """A worker with its admin port, drained and stopped at the end of the context. Raises WorldError, OSError."""
+    """A worker with its ports, drained and stopped at the end of the context. Raises WorldError."""
     metrics = Metrics()
     telemetry = ServiceTelemetry(metrics)
     intake = GroupIntake(settings)
 
+    feed = Feed()
+
     def new_publisher(partition: int) -> Publisher:
         if settings.delivery == "exactly_once":
-            return TransactionalPublisher(settings, partition)
-        return AtLeastOncePublisher(settings, partition, intake)
+            return ObservedPublisher(TransactionalPublisher(settings, partition), feed.add)
+        return ObservedPublisher(AtLeastOncePublisher(settings, partition, intake), feed.add)
 
     world = World(
-        intake, KafkaStateLog(settings), new_publisher, telemetry, time.monotonic, lambda: time.time_ns() // 1_000_000,
+        intake, KafkaStateLog(settings), new_publisher, telemetry, time.monotonic, _wall_ms,
         VERSION,
     )  # fmt: skip
     worker = Worker(settings, world)
-    admin = AdminServer(metrics.registry, worker.stalled, worker.unready)
-    port = await admin.start(settings.admin_host, settings.admin_port)
+    async with _listening(settings, worker, intake, metrics, feed) as (admin_port, query_port):
+        logs.logger().info(
+            "consumer.starting",
+            version=VERSION,
+            delivery=settings.delivery,
+            admin_port=admin_port,
+            query_port=query_port,
+        )
+        async with _consuming(settings, worker, intake, telemetry, metrics):
+            yield Service(worker, metrics, admin_port, query_port)
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    settings: Settings, worker: Worker, intake: GroupIntake, metrics: Metrics, feed: Feed
+) -> AsyncGenerator[tuple[int, int], None]:
+    """The admin and the query port, while they are served. Raises Misfit if one cannot be had."""
+    admin = AdminServer(metrics.registry, worker.stalled, worker.unready, partial(metrics.http_refused, "admin"))
+    lookup = Lookup(worker.lanes, KafkaStateLookup(settings, LOOK_S), intake.partition_of)
+    search = LiveSearch(worker.lanes, settings.park_cycles_max)
+    query = QueryServer(
+        Answers(lookup, search, settings.park_cycles_max),
+        Board(worker.lanes, feed, metrics.behind),
+        token=settings.query_token,
+        wall_ms=_wall_ms,
+        on_refused=partial(metrics.http_refused, "query"),
+    )
+    async with contextlib.AsyncExitStack() as started:
+        ports = []
+        for name, server in (("admin", admin), ("query", query)):
+            host, port = getattr(settings, f"{name}_host"), getattr(settings, f"{name}_port")
+            try:
+                ports.append(await server.start(host, port))
+            except OSError as error:
+                raise Misfit(f"CC_{name.upper()}_HOST, CC_{name.upper()}_PORT: {error.strerror}") from error
+            started.push_async_callback(server.stop)
+        yield ports[0], ports[1]
+
+
+@contextlib.asynccontextmanager
+async def _consuming(
+    settings: Settings, worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry, metrics: Metrics
+) -> AsyncGenerator[None, None]:
+    """A member of the group, drained at the end."""
     log = logs.logger()
-    log.info("consumer.starting", version=VERSION, delivery=settings.delivery, admin_port=port)
     tasks = [
         asyncio.create_task(_beat(metrics, telemetry)),
         asyncio.create_task(_stay_in_group(worker, intake)),
@@ -61,7 +113,7 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     try:
         await intake.start(Listener(worker.assigned, worker.revoked))
         try:
-            yield Service(worker, metrics, port)
+            yield
         finally:
             log.info("consumer.draining", seconds_max=settings.drain_s)
             drained = await worker.drain()
@@ -71,7 +123,10 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
         for task in tasks:
             task.cancel()
         await intake.stop()
-        await admin.stop()
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:

@@ -93,11 +93,11 @@ def _participant_id(participant: ParticipantState) -> str:
     return participant.participant_id
 
 
-def _summary(participants: Iterable[ParticipantState]) -> tuple[int, dict[str, dict[str, int]], dict[str, str]]:
+def _summary(participants: Iterable[ParticipantState]) -> tuple[int, dict[str, dict[str, int]], dict[str, list[str]]]:
     """How many communications are live, how many there are by media and state, and since when they are live."""
     live = 0
     counts: dict[tuple[str, str], int] = {}
-    since: dict[str, str] = {}
+    since: dict[str, set[str]] = {}
     for participant in participants:
         for each in participant.communications:
             if each.state is None:
@@ -106,10 +106,8 @@ def _summary(participants: Iterable[ParticipantState]) -> tuple[int, dict[str, d
             counts[place] = counts.get(place, 0) + 1
             if each.live:
                 live += 1
-                began = each.began or ""
-                if began < since.get(each.media, "~"):
-                    since[each.media] = began
+                since.setdefault(each.media, set()).add(each.began or "")
     by_media: dict[str, dict[str, int]] = {}
     for (media, state), count in sorted(counts.items()):
         by_media.setdefault(media, {})[state] = count
-    return live, by_media, dict(sorted(since.items()))
+    return live, by_media, {media: sorted(since[media]) for media in sorted(since)}

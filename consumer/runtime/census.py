@@ -4,6 +4,7 @@
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from schemas.state import Summary
 
@@ -14,12 +15,23 @@ class Census:
     def __init__(self) -> None:
         self.states: Counter[tuple[str, str]] = Counter()
         """Communications by (media, state)."""
-        self._live_since: dict[str, dict[str, str]] = {}
-        """By media: of each conversation with a live communication, when the oldest of them began."""
+        self._live_since: dict[str, dict[str, list[str]]] = {}
+        """By media: of each conversation with live communications, when they began."""
 
     def oldest_live(self) -> dict[str, str]:
         """When the oldest live communication began (published text), by media."""
-        return {media: min(since.values()) for media, since in self._live_since.items() if since}
+        return {media: min(since.values())[0] for media, since in self._live_since.items() if since}
+
+    def live_media(self) -> list[str]:
+        """Media in which there are or were live communications."""
+        return list(self._live_since)
+
+    def live(self, media: str) -> Mapping[str, Sequence[str]]:
+        """When live communications of a medium began (published text, each time once, sorted), by conversation.
+
+        It changes whenever the loop has its turn, so whoever goes through it in slices copies the keys first.
+        """
+        return self._live_since.get(media, {})
 
     def replace(self, conversation_id: str, before: Summary | None, after: Summary | None) -> None:
         """Count a conversation as `after` where it was counted as `before`; None is one that is not there."""

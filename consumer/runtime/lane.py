@@ -102,6 +102,11 @@ class Lane:
         """Whether it was asked to stop."""
         return self._stop.is_set()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it owns the partition and its store holds all that is committed, as far as it can know."""
+        return self.phase in {"running", "blocked"}
+
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
         self._stop.set()

@@ -4,6 +4,7 @@ Every setting is an environment variable: `CC_` and the field's name in upper ca
 read the value from instead, which is how secrets are mounted.
 """
 
+import ipaddress
 import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
@@ -14,7 +15,7 @@ from msgspec import Meta, Struct
 from consumer.core.rules import Rules
 
 PREFIX: Final = "CC_"
-SECRETS: Final = frozenset(("digest_key", "sasl_password", "ssl_key_password"))
+SECRETS: Final = frozenset(("digest_key", "query_token", "sasl_password", "ssl_key_password"))
 """Settings whose values are shown nowhere."""
 
 _RULES: Final = Rules()
@@ -133,8 +134,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         _RULES.retention_idle_s
     )
 
-    admin_host: Annotated[str, Meta(description="address of probes and metrics")] = "127.0.0.1"
+    admin_host: Annotated[str, Meta(min_length=1, description="address of probes and metrics")] = "127.0.0.1"
     admin_port: Annotated[Port, Meta(description="port of probes and metrics; 0 takes a free one")] = 8080
+    query_host: Annotated[
+        str, Meta(min_length=1, description="address of lookups of conversations; beyond loopback only with a token")
+    ] = "127.0.0.1"
+    query_port: Annotated[Port, Meta(description="port of lookups of conversations; 0 takes a free one")] = 8081
+    query_token: Annotated[
+        str,
+        Meta(
+            pattern=r"\A([A-Za-z0-9._~+/=-]{16,256})?\Z",
+            description="bearer token of the query port: 16 to 256 letters, digits and `-._~+/=` (secret)",
+        ),
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least level that is logged")
     ] = "info"
@@ -291,8 +303,27 @@ def conflicts(settings: Settings) -> list[str]:
             bool(s.ssl_cert_file) != bool(s.ssl_key_file),
             "CC_SSL_CERT_FILE and CC_SSL_KEY_FILE go together",
         ),
+        (
+            not is_loopback(s.query_host) and not s.query_token,
+            (
+                "CC_QUERY_HOST beyond loopback needs CC_QUERY_TOKEN (or CC_QUERY_TOKEN_FILE): the query port tells of "
+                "customers' conversations"
+            ),
+        ),
+        (
+            s.admin_port == s.query_port != 0,
+            "CC_ADMIN_PORT and CC_QUERY_PORT must differ: the scrape port serves no customer data",
+        ),
     ]
     return [problem for broken, problem in found if broken]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can only be reached from the same machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def described() -> list[tuple[str, str, str]]:

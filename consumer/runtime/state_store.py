@@ -46,6 +46,10 @@ class StateStore:
         """Committed states by conversation id."""
         return iter(self._committed.items())
 
+    def get(self, conversation_id: str) -> bytes | None:
+        """The committed state of a conversation."""
+        return self._committed.get(conversation_id)
+
     def lookup(self, conversation_id: str) -> Known | None:
         """The newest state of a conversation, a staged one included."""
         if conversation_id in self._staged:

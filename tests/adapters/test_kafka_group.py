@@ -1,11 +1,23 @@
-"""The answer to OffsetFetch: no offset is one thing, an answer that failed is another."""
+"""What the group member reads out of answers, and which partition a key belongs to."""
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.protocol.commit import OffsetFetchResponse_v1, OffsetFetchResponse_v3
 from aiokafka.protocol.struct import Struct
 
-from consumer.adapters.kafka_group import committed_of
+from consumer.adapters.kafka_group import GroupIntake, committed_of
 from consumer.runtime.ports import Committed, Misfit, Unreachable, WorldError
+from tests.runtime.scenes import settings_of
+
+MURMUR2 = {
+    b"21": -973_932_308,
+    b"foobar": -790_332_482,
+    b"a-little-bit-long-string": -985_981_536,
+    b"a-little-bit-longer-string": -1_486_304_829,
+    b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58_897_971,
+    b"abc": 479_470_107,
+}
+"""From the tests of Kafka's Java client."""
 
 NOT_COORDINATOR, LOADING, NOT_AUTHORIZED, UNKNOWN_TOPIC = 16, 14, 30, 3
 
@@ -42,3 +54,17 @@ def test_an_answer_about_another_partition_says_nothing() -> None:
     for other in (answer((6, 1, "", 0)), answer((7, 1, "", 0), topic="other"), answer()):
         with pytest.raises(Unreachable, match="partition 7"):
             committed_of(other, "in", 7)
+
+
+@pytest.mark.parametrize("count", [1, 3, 16, 1_000])
+async def test_a_key_is_in_the_partition_in_which_kafkas_producers_put_it(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = GroupIntake(settings_of())
+    try:
+        assert intake.partition_of(b"abc") is None
+        monkeypatch.setattr(AIOKafkaConsumer, "partitions_for_topic", lambda _, __: set(range(count)))
+        for key, digest in MURMUR2.items():
+            assert intake.partition_of(key) == (digest & 0x7FFF_FFFF) % count
+    finally:
+        await intake.stop()

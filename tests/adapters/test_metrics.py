@@ -196,8 +196,8 @@ def test_states_are_read_at_the_scrape_and_summed_over_lanes() -> None:
     first.states["call", "connected"] += 2
     second.states["call", "connected"] += 3
     second.states["email", "parked"] += 1
-    first._live_since = {"call": {"c": "2026-01-01T10:00:01.500Z"}}
-    second._live_since = {"call": {"d": "2026-01-01T10:00:00.500Z"}, "email": {}}
+    first._live_since = {"call": {"c": ["2026-01-01T10:00:01.500Z"]}}
+    second._live_since = {"call": {"d": ["2026-01-01T10:00:00.500Z"]}, "email": {}}
     held[:] = [5, 500]
     communications = scraped(metrics, "conversation_communications")
     assert communications["call", "connected"] == 5

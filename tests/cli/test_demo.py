@@ -14,6 +14,10 @@ def test_the_demo_accounts_for_every_record_and_ends_in_the_state_of_true_order(
         assert url is not None
         with urllib.request.urlopen(url[0], timeout=10) as answer:
             assert b"conversation_records_total" in answer.read()
+        page = re.search(r"http://\S+/", process.stdout.readline())
+        assert page is not None
+        with urllib.request.urlopen(page[0], timeout=10) as answer:
+            assert b"Lanes of this worker" in answer.read()
         told, _ = process.communicate(timeout=60)
     assert process.returncode == 0, told
     assert "all 1200 records accounted for: yes" in told

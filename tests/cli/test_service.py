@@ -1,18 +1,21 @@
 """The composed service on the embedded broker."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from consumer.adapters.embedded import PARTITIONS, EmbeddedBroker
 from consumer.adapters.kafka_publisher import AtLeastOncePublisher
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.cli import service
 from consumer.cli.service import Service, running
-from consumer.runtime.ports import Effects, Unreachable
+from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
 
@@ -29,6 +32,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
             commit_interval_ms=50,
             dead_letters_consecutive_max=BREAKER,
             admin_port=0,
+            query_port=0,
         )
         broker.create_topics((made.input_topic, made.state_topic, made.transitions_topic, made.dead_letters_topic))
         yield made
@@ -100,3 +104,23 @@ async def test_the_lag_of_a_failing_lane_grows_with_its_topic(
         await until(lambda: lag(running_service) == 3)
         await feed(1)
         await until(lambda: lag(running_service) == 4)
+
+
+def listening_ports() -> list[int]:
+    """Of this process, on IPv4."""
+    rows = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    mine = {str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
+    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
+
+
+@pytest.mark.parametrize("name", ["admin", "query"])
+async def test_a_port_that_cannot_be_had_is_told_by_its_settings_and_the_other_is_given_back(
+    settings: Settings, name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        unusable = replace(settings, **{f"{name}_port": taken.getsockname()[1]})
+        with pytest.raises(Misfit, match=f"^CC_{name.upper()}_HOST, CC_{name.upper()}_PORT: .*already in use"):
+            async with running(unusable):
+                pass
+        broker = int(settings.bootstrap_servers.rsplit(":", 1)[1])
+        assert sorted(listening_ports()) == sorted([broker, taken.getsockname()[1]])

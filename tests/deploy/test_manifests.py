@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from consumer.__main__ import main
-from consumer.adapters import admin, kafka_group
+from consumer.adapters import bounded_http, kafka_group
 from consumer.adapters.admin import AdminServer
 from consumer.adapters.kafka_topics import plans
 from consumer.runtime.settings import Settings, described, parse
@@ -77,7 +77,7 @@ def test_a_pod_is_given_longer_than_a_drain_takes(rendered: Rendered, name: str)
     template = worker(rendered[name])
     environ = environment(rendered[name], template)
     drain_s = float(environ.get("CC_DRAIN_S", Settings(bootstrap_servers="x").drain_s))
-    bounded_s = drain_s + kafka_group._STOP_S + admin._STOP_S
+    bounded_s = drain_s + kafka_group._STOP_S + 2 * bounded_http._STOP_S
     assert template["spec"]["terminationGracePeriodSeconds"] >= bounded_s + MARGIN_S
 
 
@@ -86,7 +86,7 @@ async def test_the_probes_ask_for_what_is_served(rendered: Rendered) -> None:
     probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
     (monitor,) = of_kind(rendered["component-monitoring"], "PodMonitor")
     (scraped,) = monitor["spec"]["podMetricsEndpoints"]
-    server = AdminServer(CollectorRegistry(), dict, dict)
+    server = AdminServer(CollectorRegistry(), dict, dict, lambda _: None)
     port = await server.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:

@@ -80,7 +80,7 @@ class Pipeline:
             for name in fields
             if getattr(self.settings, name) != getattr(default, name)
         }
-        environ["CC_ADMIN_PORT"] = "0"
+        environ["CC_ADMIN_PORT"] = environ["CC_QUERY_PORT"] = "0"
         environ["CC_BOOTSTRAP_SERVERS"] = bootstrap_servers or self.settings.bootstrap_servers
         log = self._logs / f"worker-{len(self.workers) + 1}.log"
         with log.open("wb") as stderr:

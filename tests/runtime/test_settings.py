@@ -65,7 +65,10 @@ SET: dict[str, tuple[str, object]] = {
     "retention_ended_s": ("259201", 259_201),
     "retention_idle_s": ("3024001", 3_024_001),
     "admin_host": ("0.0.0.0", "0.0.0.0"),
-    "admin_port": ("8081", 8_081),
+    "admin_port": ("8082", 8_082),
+    "query_host": ("::1", "::1"),
+    "query_port": ("8083", 8_083),
+    "query_token": (SECRET, SECRET),
     "log_level": ("debug", "debug"),
     "log_format": ("json", "json"),
 }
@@ -108,6 +111,14 @@ LIMITS = [
     ("park_cycles_max", "2", "1"),
     ("admin_port", "0", "-1"),
     ("admin_port", "65535", "65536"),
+    ("admin_host", "h", ""),
+    ("query_host", "::1", ""),
+    ("query_port", "0", "-1"),
+    ("query_port", "65535", "65536"),
+    ("query_token", "t" * 16, "t" * 15),
+    ("query_token", "t" * 256, "t" * 257),
+    ("query_token", "-._~+/=0aZ" * 2, "with some space in it"),
+    ("query_token", "", "ends-with-a-newline\n"),
 ]
 
 CHOICES = {
@@ -202,6 +213,31 @@ CONFLICTS: list[tuple[Changed, Changed, str]] = [
         )
         for name in ("ssl_cert_file", "ssl_key_file")
     ),
+    (
+        {"query_host": "127.8.0.1"},
+        {"query_host": "0.0.0.0"},
+        "CC_QUERY_HOST beyond loopback needs CC_QUERY_TOKEN (or CC_QUERY_TOKEN_FILE)",
+    ),
+    (
+        {"query_host": "::", "query_token": SECRET},
+        {"query_host": "::", "query_token": ""},
+        "CC_QUERY_HOST beyond loopback needs CC_QUERY_TOKEN (or CC_QUERY_TOKEN_FILE)",
+    ),
+    (
+        {"query_host": "localhost"},
+        {"query_host": "localhost.example"},
+        "CC_QUERY_HOST beyond loopback needs CC_QUERY_TOKEN (or CC_QUERY_TOKEN_FILE)",
+    ),
+    (
+        {"admin_port": 8_082, "query_port": 8_083},
+        {"admin_port": 8_083, "query_port": 8_083},
+        "CC_ADMIN_PORT and CC_QUERY_PORT must differ",
+    ),
+    (
+        {"admin_port": 0, "query_port": 0},
+        {"admin_port": 8_081},
+        "CC_ADMIN_PORT and CC_QUERY_PORT must differ",
+    ),
 ]
 
 
@@ -222,7 +258,7 @@ def test_the_tables_of_this_test_name_every_setting() -> None:
     limited = {
         each.name
         for each in msgspec.structs.fields(Settings)
-        if any(word in str(each.type) for word in ("ge=", "gt=", "le=", "lt=", "length="))
+        if any(word in str(each.type) for word in ("ge=", "gt=", "le=", "lt=", "length=", "pattern="))
     }
     assert {name for name, _, _ in LIMITS} == limited
     assert set(CHOICES) == {each.name for each in msgspec.structs.fields(Settings) if "Literal" in str(each.type)}
@@ -313,7 +349,7 @@ def test_the_problem_of_a_secret_does_not_show_it(name: str) -> None:
 
 
 def test_every_password_and_key_is_a_secret() -> None:
-    assert {name for name in NAMES if name.endswith(("_password", "_key"))} == SECRETS
+    assert {name for name in NAMES if name.endswith(("_password", "_key", "_token"))} == SECRETS
 
 
 @pytest.mark.parametrize(("name", "at_limit", "past"), LIMITS)

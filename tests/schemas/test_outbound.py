@@ -59,14 +59,14 @@ def test_a_state_is_written_as_documented() -> None:
     )
     participant = ParticipantState("p1", at(4), ParticipantDetails(user_id="u1"), [communication], {"userId": at(1)})
     assert msgspec.to_builtins(
-        ConversationState(1, at(4), 1, {"message": {"connected": 1}}, {"message": at(1)}, "c1", SOURCE, [participant])
+        ConversationState(1, at(4), 1, {"message": {"connected": 1}}, {"message": [at(1)]}, "c1", SOURCE, [participant])
     ) == {
         "schema": 1,
         "conversationId": "c1",
         "snapshotTime": at(4),
         "live": 1,
         "communications": {"message": {"connected": 1}},
-        "liveSince": {"message": at(1)},
+        "liveSince": {"message": [at(1)]},
         "source": {"topic": "conversation-updates", "partition": 3, "offset": 42},
         "participants": [
             {

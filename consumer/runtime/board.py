@@ -1,0 +1,79 @@
+"""The worker at a glance, for people: what is live by medium and state, the lanes, the latest operations."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from consumer.core.lifecycle import LIVE, RANKS
+from consumer.runtime.feed import Feed
+from consumer.runtime.lane import Lane
+from schemas.transition import Transition
+
+_SHOWN = 30
+_OPERATION = msgspec.json.Decoder(Transition)
+
+
+class Behind(Struct, frozen=True):
+    """How far a lane is behind, in records; None where it is not known (yet)."""
+
+    lag: int | None = None
+    to_restore: int | None = None
+
+
+class LaneRow(Struct, frozen=True):
+    """A lane as it is shown."""
+
+    partition: int
+    phase: str
+    conversations: int
+    behind: Behind
+    problem: str | None
+
+
+class Glance(Struct, frozen=True):
+    """Everything at one moment."""
+
+    live: list[tuple[str, str, int]]
+    """Media, states and how many communications, most first."""
+    lanes: list[LaneRow]
+    operations: list[Transition]
+    """The latest first."""
+    dead_letters: list[tuple[str, int]]
+    """Reasons and how many since the worker started, most first."""
+
+
+class Board:
+    """Reads the worker. `behind` tells how far a partition's lane is behind."""
+
+    def __init__(self, lanes: Mapping[int, Lane], feed: Feed, behind: Callable[[int], Behind]) -> None:
+        self._lanes = lanes
+        self._feed = feed
+        self._behind = behind
+
+    def glance(self) -> Glance:
+        """The worker now."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for lane in self._lanes.values():
+            for (media, state), count in lane.store.census.states.items():
+                if RANKS.get(state, LIVE) <= LIVE:
+                    counts[media, state] += count
+        lanes = [self._row(self._lanes[partition]) for partition in sorted(self._lanes)]
+        latest = list(self._feed.operations)[-_SHOWN:][::-1]
+        return Glance(
+            [(media, state, count) for (media, state), count in counts.most_common() if count > 0],
+            lanes,
+            [_OPERATION.decode(each.value) for each in latest],
+            self._feed.dead_letters.most_common(),
+        )
+
+    def operations_on(self, conversation_id: str) -> list[Transition]:
+        """What was lately published of a conversation, the latest first."""
+        found = [each for each in self._feed.operations if each.conversation_id == conversation_id]
+        return [_OPERATION.decode(each.value) for each in found[-_SHOWN:][::-1]]
+
+    def _row(self, lane: Lane) -> LaneRow:
+        return LaneRow(
+            lane.partition, lane.phase, len(lane.store), self._behind(lane.partition), lane.breaker.open_because or None
+        )

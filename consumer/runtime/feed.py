@@ -1,0 +1,66 @@
+"""What this worker committed last: operations on transitions, and dead letters by reason. For people who look on.
+
+Only references are kept, and a bounded number: taking in a commit costs next to nothing.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from consumer.runtime.ports import Effects, Letter, Publisher
+
+KEPT_MAX = 500
+_REASON = "cc-reason"
+
+
+class Operation(Struct, frozen=True):
+    """A published operation as it was encoded; `number` counts all of this worker."""
+
+    number: int
+    conversation_id: str
+    value: bytes
+
+
+class Feed:
+    """The latest operations, and how many dead letters there were since the worker started."""
+
+    def __init__(self) -> None:
+        self.operations: deque[Operation] = deque(maxlen=KEPT_MAX)
+        self.dead_letters: Counter[str] = Counter()
+        self._count = 0
+
+    def add(self, effects: Effects) -> None:
+        """Take in a commit that succeeded."""
+        skipped = max(0, len(effects.transitions) - KEPT_MAX)
+        for number, letter in enumerate(effects.transitions[skipped:], self._count + skipped + 1):
+            self.operations.append(Operation(number, (letter.key or b"").decode(), letter.value or b""))
+        self._count += len(effects.transitions)
+        for letter in effects.dead_letters:
+            self.dead_letters[_reason(letter)] += 1
+
+
+class ObservedPublisher:
+    """A lane's publisher whose commits a feed takes in."""
+
+    def __init__(self, publisher: Publisher, committed: Callable[[Effects], None]) -> None:
+        self._publisher = publisher
+        self._committed = committed
+
+    async def open(self) -> None:
+        """See `Publisher.open`."""
+        await self._publisher.open()
+
+    async def commit(self, effects: Effects) -> int | None:
+        """See `Publisher.commit`."""
+        log_offset = await self._publisher.commit(effects)
+        self._committed(effects)
+        return log_offset
+
+    async def close(self) -> None:
+        """See `Publisher.close`."""
+        await self._publisher.close()
+
+
+def _reason(letter: Letter) -> str:
+    return next((value.decode() for name, value in letter.headers if name == _REASON), "")

@@ -1,0 +1,69 @@
+"""The live page of the running worker, in a real browser: what happened on Kafka a moment ago."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import expect
+
+from consumer.adapters.embedded import EmbeddedBroker
+from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.cli.service import running
+from consumer.core.record import Record
+from consumer.runtime.settings import Settings
+from consumer.simulator.traffic import Draft
+from tests.browser import browsing, page
+from tests.runtime.scenes import call, rubbish
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    with EmbeddedBroker() as broker:
+        made = Settings(
+            bootstrap_servers=broker.bootstrap_servers,
+            delivery="at_least_once",
+            commit_interval_ms=50,
+            admin_port=0,
+            query_port=0,
+        )
+        broker.create_topics((made.input_topic, made.state_topic, made.transitions_topic, made.dead_letters_topic))
+        yield made
+
+
+def draft(record: Record) -> Draft:
+    return Draft(record.key, record.value or b"", record.timestamp_ms, record.offset, headers=())
+
+
+async def test_a_session_is_found_followed_live_and_seen_corrected(settings: Settings) -> None:
+    async with (
+        running(settings) as service,
+        KafkaWriter(settings) as writer,
+        browsing() as browser,
+        page(browser) as opened,
+    ):
+
+        async def happens(record: Record) -> None:
+            await writer.write([draft(record)])
+            await writer.flush()
+
+        url = f"http://127.0.0.1:{service.query_port}/"
+        await opened.goto(url)
+        await expect(opened.locator("#lanes tbody tr")).to_have_count(4)
+        await expect(opened.locator("#lanes tr.bad")).to_have_count(0)
+        await happens(call(0, "alerting", 1, "session-1"))
+        await happens(rubbish(1))
+        await expect(opened.locator("#live")).to_contain_text("alerting")
+        await expect(opened.locator("#dead")).to_contain_text("bad_json")
+        await opened.get_by_label("Conversation id").fill(" session-1 ")
+        await opened.keyboard.press("Enter")
+        await expect(opened.get_by_role("heading", name="session-1")).to_be_visible()
+        await expect(opened.get_by_role("status")).to_have_text("Updating.")
+        steps = opened.locator("#conversation tbody tr")
+        await expect(steps).to_have_count(1)
+        await happens(call(2, "connected", 40, "session-1"))
+        await expect(steps).to_have_count(2)
+        await expect(steps.last).to_contain_text("10:00:40.000")
+        await happens(call(3, "connected", 20, "session-1"))
+        await expect(opened.locator("li.correction")).to_contain_text("10:00:40.000")
+        await expect(steps.last).to_contain_text("10:00:20.000")
+        await opened.goto(url)
+        await expect(opened.locator("#feed tr.correction")).to_contain_text("corrected: alerting → connected")

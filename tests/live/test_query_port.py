@@ -1,0 +1,130 @@
+"""The query port of real workers on a real broker: whoever is asked knows every conversation."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import ClientSession, ClientTimeout
+from aiokafka import AIOKafkaProducer
+
+from consumer.adapters.kafka_state_lookup import KafkaStateLookup
+from consumer.runtime.lookup import Found, Unfinished
+from consumer.simulator.traffic import Traffic
+from tests.live.conftest import UniqueName
+from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+RECORDS = 1_500
+ASKED = 60
+
+
+@pytest.fixture
+async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
+    made = Pipeline(kafka, unique_name("p"), tmp_path)
+    await made.create()
+    yield made
+    await made.close()
+
+
+async def get(client: ClientSession, worker: WorkerProcess, path: str) -> tuple[int, Any]:
+    port = (await worker.logged("consumer.starting"))["query_port"]
+    async with client.get(f"http://127.0.0.1:{port}/api/v1{path}") as answer:
+        return answer.status, msgspec.json.decode(await answer.read())
+
+
+async def lanes_of(worker: WorkerProcess, count: int) -> set[int]:
+    """The partitions of a worker, when it has as many as it should."""
+    async with asyncio.timeout(30):
+        while True:
+            assigned = worker.events("group.assigned")
+            if assigned and len(assigned[-1]["partitions"]) == count:
+                return set(assigned[-1]["partitions"])
+            await asyncio.sleep(0.05)
+
+
+async def test_a_conversation_is_found_whichever_worker_is_asked(pipeline: Pipeline) -> None:
+    await pipeline.feed(Traffic(seed=11, start_ms=now_ms(), conversations=200), RECORDS)
+    first = await pipeline.start_worker()
+    second = await pipeline.start_worker()
+    owned = await lanes_of(first, 2) | await lanes_of(second, 2)
+    assert owned == set(range(PARTITIONS))
+    await pipeline.caught_up(60)
+    async with asyncio.timeout(30):
+        while {await first.ready(), await second.ready()} != {200}:
+            await asyncio.sleep(0.1)
+    states = {record.key: record for record in await pipeline.read(pipeline.settings.state_topic)}
+    mine = await lanes_of(first, 2)
+    asked = [
+        each
+        for partition in range(PARTITIONS)
+        for each in [record for record in states.values() if record.partition == partition][: ASKED // PARTITIONS]
+    ]
+    slowest_s = 0.0
+    async with ClientSession(timeout=ClientTimeout(total=15)) as client:
+        for record in asked:
+            assert record.key is not None
+            assert record.value is not None
+            conversation_id = record.key.decode()
+            started_s = time.monotonic()
+            status, answer = await get(client, first, f"/conversations/{conversation_id}")
+            slowest_s = max(slowest_s, time.monotonic() - started_s)
+            assert status == 200, answer
+            assert answer == {
+                "partition": record.partition,
+                "origin": "worker" if record.partition in mine else "state_topic",
+                "state": msgspec.json.decode(record.value),
+            }
+            here, there = [
+                await get(client, each, f"/conversations/{conversation_id}/timeline") for each in (first, second)
+            ]
+            assert here[1]["communications"] == there[1]["communications"]
+            assert here[1]["origin"] != there[1]["origin"]
+        origins = {record.partition in mine for record in asked}
+        missing = [await get(client, first, f"/conversations/none-{number}") for number in range(8)]
+    print(f"asked {len(asked)}, slowest {slowest_s * 1e3:.0f} ms")
+    assert origins == {True, False}
+    assert {status for status, _ in missing} == {404}
+    assert {"this worker's" in problem["title"] for _, problem in missing} == {True, False}
+    assert all((problem["partition"] in mine) == ("this worker's" in problem["title"]) for _, problem in missing)
+
+
+async def test_only_what_is_committed_is_found_and_a_search_has_an_end(pipeline: Pipeline) -> None:
+    settings = pipeline.settings
+    lookup = KafkaStateLookup(settings, within_s=10)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.group_id, transaction_timeout_ms=30_000
+    )
+
+    async def write(*entries: tuple[bytes, bytes | None]) -> None:
+        for each in [await producer.send(settings.state_topic, value, key=key, partition=2) for key, value in entries]:
+            await each
+
+    async with asyncio.timeout(60), producer:
+        assert await lookup.newest(2, b"a") == Found(2, "state_topic", None)
+        async with producer.transaction():
+            await write((b"a", b"1"), (b"b", b"1"), (b"a", b"2"))
+        async with producer.transaction():  # far from the end afterwards, behind two growing parts
+            await write(*((b"filler", b"x") for _ in range(7_000)))
+        async with producer.transaction():
+            await write((b"b", None))
+        async with producer.transaction():
+            await write((b"c", b"1"))
+        await producer.begin_transaction()
+        await write((b"a", b"aborted"), (b"c", b"aborted"))
+        await producer.abort_transaction()
+        await producer.begin_transaction()
+        await write((b"a", b"open"), (b"c", b"open"))
+        assert await lookup.newest(2, b"a") == Found(2, "state_topic", b"2")
+        assert await lookup.newest(2, b"b") == Found(2, "state_topic", None)
+        assert await lookup.newest(2, b"c") == Found(2, "state_topic", b"1")
+        assert await lookup.newest(2, b"d") == Found(2, "state_topic", None)
+        await producer.abort_transaction()
+        given_up = await KafkaStateLookup(settings, within_s=0).newest(2, b"a")
+        assert isinstance(given_up, Unfinished)
+        assert given_up.begin == 0
+        assert given_up.read_from > 7_000
