@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from consumer.cli.service import Service, running
 from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
+from tests.sockets import listening
 
 BREAKER = 5
 
@@ -99,8 +99,5 @@ async def test_a_port_that_cannot_be_had_is_told_by_its_settings_and_the_other_i
         with pytest.raises(Misfit, match=f"^CC_{name.upper()}_HOST, CC_{name.upper()}_PORT: .*already in use"):
             async with running(unusable):
                 pass
-        listening = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
-        mine = {str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
-        ports = [int(row[1].split(":")[1], 16) for row in listening if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
         broker = int(settings.bootstrap_servers.rsplit(":", 1)[1])
-        assert sorted(ports) == sorted([broker, taken.getsockname()[1]])
+        assert set(listening()) == {broker, taken.getsockname()[1]}
