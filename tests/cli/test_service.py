@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from consumer.cli.service import Service, running
 from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
+from tests.sockets import listening
 
 BREAKER = 5
 
@@ -106,13 +106,6 @@ async def test_the_lag_of_a_failing_lane_grows_with_its_topic(
         await until(lambda: lag(running_service) == 4)
 
 
-def listening_ports() -> list[int]:
-    """Of this process, on IPv4."""
-    rows = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
-    mine = {str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
-    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
-
-
 @pytest.mark.parametrize("name", ["admin", "query"])
 async def test_a_port_that_cannot_be_had_is_told_by_its_settings_and_the_other_is_given_back(
     settings: Settings, name: str
@@ -123,4 +116,4 @@ async def test_a_port_that_cannot_be_had_is_told_by_its_settings_and_the_other_i
             async with running(unusable):
                 pass
         broker = int(settings.bootstrap_servers.rsplit(":", 1)[1])
-        assert sorted(listening_ports()) == sorted([broker, taken.getsockname()[1]])
+        assert set(listening()) == {broker, taken.getsockname()[1]}

@@ -10,11 +10,11 @@ import pytest
 
 from tests.live.conftest import UniqueName
 from tests.live.harness import Pipeline
+from tests.sockets import listening
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
 
 TOKEN = "0123456789abcdef-token"
-LISTENING = "0A"  # of the states in /proc/net/tcp
 ANY, LOOPBACK = "00000000", "0100007F"
 
 
@@ -29,18 +29,6 @@ async def pipelines(kafka: str, unique_name: UniqueName, tmp_path: Path) -> Asyn
     yield made
     for each in made:
         await each.close()
-
-
-def listening(pid: int) -> dict[int, str]:
-    """Addresses, as the system writes them, on which a process accepts connections, by port."""
-    mine = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
-    rows = [
-        line.split()
-        for table in ("tcp", "tcp6")
-        for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]
-    ]
-    local = [row[1].split(":") for row in rows if row[3] == LISTENING and f"socket:[{row[9]}]" in mine]
-    return {int(port, 16): address for address, port in local}
 
 
 def status(port: int, **headers: str) -> int:
