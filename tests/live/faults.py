@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumer.adapters.kafka_writer import KafkaWriter
@@ -96,7 +97,7 @@ class Scene:
         await self.keep_workers()
         try:
             async with asyncio.timeout(RECOVERY_S):
-                ends = await self._ends()
+                ends = await self._ends(self._pipeline.settings.input_topic)
                 keeping = asyncio.create_task(self._keep_keeping())
                 try:
                     await self._pipeline.committed_up_to(ends, RECOVERY_S)
@@ -107,10 +108,11 @@ class Scene:
             raise AssertionError(f"no recovery within {RECOVERY_S:g} s\n{told}") from None
         self._report.recoveries_s.append(time.monotonic() - over_s)
 
-    async def _ends(self) -> dict[object, int]:
+    async def _ends(self, topic: str) -> dict[TopicPartition, int]:
+        """The ends of a topic, as soon as the brokers can tell."""
         while True:
             try:
-                return dict(await self._pipeline.ends(self._pipeline.settings.input_topic))
+                return await self._pipeline.ends(topic)
             except (KafkaError, TimeoutError):
                 await asyncio.sleep(0.5)
 
@@ -176,7 +178,8 @@ class Scene:
 
     async def _storm_during_restore(self) -> None:
         """Workers come and go while a lane is restoring, which slow connections make long."""
-        self._set_delay(0.2)
+        await self._states_everywhere()
+        self._set_delay(0.1)
         newcomer = await self._start()
         passing = []
         try:
@@ -189,6 +192,12 @@ class Scene:
         await newcomer.end(self._chance.choice((signal.SIGTERM, signal.SIGKILL)), _DRAIN_S)
         for worker in passing:
             await worker.end(signal.SIGKILL, _DEATH_S)
+
+    async def _states_everywhere(self) -> None:
+        """Wait until there is something to restore in every partition."""
+        async with asyncio.timeout(_RESTORING_S):
+            while not all((await self._ends(self._pipeline.settings.state_topic)).values()):
+                await asyncio.sleep(0.2)
 
     async def _restoring(self, worker: WorkerProcess) -> None:
         """Wait until a worker has a lane that is not done with its restore."""
