@@ -15,10 +15,12 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumer.adapters.kafka_writer import KafkaWriter
@@ -38,13 +40,14 @@ DESCRIPTORS_MAX = 300
 
 _RATE = 200
 _REQUEST_TIMEOUT_MS = 3_000
-_DEATH_S = 90.0
-_DRAIN_S = 30.0
-_RESTORING_S = 60.0
+_DEATH_S = 120.0
+_DRAIN_S = 60.0
+_RESTORING_S = 120.0
 _WAITED_FOR_SHARE = 0.5
 """Of the faults in the long run: recovered from before the next one comes. The others come on top of each other."""
 _SAMPLE_S = 2.0
-_RESTARTABLE_EXITS = {0, 69, -signal.SIGKILL}
+_UNAVAILABLE = 69
+_RESTARTABLE_EXITS = {0, _UNAVAILABLE, -signal.SIGKILL}
 """Exits after which a supervisor may start a worker again: asked to, the broker away, killed here."""
 
 
@@ -96,7 +99,7 @@ class Scene:
         await self.keep_workers()
         try:
             async with asyncio.timeout(RECOVERY_S):
-                ends = await self._ends()
+                ends = await self._ends(self._pipeline.settings.input_topic)
                 keeping = asyncio.create_task(self._keep_keeping())
                 try:
                     await self._pipeline.committed_up_to(ends, RECOVERY_S)
@@ -107,10 +110,11 @@ class Scene:
             raise AssertionError(f"no recovery within {RECOVERY_S:g} s\n{told}") from None
         self._report.recoveries_s.append(time.monotonic() - over_s)
 
-    async def _ends(self) -> dict[object, int]:
+    async def _ends(self, topic: str) -> dict[TopicPartition, int]:
+        """The ends of a topic, as soon as the brokers can tell."""
         while True:
             try:
-                return dict(await self._pipeline.ends(self._pipeline.settings.input_topic))
+                return await self._pipeline.ends(topic)
             except (KafkaError, TimeoutError):
                 await asyncio.sleep(0.5)
 
@@ -176,11 +180,11 @@ class Scene:
 
     async def _storm_during_restore(self) -> None:
         """Workers come and go while a lane is restoring, which slow connections make long."""
-        self._set_delay(0.2)
-        newcomer = await self._start()
+        await self._states_everywhere()
+        self._set_delay(0.1)
         passing = []
         try:
-            await self._restoring(newcomer)
+            newcomer = await self._start_until(self._is_restoring)
             for _ in range(3):
                 passing.append(await self._start())
                 await asyncio.sleep(self._chance.uniform(0.5, 1.5))
@@ -190,11 +194,31 @@ class Scene:
         for worker in passing:
             await worker.end(signal.SIGKILL, _DEATH_S)
 
-    async def _restoring(self, worker: WorkerProcess) -> None:
-        """Wait until a worker has a lane that is not done with its restore."""
+    async def _states_everywhere(self) -> None:
+        """Wait until there is something to restore in every partition."""
         async with asyncio.timeout(_RESTORING_S):
-            while (await worker.metrics()).get("conversation_restore_remaining_records", 0) <= 0:
+            while not all((await self._ends(self._pipeline.settings.state_topic)).values()):
+                await asyncio.sleep(0.2)
+
+    async def _is_restoring(self, worker: WorkerProcess) -> bool:
+        """Whether a worker has a lane that is not done with its restore."""
+        if not worker.events("group.assigned"):
+            return False
+        try:
+            return (await worker.metrics()).get("conversation_restore_remaining_records", 0) > 0
+        except OSError:
+            return False
+
+    async def _start_until(self, happened: Callable[[WorkerProcess], Awaitable[bool]], *command: str) -> WorkerProcess:
+        """Start a worker and wait until something happens to it; another one where it ended for lack of brokers."""
+        async with asyncio.timeout(_DEATH_S):
+            worker = await self._start(*command)
+            while not await happened(worker):
+                if worker.exit_code == _UNAVAILABLE:
+                    worker = await self._start(*command)
+                assert worker.exit_code is None or await happened(worker), worker.text()[-4_000:]
                 await asyncio.sleep(0.05)
+        return worker
 
     async def _kill_leader(self) -> None:
         topics = (self._pipeline.settings.input_topic, self._pipeline.settings.state_topic)
@@ -208,8 +232,8 @@ class Scene:
 
     async def _kill_broker_amid_commit(self) -> None:
         """A worker stands still within a commit while the coordinator of its transaction is killed."""
-        worker = await self._start("tests.live.crashing", "paused", self._chance.choice(STEPS[1:]), "2")
-        await worker.stopped(_DEATH_S)
+        step = self._chance.choice(STEPS[1:])
+        worker = await self._start_until(_is_stopped, "tests.live.crashing", "paused", step, "2")
         node = await self._transaction_coordinator()
         await asyncio.to_thread(node.kill)
         worker.send(signal.SIGCONT)
@@ -230,11 +254,8 @@ class Scene:
 
     async def _lose_answer(self) -> None:
         """A worker commits and hears of a broken connection instead; it must find out that it had committed."""
-        worker = await self._start("tests.live.crashing", "denied", "after-commit_transaction", "2")
-        async with asyncio.timeout(_DEATH_S):
-            while not worker.events("lane.failed"):
-                assert worker.exit_code is None, worker.text()[-4_000:]
-                await asyncio.sleep(0.1)
+        command = ("tests.live.crashing", "denied", "after-commit_transaction", "2")
+        worker = await self._start_until(_has_failed, *command)
         await worker.end(signal.SIGTERM, _DRAIN_S)
 
     async def _delay(self) -> None:
@@ -254,8 +275,8 @@ class Scene:
 
     def _crash(self, step: str) -> Callable[[], Awaitable[None]]:
         async def crash() -> None:
-            worker = await self._start("tests.live.crashing", "killed", step, str(self._chance.randrange(1, 6)))
-            assert await worker.ended(_DEATH_S) == -signal.SIGKILL, worker.text()[-4_000:]
+            commit = str(self._chance.randrange(1, 6))
+            await self._start_until(_is_killed, "tests.live.crashing", "killed", step, commit)
 
         return crash
 
@@ -282,6 +303,18 @@ class Scene:
     def _set_delay(self, seconds: float) -> None:
         for proxy in self._cluster.proxies:
             proxy.delay_s = seconds
+
+
+async def _is_killed(worker: WorkerProcess) -> bool:
+    return worker.exit_code == -signal.SIGKILL
+
+
+async def _is_stopped(worker: WorkerProcess) -> bool:
+    return worker.is_stopped()
+
+
+async def _has_failed(worker: WorkerProcess) -> bool:
+    return bool(worker.events("lane.failed"))
 
 
 async def run(seed: int, minutes: float | None, logs: Path) -> Report:
@@ -373,7 +406,8 @@ def main() -> None:
     logs = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
         report = asyncio.run(run(chosen.seed, chosen.minutes, logs))
-    except AssertionError as error:
+    except (AssertionError, TimeoutError, BrokerError) as error:
+        traceback.print_exc()
         sys.exit(f"seed {chosen.seed}, logs of the workers in {logs}: {error}")
     print(report)
     found = broken_promises(report)

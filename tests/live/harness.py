@@ -228,10 +228,18 @@ class Pipeline:
         return [line for worker in self.workers for line in worker.events(event)]
 
     def _silenced(self) -> int:
-        """How many lanes may have committed without living to tell: killed, cancelled or fenced meanwhile."""
-        killed = sum(worker.exit_code == -signal.SIGKILL for worker in self.workers)
-        abandoned = [line for line in self._told("lane.closed") if line["reason"] == "abandoned"]
-        return PARTITIONS * killed + len(abandoned) + len(self._told("lane.fenced"))
+        """How many lanes may have committed without telling: killed, or closed amid a commit or after a failure."""
+        count = 0
+        for worker in self.workers:
+            failed: set[int] = set()
+            for line in worker.events("lane.failed", "lane.fenced", "lane.closed"):
+                if line["event"] != "lane.closed":
+                    failed.add(line["partition"])
+                elif line["partition"] in failed or line["reason"] == "abandoned":
+                    count += 1
+                    failed.discard(line["partition"])
+            count += PARTITIONS if worker.exit_code == -signal.SIGKILL else len(failed)
+        return count
 
     async def _consumer(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
@@ -278,15 +286,13 @@ class WorkerProcess:
         async with asyncio.timeout(within_s):
             return await self._process.wait()
 
-    async def stopped(self, within_s: float) -> None:
-        """Wait until the process has stopped by a signal, as `paused` of `crashing` does."""
-        async with asyncio.timeout(within_s):
-            while self._kernel_state() != "T":
-                assert self._process.returncode is None, self.text()
-                await asyncio.sleep(0.02)
-
-    def _kernel_state(self) -> str:
-        return Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+    def is_stopped(self) -> bool:
+        """Whether the process has stopped by a signal, as `paused` of `crashing` does."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii")
+        except OSError:  # it has ended
+            return False
+        return stat.rsplit(")", 1)[1].split()[0] == "T"
 
     def resident_bytes(self) -> int:
         pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
@@ -301,10 +307,11 @@ class WorkerProcess:
             self._process.send_signal(number)
         return await self.ended(within_s)
 
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """Log lines of one event so far."""
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """Log lines of some events so far."""
+        marks = [f'"event": "{name}"' for name in names]
         lines = self._log.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{") and f'"event": "{name}"' in line]
+        return [json.loads(line) for line in lines if line.startswith("{") and any(mark in line for mark in marks)]
 
     async def logged(self, name: str, within_s: float = _STEP_S) -> dict[str, Any]:
         """Wait for the first line of an event."""
