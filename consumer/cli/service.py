@@ -15,13 +15,15 @@ from consumer.adapters.kafka_state_log import KafkaStateLog
 from consumer.adapters.metrics import Metrics
 from consumer.adapters.telemetry import ServiceTelemetry
 from consumer.runtime.lane import World
-from consumer.runtime.ports import Publisher
+from consumer.runtime.ports import Misfit, Publisher
 from consumer.runtime.settings import Settings
 from consumer.runtime.worker import Worker
 from consumer.version import VERSION
 
 _HEARTBEAT_S = 0.5
 _LAG_S = 5.0
+_CONNECTION_S = 2.0
+_TOLD_S = 30.0
 
 
 class Service(Struct, frozen=True):
@@ -56,6 +58,7 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     tasks = [
         asyncio.create_task(_beat(metrics, telemetry)),
         asyncio.create_task(_watch_lag(worker, intake, telemetry)),
+        asyncio.create_task(_watch_connection(worker, intake)),
     ]
     try:
         await intake.start(Listener(worker.assigned, worker.revoked))
@@ -80,6 +83,21 @@ async def _beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:
         await asyncio.sleep(_HEARTBEAT_S)
         metrics.loop_late(max(0.0, time.monotonic() - due_s))
         telemetry.progress()
+
+
+async def _watch_connection(worker: Worker, intake: GroupIntake) -> None:
+    """Tell why the group member is cut off, which idle lanes do not notice, and end what cannot heal."""
+    told_s = float("-inf")
+    while True:
+        await asyncio.sleep(_CONNECTION_S)
+        fault = await intake.fault()
+        if isinstance(fault, Misfit):
+            worker.fail(fault)
+        elif fault is None:
+            told_s = float("-inf")
+        elif time.monotonic() - told_s >= _TOLD_S:
+            told_s = time.monotonic()
+            logs.logger().warning("group.disconnected", error=str(fault))
 
 
 async def _watch_lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:
