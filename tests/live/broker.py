@@ -64,10 +64,11 @@ class LocalBroker:
     Beside its own port it listens on `behind_port` for a proxy, which it advertises as `front_port`.
     """
 
-    def __init__(self, jars: Path) -> None:
+    def __init__(self, jars: Path, more_ports: int = 0) -> None:
         self._jars = jars
         self._home = Path(tempfile.mkdtemp(prefix="test-broker-"))
-        self._port, self._controller, self.behind_port, self.front_port = _free_ports(4)
+        self._options: tuple[str, ...] = ()
+        self._port, self._controller, self.behind_port, self.front_port, *self._more_ports = _free_ports(4 + more_ports)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -129,8 +130,9 @@ class LocalBroker:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def _format(self) -> None:
-        settings = _SETTINGS | {
+    def _properties(self) -> dict[str, str]:
+        """The broker's settings."""
+        return _SETTINGS | {
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "listeners": (
@@ -140,7 +142,9 @@ class LocalBroker:
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers},PROXIED://127.0.0.1:{self.front_port}",
             "log.dirs": str(self._home / "data"),
         }
-        self._config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+    def _format(self) -> None:
+        self._config.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # A leading dash would be read as an option.
         command = self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._config))
@@ -157,7 +161,7 @@ class LocalBroker:
         return self._home / "broker.log"
 
     def _java(self, *arguments: str) -> list[str]:
-        return ["java", "-Xmx512m", "-cp", f"{self._jars}/*", *arguments]
+        return ["java", "-Xmx512m", *self._options, "-cp", f"{self._jars}/*", *arguments]
 
 
 class GivenBroker:
