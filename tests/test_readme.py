@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from consumer.__main__ import main
+from consumer.adapters.kafka_permissions import grants
 from consumer.adapters.metrics import Metrics
 from consumer.cli import exits
 from consumer.core.record import Record
 from consumer.core.step import Outcome
 from consumer.runtime.dead_letters import dead_letter
-from consumer.runtime.settings import described
+from consumer.runtime.settings import Settings, described
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,6 +52,18 @@ def test_the_headers_of_a_dead_letter_are_listed() -> None:
     record = Record("in", 0, 0, 0, b"k", b"v")
     letter = dead_letter(record, Outcome("dead_lettered"), keep_payload=True, payload_bytes_max=10_000, version="1")
     assert set(re.findall(r"`(cc-[a-z-]+)`", README)) == {name for name, _ in letter.headers}
+
+
+def test_every_permission_is_listed_as_it_is_needed() -> None:
+    expected = [
+        row(
+            f"{each.resource} `{each.name}`{', as a prefix' if each.is_prefix else ''}",
+            ", ".join(each.operations),
+            ", ".join(f"`{setting}`" for setting in each.setting.split(", ")),
+        )
+        for each in grants(Settings(bootstrap_servers="b:1"))
+    ]
+    assert table("| resource | permissions | setting |") == expected
 
 
 def test_every_exit_code_is_listed() -> None:

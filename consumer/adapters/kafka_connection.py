@@ -1,15 +1,21 @@
 """What every connection to Kafka has in common: arguments from the settings, and errors in the runtime's words."""
 
 import asyncio
+import datetime as dt
 import ssl
 from typing import Any
 
 from aiokafka import errors
 from aiokafka.codec import has_snappy, has_zstd
 from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
+from consumer.adapters import kafka_tls, kafka_tokens
 from consumer.runtime.ports import Fenced, Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
+
+USER = "the service's user (CC_SASL_USERNAME, or the subject of the token or of the client certificate)"
+"""Who the broker sees, in words."""
 
 _PROBE_S = 5.0
 _PORT_MAX = 65_535
@@ -24,10 +30,10 @@ _AUTHENTICATION = (
 )
 _TOO_OLD = (errors.UnsupportedVersionError, errors.IncompatibleBrokerVersion, errors.UnrecognizedBrokerVersion)
 _TOO_LARGE = (errors.RecordTooLargeError, errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
-_GRANT = "a permission is missing: grant the user of CC_SASL_USERNAME"
+_GRANT = f"a permission is missing: grant {USER}"
 _TOPICS_GRANT = (
-    f"{_GRANT} Describe, DescribeConfigs and Read on the input and state topics, Describe, DescribeConfigs and Write "
-    f"on the state, transitions and dead letters topics"
+    f"{_GRANT} Read on the input and state topics, Write on the state, transitions and dead letters topics, and "
+    f"DescribeConfigs on all: `conversation-consumer check` tells which is missing"
 )
 _CREDENTIALS = (
     "the broker refused the credentials: check CC_SECURITY_PROTOCOL, CC_SASL_MECHANISM, CC_SASL_USERNAME and "
@@ -37,17 +43,13 @@ _SESSION = "CC_SESSION_TIMEOUT_MS is outside the broker's group.min.session.time
 _TRANSACTION = (
     "CC_TRANSACTION_TIMEOUT_MS is above the broker's transaction.max.timeout.ms: lower the one or raise the other"
 )
-_UNTRUSTED = (
-    "the broker's certificate is not trusted: check CC_SSL_CA_FILE, and that the certificate has the names that "
-    "CC_BOOTSTRAP_SERVERS uses"
-)
 _REMEDIES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     (_AUTHENTICATION, _CREDENTIALS),
     ((errors.TopicAuthorizationFailedError,), _TOPICS_GRANT),
     ((errors.GroupAuthorizationFailedError,), f"{_GRANT} Read on the group of CC_GROUP_ID"),
     (
         (errors.TransactionalIdAuthorizationFailed,),
-        f"{_GRANT} Write and Describe on transactional ids that start with CC_GROUP_ID",
+        f"{_GRANT} Write on transactional ids that begin with CC_GROUP_ID-CC_INPUT_TOPIC-",
     ),
     ((errors.ClusterAuthorizationFailedError,), f"{_GRANT} IdempotentWrite on the cluster"),
     (_TOO_OLD, "the broker is too old for this version: upgrade it"),
@@ -60,7 +62,6 @@ _REMEDIES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
         "the group of CC_GROUP_ID is used by another kind of consumer: choose another id",
     ),
     ((errors.UnsupportedCodecError,), "a codec is not installed: install the locked requirements (cramjam)"),
-    ((ssl.SSLCertVerificationError,), _UNTRUSTED),
 )
 """What only an operator can mend, with what to do."""
 
@@ -76,11 +77,15 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol.endswith("SSL"):
-        arguments["ssl_context"] = _ssl_context(settings)
+        arguments["ssl_context"] = kafka_tls.context(settings)
     if settings.security_protocol.startswith("SASL"):
         arguments["sasl_mechanism"] = settings.sasl_mechanism
-        arguments["sasl_plain_username"] = settings.sasl_username
-        arguments["sasl_plain_password"] = settings.sasl_password
+        if settings.sasl_mechanism == "OAUTHBEARER":
+            kafka_tokens.heed_refusals()
+            arguments["sasl_oauth_token_provider"] = kafka_tokens.TokenFile(settings.sasl_oauth_token_file)
+        else:
+            arguments["sasl_plain_username"] = settings.sasl_username
+            arguments["sasl_plain_password"] = settings.sasl_password
     return arguments
 
 
@@ -103,26 +108,12 @@ def _check_codec(compression: str) -> None:
         )
 
 
-def _ssl_context(settings: Settings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ssl_ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise Misfit(
-            f"CC_SSL_CA_FILE: cannot use {settings.ssl_ca_file!r}: {type(error).__name__}: name a readable PEM file of "
-            f"authorities, or leave it empty for the system's"
-        ) from error
-    if settings.ssl_cert_file:
-        try:
-            context.load_cert_chain(
-                settings.ssl_cert_file, settings.ssl_key_file, lambda: settings.ssl_key_password or ""
-            )
-        except (OSError, ssl.SSLError) as error:
-            raise Misfit(
-                f"CC_SSL_CERT_FILE and CC_SSL_KEY_FILE: cannot use {settings.ssl_cert_file!r} with "
-                f"{settings.ssl_key_file!r} (and CC_SSL_KEY_PASSWORD): {type(error).__name__}: name "
-                f"readable PEM files that belong together, and the key's password"
-            ) from error
-    return context
+class Expired(Unreachable):
+    """A certificate or a token that was good for its time. It is renewed without a change of settings."""
+
+
+class Renewable(Misfit):
+    """Certificates or a token that do not do, but are read anew for every connection: they may be renewed meanwhile."""
 
 
 def world_error(error: BaseException, doing: str) -> WorldError:
@@ -133,6 +124,11 @@ def world_error(error: BaseException, doing: str) -> WorldError:
     kind = type(error).__name__
     if isinstance(error, _FENCED):
         return Fenced(f"{doing}: another worker took the partition over ({kind})")
+    # A broker refuses a client certificate after the handshake: aiokafka sees a connection that is closed under it.
+    cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
+    if isinstance(cause, ssl.SSLError) and (remedy := kafka_tls.remedy(cause)):
+        fault = Expired if kafka_tls.is_time_fault(cause) else Renewable
+        return fault(f"{doing}: {remedy} ({type(cause).__name__})")
     for kinds, remedy in _REMEDIES:
         if isinstance(error, kinds):
             return Misfit(f"{doing}: {remedy} ({kind})")
@@ -142,29 +138,72 @@ def world_error(error: BaseException, doing: str) -> WorldError:
 
 
 async def unconnected(settings: Settings, error: WorldError) -> WorldError:
-    """Why a client could not connect, better told than in its own `error`: credentials are a Misfit."""
+    """Why a client could not connect, better told than in its own `error`: wrong credentials are a Misfit."""
     fault = await connection_fault(settings)
-    if isinstance(fault, Misfit):
+    if isinstance(fault, Misfit | Expired):
         return fault
     return Unreachable(
         f"{fault or error}: are CC_BOOTSTRAP_SERVERS and CC_SECURITY_PROTOCOL right, and does the broker run?"
     )
 
 
-async def connection_fault(settings: Settings) -> WorldError | None:
-    """Why no broker of CC_BOOTSTRAP_SERVERS can be connected to, None if one can. A Misfit is told before others.
+def outlasted(fault: WorldError) -> WorldError:
+    """The same fault for a client that could connect once: what new files can mend is Unreachable."""
+    return Unreachable(str(fault)) if isinstance(fault, Renewable) else fault
 
-    aiokafka's clients only log this and say that they could not bootstrap, also when the password is wrong.
+
+async def connection_fault(settings: Settings) -> WorldError | None:
+    """Why the cluster of CC_BOOTSTRAP_SERVERS cannot be used, None if it can. A Misfit is told before others.
+
+    aiokafka's clients only log this and say that they could not bootstrap, also when the password is wrong. One
+    address that lets the client in is enough, if all brokers that it names do as well.
     """
+    hosts = [(host, port) for host, port, _ in collect_hosts(settings.bootstrap_servers)]
+    found = await asyncio.gather(*(_probe(settings, *each) for each in hosts))
+    for brokers in found:
+        if not isinstance(brokers, WorldError):
+            others = [each for each in brokers if each not in hosts]
+            found = await asyncio.gather(*(_probe(settings, *each) for each in others))
+            break
+    faults = [each for each in found if isinstance(each, WorldError)]
+    return next((each for each in faults if isinstance(each, Misfit)), next(iter(faults), None))
+
+
+async def _probe(settings: Settings, host: str, port: int) -> list[tuple[str, int]] | WorldError:
+    """The addresses that a broker names, its own among them, or why it does not."""
     arguments = connection_arguments(settings)
-    faults: list[WorldError] = []
-    for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
-        doing = f"connecting to {host}:{port}"
-        try:
-            connection = await asyncio.wait_for(create_conn(host, port, **arguments), _PROBE_S)
-        except (errors.KafkaError, TimeoutError, OSError) as error:
-            faults.append(world_error(error, doing))
-        else:
-            connection.close()
-            return None
-    return next((each for each in faults if isinstance(each, Misfit)), faults[0])
+    del arguments["bootstrap_servers"]
+    doing = f"connecting to {host}:{port}"
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            connection = await create_conn(host, port, **arguments)
+            try:
+                answer = await connection.send(MetadataRequest([]))
+            finally:
+                connection.close()
+    except kafka_tokens.TokenUnusableError as error:
+        return Renewable(
+            f"{doing}: CC_SASL_OAUTH_TOKEN_FILE: cannot use {settings.sasl_oauth_token_file!r}: {error.args[0]}: name "
+            f"a readable file that holds one token"
+        )
+    except _AUTHENTICATION as error:
+        if settings.sasl_mechanism == "OAUTHBEARER" and isinstance(error, errors.SaslAuthenticationFailed):
+            return _refused_token(settings, doing)
+        return world_error(error, doing)
+    except (errors.KafkaError, TimeoutError, OSError) as error:
+        return world_error(error, doing)
+    return [(address, number) for _, address, number, *_ in answer.brokers]
+
+
+def _refused_token(settings: Settings, doing: str) -> WorldError:
+    """A token that has expired is renewed by whoever keeps the file; why any other is refused, no broker says."""
+    told = f"{doing}: the broker refused the token of CC_SASL_OAUTH_TOKEN_FILE"
+    try:
+        expires = kafka_tokens.expiry(kafka_tokens.read_token(settings.sasl_oauth_token_file))
+    except kafka_tokens.TokenUnusableError:
+        expires = None
+    if expires is not None and expires <= dt.datetime.now(dt.UTC):
+        return Expired(f"{told}: it expired at {expires:%Y-%m-%dT%H:%M:%SZ}: see why nobody renews the file")
+    return Renewable(
+        f"{told}: check its issuer, audience and signing key against the broker's sasl.oauthbearer settings"
+    )

@@ -16,11 +16,23 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, NotCoordinatorForGroupError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.partitioner import murmur2
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from consumer.adapters.kafka_connection import connection_arguments, world_error
+from consumer.adapters.kafka_connection import (
+    connection_arguments,
+    connection_fault,
+    outlasted,
+    unconnected,
+    world_error,
+)
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Unreachable, WorldError
 from consumer.runtime.settings import Settings
@@ -96,7 +108,19 @@ class GroupIntake:
     async def start(self, listener: Listener) -> None:
         """Join the group. Raises Unreachable or Misfit."""
         self._consumer.subscribe([self._settings.input_topic], listener=listener)
-        await self._bounded(self._consumer.start(), "joining the consumer group", _JOIN_S)
+        try:
+            await self._bounded(self._consumer.start(), "joining the consumer group", _JOIN_S)
+        except Unreachable as error:
+            raise await unconnected(self._settings, error) from error
+
+    async def fault(self) -> WorldError | None:
+        """Why the member gets nothing to read, None while it may. aiokafka tries again for ever, and tells nobody."""
+        if self._settings.input_topic in self._consumer._client.cluster.unauthorized_topics:  # noqa: SLF001 - as below
+            return world_error(TopicAuthorizationFailedError(), "reading the input topic")
+        if any(each.connected() for each in self._consumer._client._conns.values()):  # noqa: SLF001 - nothing public tells it
+            return None
+        fault = await connection_fault(self._settings)
+        return None if fault is None else outlasted(fault)
 
     async def stop(self) -> None:
         """Leave the group, within a bounded time."""

@@ -2,7 +2,8 @@
 
 Facts of aiokafka 0.14 that shape it: `commit_transaction()` succeeds although a batch failed, so the future of every
 batch is awaited before the offsets go in; after a failure the producer answers wrongly for that partition from then
-on, so it is thrown away; `stop()` may hang, so it is bounded and the client is closed under it; a fenced producer
+on, so it is thrown away; an error that breaks a transaction makes other calls fail for reasons of their own, so the
+first is looked up; `stop()` may hang, so it is bounded and the client is closed under it; a fenced producer
 answers later calls with AssertionError.
 """
 
@@ -11,12 +12,12 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec.structs import replace
 
-from consumer.adapters.kafka_connection import connection_arguments, world_error
+from consumer.adapters.kafka_connection import connection_arguments, outlasted, unconnected, world_error
 from consumer.adapters.kafka_group import GroupIntake
-from consumer.runtime.ports import Committed, Effects, Fenced, Letter
+from consumer.runtime.ports import Committed, Effects, Fenced, Letter, Unreachable
 from consumer.runtime.settings import Settings
 
 _STOP_S = 5.0
@@ -41,7 +42,12 @@ class _LanePublisher:
     async def open(self) -> None:
         """Start the producer; a transactional one fences its predecessor here. Raises WorldError."""
         self._opened = True
-        await self._bounded(self._producer.start(), "starting the producer")
+        try:
+            await self._bounded(self._producer.start(), "starting the producer")
+        except Unreachable as error:
+            if self._settings.security_protocol == "PLAINTEXT":
+                raise
+            raise outlasted(await unconnected(self._settings, error)) from error
 
     async def close(self) -> None:
         """Stop the producer; whatever it still had in flight is aborted by its successor."""
@@ -81,12 +87,14 @@ class _LanePublisher:
         return sent
 
     async def _send_batch(self, batch: Any, topic: str) -> tuple[int, Awaitable[Any]]:
-        return batch.record_count(), await self._producer.send_batch(batch, topic, partition=self._partition)
+        answer = await self._producer.send_batch(batch, topic, partition=self._partition)
+        answer.add_done_callback(_see)
+        return batch.record_count(), answer
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
             return await asyncio.wait_for(doing, self._settings.commit_timeout_s)
-        except (KafkaError, TimeoutError, OSError) as error:
+        except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
             raise world_error(error, what) from error
         except AssertionError as error:
             raise Fenced("the producer had been fenced") from error
@@ -113,12 +121,20 @@ class TransactionalPublisher(_LanePublisher):
 
     async def _transact(self, effects: Effects) -> int | None:
         await self._producer.begin_transaction()
-        log_offset = await self._send(effects)
-        source = TopicPartition(self._settings.input_topic, self._partition)
-        offsets = {source: (effects.next_offset, effects.metadata)}
-        await self._producer.send_offsets_to_transaction(offsets, self._settings.group_id)
+        try:
+            log_offset = await self._send(effects)
+            source = TopicPartition(self._settings.input_topic, self._partition)
+            offsets = {source: (effects.next_offset, effects.metadata)}
+            await self._producer.send_offsets_to_transaction(offsets, self._settings.group_id)
+        except (KafkaError, IllegalOperation) as error:
+            raise self._broken_by() or error from error
         await self._producer.commit_transaction()
         return log_offset
+
+    def _broken_by(self) -> BaseException | None:
+        """What ended the transaction, None if nothing did. Whatever was tried after it failed for another reason."""
+        ending = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nothing public tells it
+        return ending.exception() if ending.done() and not ending.cancelled() else None
 
 
 class AtLeastOncePublisher(_LanePublisher):
@@ -137,6 +153,12 @@ class AtLeastOncePublisher(_LanePublisher):
         log_offset = await self._bounded(self._send(replace(effects, transitions=[], dead_letters=[])), "publishing")
         await self._intake.commit(self._partition, Committed(effects.next_offset, effects.metadata))
         return log_offset  # type: ignore[no-any-return]
+
+
+def _see(answer: asyncio.Future[Any]) -> None:
+    """A failure is told by whichever answer is awaited first; the others are no news."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _append(batch: Any, letter: Letter) -> bool:

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     InvalidReplicationFactorError,
     InvalidRequestError,
     KafkaError,
+    NodeNotReadyError,
     PolicyViolationError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
@@ -25,7 +26,9 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
-from consumer.adapters.kafka_connection import connection_arguments, unconnected, world_error
+from consumer.adapters import kafka_permissions
+from consumer.adapters.kafka_connection import USER, connection_arguments, unconnected, world_error
+from consumer.adapters.kafka_permissions import TOPIC, Grant
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
@@ -41,6 +44,7 @@ _NOT_ALLOWED = (PolicyViolationError, InvalidConfigurationError, InvalidPartitio
 _FINE_CODES = (0, TopicAlreadyExistsError.errno)
 _CLOSE_S = 5.0
 _VISIBLE_POLL_S = 0.05
+_ASKING = "asking what the user may do"
 _HOUR_MS = 3_600_000
 
 
@@ -211,6 +215,10 @@ class TopicAdmin:
         if not configs:
             return {}
         described = await self._bounded(self._client.describe_topics(list(configs)), "describing topics")
+        self._refuse(
+            [each["topic"] for each in described if each["error_code"] == TopicAuthorizationFailedError.errno],
+            "Describe",
+        )
         found: dict[str, TopicFound] = {}
         for each in described:
             name, partitions = each["topic"], each["partitions"]
@@ -230,19 +238,38 @@ class TopicAdmin:
         resources = [ConfigResource(ConfigResourceType.TOPIC, plan.name) for plan in plans(self._settings)]
         answers = await self._bounded(self._client.describe_configs(resources), "describing the topics' settings")
         configs: dict[str, dict[str, str]] = {}
+        hidden: list[str] = []
         for answer in answers:
             for error_code, _, _, name, entries in answer.resources:
                 if error_code == UnknownTopicOrPartitionError.errno:
+                    continue
+                if error_code == TopicAuthorizationFailedError.errno:
+                    hidden.append(name)
                     continue
                 if error_code:
                     raise world_error(for_code(error_code)(), f"describing the settings of topic {name!r}")
                 configs[name] = {
                     entry[0]: entry[1] for entry in entries if entry[0] in _CONFIGS_READ and entry[1] is not None
                 }
+        self._refuse(hidden, "DescribeConfigs")
         return {plan.name: configs[plan.name] for plan in plans(self._settings) if plan.name in configs}
 
+    def _refuse(self, hidden: list[str], operation: str) -> None:
+        """Raise Misfit with what has to be granted, if there is any topic that may not be looked at."""
+        settings = {plan.name: plan.setting for plan in plans(self._settings)}
+        grants = [Grant(TOPIC, name, settings[name], (operation,)) for name in hidden]
+        if grants:
+            raise Misfit("\n".join(each.remedy(self._settings) for each in grants))
+
+    async def authorize(self) -> None:
+        """Raises Misfit with every permission that `run` would miss, as far as the broker tells."""
+        missing = await self._bounded(kafka_permissions.missing(self._client._client, self._settings), _ASKING)  # noqa: SLF001 - the admin client has no such request
+        if missing:
+            raise Misfit("\n".join(each.remedy(self._settings) for each in missing))
+
     async def verify(self) -> int:
-        """The input topic's partition count. Raises Misfit with everything that does not fit."""
+        """The input topic's partition count. Raises Misfit with everything that is missing or does not fit."""
+        await self.authorize()
         found = await self.find()
         problems = misfits(self._settings, found)
         if problems:
@@ -288,6 +315,8 @@ class TopicAdmin:
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
             return await asyncio.wait_for(doing, self._timeout_s)
+        except NodeNotReadyError as error:  # an address that the cluster names cannot be connected to
+            raise await unconnected(self._settings, world_error(error, what)) from error
         except (KafkaError, TimeoutError, OSError) as error:
             raise world_error(error, what) from error
 
@@ -297,7 +326,7 @@ def _refusal(name: str, error: KafkaError) -> WorldError:
     if isinstance(error, InvalidReplicationFactorError):
         return Misfit(f"topic {name!r}: fewer brokers than --replication-factor ({kind}): lower it, or add brokers")
     if isinstance(error, TopicAuthorizationFailedError | ClusterAuthorizationFailedError):
-        return Misfit(f"topic {name!r}: grant the user of CC_SASL_USERNAME Create on the topic or the cluster ({kind})")
+        return Misfit(f"topic {name!r}: grant {USER} Create on the topic or the cluster ({kind})")
     if isinstance(error, _NOT_ALLOWED):
         return Misfit(f"topic {name!r}: the broker does not allow it like this ({kind}): ask who runs the cluster")
     return world_error(error, f"creating topic {name!r}")

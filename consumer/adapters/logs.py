@@ -53,6 +53,11 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
 
 
+def mute_libraries() -> None:
+    """For commands that end with a message of their own: without a handler Python writes the libraries' to stderr."""
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
 def logger() -> Any:
     """The service's own logger."""
     return structlog.get_logger()

@@ -4,6 +4,7 @@ import asyncio
 
 import click
 
+from consumer.adapters import logs
 from consumer.adapters.kafka_topics import TopicAdmin, TopicFound, misfits, warnings
 from consumer.cli.exits import CONFIG, exit_code, settings_or_exit
 from consumer.runtime.ports import WorldError
@@ -14,11 +15,13 @@ from consumer.runtime.settings import Settings
 def check() -> None:
     """Check the settings, the connection to Kafka and the topics, and change nothing."""
     settings = settings_or_exit()
+    logs.mute_libraries()
     click.echo("ok       settings")
     try:
         found = asyncio.run(_find(settings))
     except WorldError as error:
-        click.echo(f"failed   {error}")
+        for line in str(error).splitlines():
+            click.echo(f"failed   {line}")
         raise SystemExit(exit_code(error)) from error
     problems = misfits(settings, found)
     for problem in problems:
@@ -34,4 +37,6 @@ def check() -> None:
 async def _find(settings: Settings) -> dict[str, TopicFound]:
     async with TopicAdmin(settings) as admin:
         click.echo(f"ok       broker {settings.bootstrap_servers}")
+        await admin.authorize()
+        click.echo("ok       permissions")
         return await admin.find()

@@ -13,7 +13,7 @@ from consumer.runtime.settings import Settings, SettingsError, parse
 
 OK = 0
 UNAVAILABLE = 69
-"""The broker does not answer; starting again later may help."""
+"""The broker does not answer, or a certificate or token has expired; starting again later may help."""
 SOFTWARE = 70
 """A bug of ours."""
 CONFIG = 78

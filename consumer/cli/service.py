@@ -30,6 +30,8 @@ from consumer.version import VERSION
 
 _HEARTBEAT_S = 0.5
 _LAG_S = 5.0
+_CONNECTION_S = 2.0
+_TOLD_S = 30.0
 
 
 class Service(Struct, frozen=True):
@@ -109,6 +111,7 @@ async def _consuming(
         asyncio.create_task(_beat(metrics, telemetry)),
         asyncio.create_task(_stay_in_group(worker, intake)),
         asyncio.create_task(_watch_lag(worker, intake, telemetry)),
+        asyncio.create_task(_watch_connection(worker, intake)),
     ]
     try:
         await intake.start(Listener(worker.assigned, worker.revoked))
@@ -144,6 +147,21 @@ async def _stay_in_group(worker: Worker, intake: GroupIntake) -> None:
         await asyncio.sleep(_HEARTBEAT_S)
         if not any(worker.stalled().values()):
             intake.alive()
+
+
+async def _watch_connection(worker: Worker, intake: GroupIntake) -> None:
+    """Tell why the group member is cut off, which idle lanes do not notice, and end what cannot heal."""
+    told_s = float("-inf")
+    while True:
+        await asyncio.sleep(_CONNECTION_S)
+        fault = await intake.fault()
+        if isinstance(fault, Misfit):
+            worker.fail(fault)
+        elif fault is None:
+            told_s = float("-inf")
+        elif time.monotonic() - told_s >= _TOLD_S:
+            told_s = time.monotonic()
+            logs.logger().warning("group.disconnected", error=str(fault))
 
 
 async def _watch_lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import click
 
+from consumer.adapters import logs
 from consumer.adapters.kafka_topics import TopicAdmin, TopicFound, misfits, plans, warnings
 from consumer.cli.exits import CONFIG, exit_on_world_error, settings_or_exit
 from consumer.runtime.settings import Settings
@@ -26,6 +27,7 @@ _SHOWN = ("cleanup.policy", "max.message.bytes", "min.insync.replicas")
 def topics(*, create: bool, partitions: int, replication_factor: int) -> None:
     """Verify that the topics fit the settings, and say what to do where they do not."""
     settings = settings_or_exit()
+    logs.mute_libraries()
     with exit_on_world_error():
         created, found = asyncio.run(
             _create_and_find(settings, partitions, replication_factor) if create else _find(settings)

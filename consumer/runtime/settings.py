@@ -55,10 +55,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Meta(description="how to connect to the brokers")
     ] = "PLAINTEXT"
     sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="how to authenticate with SASL")
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
+        Meta(description="how to authenticate with SASL"),
     ] = "SCRAM-SHA-512"
     sasl_username: Annotated[str, Meta(description="user name for SASL")] = ""
     sasl_password: Annotated[str, Meta(description="password for SASL (secret)")] = ""
+    sasl_oauth_token_file: Annotated[
+        str, Meta(description="file of the token for OAUTHBEARER, read anew for every connection")
+    ] = ""
     ssl_ca_file: Annotated[str, Meta(description="PEM file of authorities to trust; empty for the system's")] = ""
     ssl_cert_file: Annotated[str, Meta(description="PEM file of the client certificate")] = ""
     ssl_key_file: Annotated[str, Meta(description="PEM file of the client certificate's key")] = ""
@@ -244,6 +248,8 @@ def conflicts(settings: Settings) -> list[str]:
     """Combinations that would break a promise, a sentence each that names both settings."""
     s = settings
     topic_names = (s.input_topic, s.state_topic, s.transitions_topic, s.dead_letters_topic)
+    has_token = s.security_protocol.startswith("SASL") and s.sasl_mechanism == "OAUTHBEARER"
+    has_password = s.security_protocol.startswith("SASL") and not has_token
     found = [
         (s.drain_s * 1_000 >= s.session_timeout_ms, "CC_DRAIN_S must be shorter than CC_SESSION_TIMEOUT_MS"),
         (
@@ -292,8 +298,12 @@ def conflicts(settings: Settings) -> list[str]:
             "CC_INPUT_TOPIC, CC_STATE_TOPIC, CC_TRANSITIONS_TOPIC and CC_DEAD_LETTERS_TOPIC must differ",
         ),
         (
-            s.security_protocol.startswith("SASL") and not (s.sasl_username and s.sasl_password),
+            has_password and not (s.sasl_username and s.sasl_password),
             "CC_SECURITY_PROTOCOL needs CC_SASL_USERNAME and CC_SASL_PASSWORD (or CC_SASL_PASSWORD_FILE)",
+        ),
+        (
+            has_token and not s.sasl_oauth_token_file,
+            "CC_SASL_MECHANISM=OAUTHBEARER needs CC_SASL_OAUTH_TOKEN_FILE",
         ),
         (
             len(s.digest_key.encode("utf-8", "surrogateescape")) > _DIGEST_KEY_BYTES_MAX,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from consumer.core.rules import Rules
 from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.lane import Lane, World
-from consumer.runtime.ports import Misfit
+from consumer.runtime.ports import Misfit, WorldError
 from consumer.runtime.settings import Settings
 from consumer.runtime.state_store import StateStore
 
@@ -59,6 +59,11 @@ class Worker:
     async def failure(self) -> None:
         """Wait until something goes wrong that ends the process; raises it."""
         await asyncio.shield(self._failure)
+
+    def fail(self, error: WorldError) -> None:
+        """End the process with an error that no lane would notice."""
+        if not self._failure.done():
+            self._failure.set_exception(error)
 
     async def drain(self) -> bool:
         """Commit what is staged and end all lanes within `drain_s`; returns whether all ended in time."""

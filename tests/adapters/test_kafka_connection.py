@@ -7,13 +7,36 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
+from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 
-from consumer.adapters.kafka_connection import connection_arguments, connection_fault, world_error
-from consumer.runtime.ports import Fenced, Misfit, Unreachable
+from consumer.adapters.kafka_connection import (
+    Expired,
+    Renewable,
+    connection_arguments,
+    connection_fault,
+    outlasted,
+    world_error,
+)
+from consumer.runtime.ports import Fenced, Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
 SECRET = "hunter2-marked"
+
+
+def expired_certificate() -> ssl.SSLError:
+    """As Python raises it when the other side's certificate has expired."""
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = 10
+    return error
+
+
+def refused_certificate() -> errors.KafkaConnectionError:
+    """As aiokafka raises it when a broker refuses ours, after the handshake."""
+    error = errors.KafkaConnectionError()
+    error.__cause__ = ssl.SSLError(1, "sslv3 alert certificate unknown")
+    error.__cause__.reason = "SSLV3_ALERT_CERTIFICATE_UNKNOWN"
+    return error
 
 
 def settings(**changed: Any) -> Settings:
@@ -37,6 +60,19 @@ def test_sasl_over_tls_has_both() -> None:
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert (arguments["sasl_mechanism"], arguments["sasl_plain_username"]) == ("PLAIN", "u")
     assert arguments["sasl_plain_password"] == SECRET
+
+
+def test_a_token_takes_the_place_of_a_password() -> None:
+    arguments = connection_arguments(
+        settings(security_protocol="SASL_SSL", sasl_mechanism="OAUTHBEARER", sasl_oauth_token_file="/run/token")
+    )
+    assert isinstance(arguments["sasl_oauth_token_provider"], AbstractTokenProvider)
+    assert "sasl_plain_password" not in arguments
+
+
+def test_clients_share_a_context() -> None:
+    secured = settings(security_protocol="SSL")
+    assert connection_arguments(secured)["ssl_context"] is connection_arguments(secured)["ssl_context"]
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])
@@ -91,7 +127,7 @@ def test_addresses_that_aiokafka_understands_pass(servers: str) -> None:
         (errors.IllegalSaslStateError(), Misfit, "CC_SECURITY_PROTOCOL"),
         (errors.TopicAuthorizationFailedError(), Misfit, "Read on the input and state topics"),
         (errors.GroupAuthorizationFailedError(), Misfit, "Read on the group of CC_GROUP_ID"),
-        (errors.TransactionalIdAuthorizationFailed(), Misfit, "transactional ids that start with CC_GROUP_ID"),
+        (errors.TransactionalIdAuthorizationFailed(), Misfit, "transactional ids that begin with CC_GROUP_ID"),
         (errors.ClusterAuthorizationFailedError(), Misfit, "IdempotentWrite"),
         (errors.UnsupportedVersionError(), Misfit, "too old"),
         (errors.IncompatibleBrokerVersion(), Misfit, "too old"),
@@ -101,7 +137,9 @@ def test_addresses_that_aiokafka_understands_pass(servers: str) -> None:
         (errors.InvalidSessionTimeoutError(), Misfit, "CC_SESSION_TIMEOUT_MS"),
         (errors.InconsistentGroupProtocolError(), Misfit, "CC_GROUP_ID"),
         (errors.UnsupportedCodecError(), Misfit, "cramjam"),
-        (ssl.SSLCertVerificationError(), Misfit, "CC_SSL_CA_FILE"),
+        (ssl.SSLCertVerificationError(), Renewable, "CC_SSL_CA_FILE"),
+        (expired_certificate(), Expired, "have it renewed"),
+        (refused_certificate(), Renewable, "CC_SSL_CERT_FILE"),
         (errors.UnknownTopicOrPartitionError(), Unreachable, "conversation-consumer topics"),
         (errors.KafkaConnectionError(), Unreachable, "KafkaConnectionError"),
         (errors.RequestTimedOutError(), Unreachable, "RequestTimedOutError"),
@@ -133,3 +171,11 @@ async def test_a_port_that_nobody_listens_on_is_unreachable() -> None:
         fault = await connection_fault(settings(bootstrap_servers=address))
     assert isinstance(fault, Unreachable)
     assert str(fault) == f"connecting to {address}: ConnectionRefusedError"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [(Renewable("x"), Unreachable), (Misfit("x"), Misfit), (Unreachable("x"), Unreachable)]
+)
+def test_while_running_new_files_may_mend_what_ends_a_start(fault: WorldError, kind: type[WorldError]) -> None:
+    outlasting = outlasted(fault)
+    assert (type(outlasting), str(outlasting)) == (kind, "x")

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.live.broker import find_broker
+from tests.live.broker import find_broker, jars
+from tests.live.secure_broker import SecureBroker
 
 UniqueName = Callable[[str], str]
 Topics = Mapping[str, tuple[int, Mapping[str, str]]]
@@ -29,6 +30,22 @@ def kafka() -> Iterator[str]:
         pytest.skip(f"needs a real Kafka: {broker}")
     try:
         yield broker.bootstrap_servers
+    finally:
+        broker.close()
+
+
+@pytest.fixture(scope="session")
+def secure_broker() -> Iterator[SecureBroker]:
+    """A broker with TLS, SASL and access control, always one of the tests' own, for it has their certificates."""
+    found = jars()
+    if isinstance(found, str):
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs a secure Kafka: {found}")
+        pytest.skip(f"needs a secure Kafka: {found}")
+    broker = SecureBroker(found)
+    try:
+        broker.start()
+        yield broker
     finally:
         broker.close()
 

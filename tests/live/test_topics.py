@@ -166,9 +166,10 @@ def test_the_commands_from_nothing_to_fine(settings: Settings) -> None:
     assert (again.exit_code, again.stdout.count(" exists ")) == (OK, 4)
     checking = invoke(check, settings)
     assert checking.exit_code == OK
-    assert checking.stdout.splitlines()[:3] == [
+    assert checking.stdout.splitlines()[:4] == [
         "ok       settings",
         f"ok       broker {settings.bootstrap_servers}",
+        "ok       permissions",
         "ok       topics: 2 input partitions, all four fit",
     ]
 

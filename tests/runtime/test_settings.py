@@ -29,6 +29,7 @@ SET: dict[str, tuple[str, object]] = {
     "sasl_mechanism": ("PLAIN", "PLAIN"),
     "sasl_username": ("me", "me"),
     "sasl_password": (SECRET, SECRET),
+    "sasl_oauth_token_file": ("/token", "/token"),
     "ssl_ca_file": ("/ca", "/ca"),
     "ssl_cert_file": ("/cert", "/cert"),
     "ssl_key_file": ("/key", "/key"),
@@ -124,7 +125,7 @@ LIMITS = [
 CHOICES = {
     "delivery": ("exactly_once", "at_least_once"),
     "security_protocol": ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
-    "sasl_mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    "sasl_mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
     "compression": ("none", "snappy", "zstd"),
     "key_mismatch": ("dead_letter", "apply"),
     "dead_letter_payload": ("keep", "drop"),
@@ -204,6 +205,19 @@ CONFLICTS: list[tuple[Changed, Changed, str]] = [
         )
         for protocol in ("SASL_PLAINTEXT", "SASL_SSL")
         for half in ({}, {"sasl_username": "u"}, {"sasl_password": "p"})
+    ),
+    *(
+        (
+            {"security_protocol": protocol, "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_file": "/t"},
+            {
+                "security_protocol": protocol,
+                "sasl_mechanism": "OAUTHBEARER",
+                "sasl_username": "u",
+                "sasl_password": "p",
+            },
+            "CC_SASL_MECHANISM=OAUTHBEARER needs CC_SASL_OAUTH_TOKEN_FILE",
+        )
+        for protocol in ("SASL_PLAINTEXT", "SASL_SSL")
     ),
     *(
         (

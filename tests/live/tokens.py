@@ -1,0 +1,52 @@
+"""Signed tokens of the tests' own making, and the keys by which a broker knows them (JWS with RS256, RFC 7515)."""
+
+import base64
+import json
+import time
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+
+ISSUER, AUDIENCE = "https://issuer.test", "kafka"
+_KEY_ID = "tests"
+
+
+class TokenIssuer:
+    """What an identity provider is to a broker."""
+
+    def __init__(self) -> None:
+        self._key = rsa.generate_private_key(65_537, 2_048)
+
+    def key_set(self) -> str:
+        """The JWKS document."""
+        public = self._key.public_key().public_numbers()
+        key = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": _KEY_ID}
+        return json.dumps({"keys": [{**key, "n": _number(public.n), "e": _number(public.e)}]})
+
+    def token(self, subject: str, lifetime_s: float, audience: str = AUDIENCE) -> str:
+        """A token that is good from now on, or that expired if the lifetime is negative."""
+        now_s = int(time.time())
+        claims = {"sub": subject, "iss": ISSUER, "aud": audience, "iat": now_s - 600, "exp": int(now_s + lifetime_s)}
+        signed = f"{_json({'alg': 'RS256', 'typ': 'JWT', 'kid': _KEY_ID})}.{_json(claims)}"
+        signature = self._key.sign(signed.encode(), padding.PKCS1v15(), SHA256())
+        return f"{signed}.{_base64(signature)}"
+
+
+def put(file: Path, content: str) -> None:
+    """Replace a file at once, as whoever rotates tokens does."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(content)
+    partial.replace(file)
+
+
+def _number(value: int) -> str:
+    return _base64(value.to_bytes((value.bit_length() + 7) // 8))
+
+
+def _json(value: object) -> str:
+    return _base64(json.dumps(value).encode())
+
+
+def _base64(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
