@@ -62,16 +62,19 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
         VERSION,
     )  # fmt: skip
     worker = Worker(settings, world)
-    async with _listening(settings, worker, intake, metrics, feed) as (admin_port, query_port):
-        logs.logger().info(
-            "consumer.starting",
-            version=VERSION,
-            delivery=settings.delivery,
-            admin_port=admin_port,
-            query_port=query_port,
-        )
-        async with _consuming(settings, worker, intake, telemetry, metrics):
-            yield Service(worker, metrics, admin_port, query_port)
+    try:
+        async with _listening(settings, worker, intake, metrics, feed) as (admin_port, query_port):
+            logs.logger().info(
+                "consumer.starting",
+                version=VERSION,
+                delivery=settings.delivery,
+                admin_port=admin_port,
+                query_port=query_port,
+            )
+            async with _consuming(settings, worker, intake, telemetry, metrics):
+                yield Service(worker, metrics, admin_port, query_port)
+    finally:
+        await intake.stop()  # also where a port could not be had; a second stop does nothing
 
 
 @contextlib.asynccontextmanager
@@ -125,7 +128,7 @@ async def _consuming(
     finally:
         for task in tasks:
             task.cancel()
-        await intake.stop()
+        await intake.stop()  # before the ports: others wait for the partitions, nobody for an answer
 
 
 def _wall_ms() -> int:

@@ -46,7 +46,9 @@ async def test_nothing_listens_beyond_loopback_unless_told_to(pipelines: list[Pi
     for pipeline, (headers, address, refused) in zip(pipelines, expected, strict=True):
         worker = await pipeline.start_worker()
         told = await worker.logged("consumer.starting")
-        await worker.logged("group.assigned")
+        async with asyncio.timeout(30):
+            while await worker.ready() != 200:
+                await asyncio.sleep(0.05)
         assert listening(worker._process.pid) == {told["admin_port"]: LOOPBACK, told["query_port"]: address}
         assert await asyncio.to_thread(status, told["query_port"]) == refused
         assert await asyncio.to_thread(lambda port, fields: status(port, **fields), told["query_port"], headers) == 404
