@@ -231,6 +231,7 @@ def environ_of(pipeline: Pipeline, port: int) -> dict[str, str]:
         "CC_DEAD_LETTERS_TOPIC": settings.dead_letters_topic,
         "CC_ADMIN_HOST": "0.0.0.0",
         "CC_ADMIN_PORT": str(port),
+        "CC_QUERY_PORT": "0",
     }
 
 

@@ -18,7 +18,7 @@ from deploy.generate.pipeline import PIPELINE
 from tests.deploy.promql import filled
 from tests.deploy.tools import tool
 from tests.live.conftest import UniqueName
-from tests.live.harness import Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.prometheus import Prometheus, Series
 from tests.live.stream import damaged, flow, skewed, write
 
@@ -80,6 +80,7 @@ async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -
         exposition = await asyncio.to_thread(_exposition, await port(first))
         assert await second.end(signal.SIGTERM, 15) == 0
         prometheus.scrape([await port(first)])
+        await prometheus.until(f"conversation_assigned_partitions == {PARTITIONS}", 40)  # a new lane counts anew
         await write(settings, damaged(settings.dead_letters_consecutive_max + 100))
         await prometheus.until("conversation_breaker_open == 1", 40)
         await prometheus.until("ALERTS{alertname='ConversationBreakerOpen'}", 10)
