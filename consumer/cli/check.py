@@ -13,7 +13,12 @@ from consumer.runtime.settings import Settings
 
 @click.command()
 def check() -> None:
-    """Check the settings, the connection to Kafka and the topics, and change nothing."""
+    """Check the settings, the connection to Kafka and the topics, and change nothing.
+
+    \b
+    Examples:
+      conversation-consumer check
+    """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
     logs.mute_libraries()
     click.echo("ok       settings")

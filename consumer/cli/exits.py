@@ -12,12 +12,18 @@ from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings, SettingsError, parse
 
 OK = 0
+DIFFERENCES = 65
+"""What was compared is not equal; the differences are on stdout."""
 UNAVAILABLE = 69
 """The broker does not answer, or a certificate or token has expired; starting again later may help."""
 SOFTWARE = 70
 """A bug of ours."""
 CONFIG = 78
 """Settings, permissions or topics are wrong; starting again will not help."""
+INTERRUPTED = 130
+"""What a shell shows for a process that SIGINT ended."""
+TERMINATED = 143
+"""What a shell shows for a process that SIGTERM ended."""
 
 
 def settings_or_exit(**overrides: str) -> Settings:
