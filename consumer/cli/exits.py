@@ -28,13 +28,17 @@ TERMINATED = 143
 
 def settings_or_exit(**overrides: str) -> Settings:
     """Settings from the environment, a few of them given on the command line; exits with every problem named."""
-    environ = {**os.environ, **overrides}
     try:
-        return parse(environ, lambda path: Path(path).read_text(encoding="utf-8"))
+        return settings_of_environment(**overrides)
     except SettingsError as error:
         for problem in error.problems:
             click.echo(problem, err=True)
         sys.exit(CONFIG)
+
+
+def settings_of_environment(**overrides: str) -> Settings:
+    """Settings from the environment, some of them given otherwise. Raises SettingsError."""
+    return parse({**os.environ, **overrides}, lambda path: Path(path).read_text(encoding="utf-8"))
 
 
 @contextmanager
