@@ -16,15 +16,15 @@ def _end_at_once(number: int, _frame: FrameType | None) -> None:
 signal.signal(signal.SIGTERM, _end_at_once)
 
 # isort: split
-import click  # noqa: E402 - see above
+import click
 
-from consumer.cli.check import check  # noqa: E402
-from consumer.cli.demo import demo  # noqa: E402
-from consumer.cli.generate import generate  # noqa: E402
-from consumer.cli.program import Program  # noqa: E402
-from consumer.cli.run import run  # noqa: E402
-from consumer.cli.topics import topics  # noqa: E402
-from consumer.version import VERSION  # noqa: E402
+from consumer.cli.check import check
+from consumer.cli.demo import demo
+from consumer.cli.generate import generate
+from consumer.cli.program import Program
+from consumer.cli.run import run
+from consumer.cli.topics import topics
+from consumer.version import VERSION
 
 
 @click.group(cls=Program)

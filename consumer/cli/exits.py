@@ -12,8 +12,14 @@ from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings, SettingsError, parse
 
 OK = 0
+FAILED = 1
+"""A file cannot be used, or what was shown is not as it should be."""
+USAGE = 2
+"""The command line is wrong; click's own."""
 DIFFERENCES = 65
 """What was compared is not equal; the differences are on stdout."""
+NOT_FOUND = 66
+"""What was asked for is not there."""
 UNAVAILABLE = 69
 """The broker does not answer, or a certificate or token has expired; starting again later may help."""
 SOFTWARE = 70
