@@ -21,7 +21,7 @@ import yaml
 
 from consumer.__main__ import main
 from consumer.cli import exits
-from consumer.cli.generate import INTERRUPTED
+from consumer.cli.exits import INTERRUPTED
 from consumer.simulator.traffic import Traffic
 from tests.deploy import containers
 from tests.deploy.containers import container, podman
