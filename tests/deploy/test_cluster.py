@@ -74,7 +74,7 @@ def cluster() -> Iterator[ControlPlane]:
 def workers(
     cluster: ControlPlane, rendered: dict[str, list[Manifest]], request: pytest.FixtureRequest
 ) -> Iterator[Workers]:
-    """The base with four replicas, all of them ready. None are left to the next test: its drains would wait for them."""
+    """The base with four replicas, all of them ready. None are left to the next test, whose drains would wait."""
     namespace = cluster.namespace(request.node.name.replace("_", "-")[:60].strip("-"))
     answer = cluster.apply(rendered["base"], f"--namespace={namespace}")
     assert answer.accepted, answer.text
