@@ -90,6 +90,8 @@ class Lane:
         self._failing_since_s: float | None = None
         self._next_offset: int | None = None
         self._stream_ms: int | None = None
+        self._catching_up = False
+        """Whether the last fetch gave as much as it may: there is more."""
         self._unanswered: tuple[int, Tally, float] | None = None
         """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
         self._clear_staged()
@@ -242,10 +244,11 @@ class Lane:
                 await self._block(publisher)
                 break
             now_s = self._world.monotonic_s()
-            if self._policy().is_due(self._staged, now_s):
+            if self._policy().is_due(self._staged, now_s, catching_up=self._catching_up):
                 await self._commit(publisher)
                 continue
             records = await self._fetch(self._policy().patience_s(self._staged, now_s, IDLE_S))
+            self._catching_up = len(records) == self._settings.fetch_records_max
             self._progress()
             if not records and not self._staged.records:
                 self._failing_since_s = None
@@ -285,7 +288,8 @@ class Lane:
                 await asyncio.sleep(0)
                 if self._stop.is_set():
                     return
-                if self._policy().is_due(self._staged, self._world.monotonic_s()):
+                now_s = self._world.monotonic_s()
+                if self._policy().is_due(self._staged, now_s, catching_up=self._catching_up):
                     await self._commit(publisher)
                 started_s = time.perf_counter()
         self._world.telemetry.spent("process", time.perf_counter() - started_s)
