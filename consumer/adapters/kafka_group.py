@@ -9,7 +9,6 @@ loaded it yet) for no commit at all, so the answer is read here; a member that f
 blocked lanes, a long restore. So the worker says that it is alive.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 from aiokafka.protocol.commit import OffsetFetchRequest
 
+from consumer.adapters.kafka_bounds import stopped, within
 from consumer.adapters.kafka_connection import (
     connection_arguments,
     connection_fault,
@@ -124,10 +124,7 @@ class GroupIntake:
 
     async def stop(self) -> None:
         """Leave the group, within a bounded time."""
-        try:
-            await asyncio.wait_for(self._consumer.stop(), _STOP_S)
-        except (TimeoutError, KafkaError):
-            await self._consumer._client.close()  # noqa: SLF001 - the only way left to close its sockets
+        await stopped(self._consumer.stop(), self._consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
 
     def alive(self) -> None:
         """Say that the worker makes progress, which aiokafka only takes from the time of the last fetch."""
@@ -181,7 +178,7 @@ class GroupIntake:
         if end is None or end < 0:
             return None
         try:
-            position = await asyncio.wait_for(self._consumer.position(tp), self._timeout_s)
+            position = await within(self._timeout_s, self._consumer.position(tp))
         except (KafkaError, TimeoutError):
             return None
         return max(0, int(end) - int(position))
@@ -215,6 +212,6 @@ class GroupIntake:
 
     async def _bounded(self, doing: Awaitable[Any], what: str, timeout_s: float | None = None) -> Any:
         try:
-            return await asyncio.wait_for(doing, timeout_s or self._timeout_s)
+            return await within(timeout_s or self._timeout_s, doing)
         except (KafkaError, TimeoutError, OSError) as error:
             raise world_error(error, what) from error

@@ -5,7 +5,6 @@ empty.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from msgspec import Struct
 
 from consumer.adapters.finding import Finding
+from consumer.adapters.kafka_bounds import stopped
 from consumer.adapters.kafka_connection import connection_arguments
 from consumer.adapters.kafka_requests import AuthorizedGroupsRequest
 from consumer.runtime.settings import Settings
@@ -251,6 +251,5 @@ async def _ranges(settings: Settings, partitions: Mapping[str, int]) -> tuple[di
             begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
             found.append({each.partition: Range(begins[each], ends[each]) for each in tps})
     finally:
-        with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(consumer.stop(), _STOP_S)
+        await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
     return found[0], found[1]

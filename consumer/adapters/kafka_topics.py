@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from consumer.adapters import kafka_group_checks, kafka_permissions
 from consumer.adapters.finding import Finding, refuse, told
+from consumer.adapters.kafka_bounds import within
 from consumer.adapters.kafka_connection import USER, connection_arguments, unconnected, world_error
 from consumer.adapters.kafka_permissions import TOPIC, Grant
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
@@ -355,11 +356,11 @@ class TopicAdmin:
 
     async def _close(self) -> None:
         with contextlib.suppress(KafkaError, TimeoutError, OSError):
-            await asyncio.wait_for(self._client.close(), _CLOSE_S)
+            await within(_CLOSE_S, self._client.close())
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
-            return await asyncio.wait_for(doing, self._timeout_s)
+            return await within(self._timeout_s, doing)
         except NodeNotReadyError as error:  # an address that the cluster names cannot be connected to
             raise await unconnected(self._settings, world_error(error, what)) from error
         except (KafkaError, TimeoutError, OSError) as error:
