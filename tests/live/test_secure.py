@@ -135,7 +135,7 @@ async def _without(operation: str, index: int, pipeline: Pipeline, broker: Secur
     await pipeline.feed(Traffic(seed=3, start_ms=now_ms(), conversations=20, broken=0.2), 200)
     settings = msgspec.structs.replace(
         pipeline.settings, bootstrap_servers=broker.sasl, security_protocol="SASL_SSL", sasl_username=user,
-        sasl_password=PASSWORD, ssl_ca_file=str(broker.authority.ca_file), admin_port=0,
+        sasl_password=PASSWORD, ssl_ca_file=str(broker.authority.ca_file), admin_port=0, query_port=0,
     )  # fmt: skip
     needed = grants(settings)
     lacking = needed[index]
