@@ -26,7 +26,7 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
-from consumer.adapters import kafka_group_checks, kafka_permissions
+from consumer.adapters import kafka_group_checks, kafka_limits, kafka_permissions
 from consumer.adapters.finding import Finding, refuse, told
 from consumer.adapters.kafka_bounds import within
 from consumer.adapters.kafka_connection import USER, connection_arguments, unconnected, world_error
@@ -308,6 +308,21 @@ class TopicAdmin:
         """A finding for each permission that `run` needs, as far as the broker tells."""
         asked = kafka_permissions.missing(self._client._client, self._settings)  # noqa: SLF001 - the admin client has no such request
         return kafka_permissions.checks(self._settings, await self._bounded(asked, _ASKING))
+
+    async def limits(self) -> list[Finding]:
+        """Whether the settings keep to the limits of the brokers, as far as one of them tells."""
+        node = next(iter(self._client._client.cluster.brokers())).nodeId  # noqa: SLF001 - as above
+        resource = ConfigResource(ConfigResourceType.BROKER, str(node), dict.fromkeys(kafka_limits.READ))
+        answers = await self._bounded(self._client.describe_configs([resource]), "describing a broker's settings")
+        told = {
+            entry[0]: entry[1]
+            for answer in answers
+            for error_code, _, _, _, entries in answer.resources
+            if not error_code
+            for entry in entries
+            if entry[1] is not None
+        }
+        return kafka_limits.checks(self._settings, told)
 
     async def group(self, found: dict[str, TopicFound]) -> list[Finding]:
         """What a worker that joins the group now will meet. Input and state topic have to be among those found."""

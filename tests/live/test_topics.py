@@ -171,6 +171,10 @@ def test_the_commands_from_nothing_to_fine(settings: Settings) -> None:
     assert checking.exit_code == OK
     lines = [line.split(maxsplit=2) for line in checking.stdout.splitlines()]
     assert [rest for _, check, rest in lines if check == "connection"] == [f"{settings.bootstrap_servers} by PLAINTEXT"]
+    assert [rest.split("=")[0] for verdict, check, rest in lines if check == "limits"] == [
+        "CC_SESSION_TIMEOUT_MS",
+        "CC_TRANSACTION_TIMEOUT_MS",
+    ]
     assert [rest for _, check, rest in lines if check == "partitions"] == [
         f"topic {name!r} has 2 partitions" for name in fitting(settings)
     ]
