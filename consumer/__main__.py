@@ -8,6 +8,7 @@ from consumer.cli.generate import generate
 from consumer.cli.inspect import inspect
 from consumer.cli.run import run
 from consumer.cli.topics import topics
+from consumer.cli.verify import verify
 
 
 @click.group()
@@ -15,7 +16,7 @@ def main() -> None:
     """Genesys Cloud conversation updates in, clean state and ordered transitions out, exactly once."""
 
 
-for command in (run, demo, check, topics, generate, inspect):
+for command in (run, demo, check, topics, generate, inspect, verify):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from consumer.cli.columns import printable
 from consumer.cli.exits import OK, exit_on_world_error, settings_or_exit
 from consumer.cli.generate import INTERRUPTED
 from consumer.cli.progress import progress
-from consumer.cli.story import end_lines, record_lines, state_lines
+from consumer.cli.story import Numbers, end_lines, numbers, record_lines, state_lines
 from consumer.core import times
 from consumer.core.arrival import without_source
 from consumer.core.explain import Explanation, explained
@@ -94,9 +94,9 @@ async def _inspect(settings: Settings, asked: _Asked) -> int:
         if home >= reader.partitions:
             raise Misfit(f"--partition: {settings.input_topic!r} has {reader.partitions} partitions, counted from 0")
         published = await _published(settings, home, key)
-        _show_state(settings, asked, home, published)
+        numbered = _show_state(settings, asked, home, published)
         if asked.why:
-            await _show_records(settings, reader, asked, home, published)
+            await _show_records(settings, reader, asked, home, published, numbered)
     return OK if published is not None else NOT_FOUND
 
 
@@ -111,7 +111,8 @@ async def _published(settings: Settings, partition: int, key: bytes) -> bytes | 
     return found.state
 
 
-def _show_state(settings: Settings, asked: _Asked, partition: int, published: bytes | None) -> None:
+def _show_state(settings: Settings, asked: _Asked, partition: int, published: bytes | None) -> Numbers:
+    """Show what is known; the numbers under which communications were shown."""
     if published is None:
         if asked.as_json:
             _echo_json("conversation", conversationId=asked.conversation_id, partition=partition, state=None)
@@ -121,7 +122,7 @@ def _show_state(settings: Settings, asked: _Asked, partition: int, published: by
             f"yet, dead-lettered or evicted{more}",
             err=True,
         )
-        return
+        return {}
     try:
         state = _STATE.decode(published)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -139,8 +140,9 @@ def _show_state(settings: Settings, asked: _Asked, partition: int, published: by
             communications=msgspec.to_builtins(shown),
             state=msgspec.to_builtins(state),
         )
-        return
+        return {}
     _echo_lines(state_lines(state, partition, shown, asked.as_of))
+    return numbers(shown)
 
 
 class _Why:
@@ -189,7 +191,12 @@ class _Why:
 
 
 async def _show_records(
-    settings: Settings, reader: KafkaReader, asked: _Asked, partition: int, published: bytes | None
+    settings: Settings,
+    reader: KafkaReader,
+    asked: _Asked,
+    partition: int,
+    published: bytes | None,
+    numbered: Numbers,
 ) -> None:
     """Tell what each record of the conversation did."""
     committed = await reader.offset_of_group(partition)
@@ -203,7 +210,7 @@ async def _show_records(
             if asked.as_json:
                 _echo_json("record", consumed=each.offset < upto, **msgspec.to_builtins(each))
             else:
-                _echo_lines(record_lines(each, consumed=each.offset < upto))
+                _echo_lines(record_lines(each, numbered, consumed=each.offset < upto))
     explains = _same(why.at_commit, published)
     if asked.as_json:
         _echo_json("end", records=count, inputBegin=span.begin, committed=upto, explainsState=explains)

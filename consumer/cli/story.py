@@ -1,6 +1,6 @@
 """A conversation in lines for people: what is known, what happened, and what each record did."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from consumer.cli.columns import columns
@@ -54,6 +54,15 @@ def state_lines(
     )  # fmt: skip
 
 
+Numbers = Mapping[tuple[str, str, str | None], int]
+"""The numbers of communications in the table, by participant, media and communication id."""
+
+
+def numbers(shown: Sequence[CommunicationView]) -> Numbers:
+    """The numbers that `state_lines` gives."""
+    return {(each.participant_id, each.media, each.communication_id): number for number, each in enumerate(shown, 1)}
+
+
 def duration(milliseconds: int | None) -> str:
     """A time span as people read it, empty for none."""
     if milliseconds is None:
@@ -66,7 +75,7 @@ def duration(milliseconds: int | None) -> str:
     )
 
 
-def record_lines(told: Explanation, *, consumed: bool) -> Iterator[str]:
+def record_lines(told: Explanation, numbered: Numbers, *, consumed: bool) -> Iterator[str]:
     """What one record did: a line for the record, and one for each effect."""
     reason = f" ({told.reason}{': ' if told.detail else ''}{told.detail})" if told.reason else ""
     yield ""
@@ -76,8 +85,8 @@ def record_lines(told: Explanation, *, consumed: bool) -> Iterator[str]:
     )
     if told.notes:
         yield f"    noted: {', '.join(told.notes)}"
-    yield from (f"    {_effect(each)}" for each in told.effects)
-    yield from (f"    {_operation(each)}" for each in told.transitions)
+    yield from (f"    {_effect(each, numbered)}" for each in told.effects)
+    yield from (f"    {_operation(each, numbered)}" for each in told.transitions)
     if told.disposition == "applied" and not told.effects and not told.transitions:
         yield "    nothing but a newer snapshot time"
 
@@ -92,10 +101,17 @@ def end_lines(count: int, offsets: tuple[int, int], committed: int, *, explains:
     yield f"the records consumed {'explain' if explains else 'do not explain'} the published state"
 
 
-def _effect(each: Effect) -> str:
+def _owner(participant_id: str, media: str, communication_id: str | None, numbered: Numbers) -> str:
+    number = numbered.get((participant_id, media, communication_id))
+    if number is not None:
+        return f"#{number} {media}"
+    return f"{media} {communication_id or 'shown without an id'} of participant {participant_id}"
+
+
+def _effect(each: Effect, numbered: Numbers) -> str:
     owner = f"participant {each.participant_id}"
     if each.media is not None:
-        owner = f"{each.media} {each.communication_id or 'without id'} of {each.participant_id}"
+        owner = _owner(each.participant_id, each.media, each.communication_id, numbered)
     match each.kind:
         case "observation_added":
             told = f"observed {each.what} @ {_dated(each.after)}"
@@ -108,16 +124,16 @@ def _effect(each: Effect) -> str:
         case "detail_won":
             told = f"{each.what}: {_value(each.before)} -> {_value(each.after)}"
         case "detail_lost":
-            told = f"{each.what}: {_value(each.shown)} lost to {_value(each.after)}, which is newer"
+            told = f"{each.what}: {_value(each.shown)} lost to {_value(each.after)}"
         case "placed":
             told = f"counts as {each.after}" + (f", was {each.before}" if each.before else "")
     return f"{owner}: {told}"
 
 
-def _operation(each: Transition) -> str:
-    sign = "+ asserted " if each.op == "assert" else "- retracted"
-    owner = f"{each.media} {each.communication_id or 'without id'} of {each.participant_id}"
-    return f"{sign} {each.from_state or 'nothing'} -> {each.to_state} @ {each.event_time} {each.time_class}, {owner}"
+def _operation(each: Transition, numbered: Numbers) -> str:
+    sign = "+ asserted" if each.op == "assert" else "- retracted"
+    owner = _owner(each.participant_id, each.media, each.communication_id, numbered)
+    return f"{owner}: {sign} {each.from_state or 'nothing'} -> {each.to_state} @ {each.event_time} {each.time_class}"
 
 
 def _dated(told: dict[str, str]) -> str:

@@ -1,0 +1,122 @@
+"""`inspect` and `verify` as a user starts them, against a real broker and what a real worker published."""
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from consumer.cli.exits import CONFIG, OK
+from consumer.cli.inspect import NOT_FOUND
+from consumer.cli.verify import DIFFERENT
+from consumer.core.arrival import without_source
+from consumer.core.record import Record
+from consumer.core.transitions import operations
+from consumer.simulator.traffic import Traffic
+from tests import model
+from tests.live.commands import Ended, ended
+from tests.live.conftest import UniqueName
+from tests.live.harness import Pipeline, now_ms
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+RECORDS = 1_200
+Lines = list[dict[str, Any]]
+
+
+@pytest.fixture
+async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
+    """The topics with what a worker made of some traffic."""
+    made = Pipeline(kafka, unique_name("p"), tmp_path)
+    await made.create()
+    try:
+        await made.feed(Traffic(seed=5, start_ms=now_ms(), conversations=50), RECORDS)
+        worker = await made.start_worker()
+        await made.caught_up(60)
+        assert await worker.end(signal.SIGTERM, 15) == 0
+        yield made
+    finally:
+        await made.close()
+
+
+async def command(pipeline: Pipeline, line: str) -> Ended:
+    names = ("bootstrap_servers", "input_topic", "state_topic", "transitions_topic", "dead_letters_topic", "group_id")
+    return await ended(line, {f"CC_{name.upper()}": getattr(pipeline.settings, name) for name in names}, 60)
+
+
+def lines(told: Ended) -> Lines:
+    return [json.loads(line) for line in told.printed.splitlines()]
+
+
+async def write(pipeline: Pipeline, topic: str, record: Record, value: bytes | None) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=pipeline.settings.bootstrap_servers) as producer:
+        await producer.send_and_wait(topic, value, key=record.key, partition=record.partition)
+
+
+async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_there_is_told(pipeline: Pipeline) -> None:
+    source = await pipeline.read(pipeline.settings.input_topic)
+    states = await pipeline.states()
+    chosen = max(states, key=lambda key: sum(record.key == key.encode() for record in source))
+    mine = [record for record in source if record.key == chosen.encode()]
+    told = await command(pipeline, f"inspect {chosen} --why --json")
+    assert told.exit_code == OK, told.printed
+    first, *records, last = lines(told)
+    assert first["state"] == json.loads(states[chosen])
+    assert [each["offset"] for each in records] == [record.offset for record in mine]
+    assert last["explainsState"]
+    published = [
+        json.loads(record.value or b"")
+        for record in await pipeline.read(pipeline.settings.transitions_topic)
+        if record.key == chosen.encode()
+    ]
+    assert [each for record in records for each in record.get("transitions", [])] == published
+    shown = [each["id"] for one in first["communications"] for each in one["transitions"]]
+    assert sorted(shown) == sorted(model.net(published))
+    people = await command(pipeline, f"inspect {chosen} --why")
+    assert people.exit_code == OK
+    assert "the records consumed explain the published state" in people.printed
+    print(people.printed)
+    missing = await command(pipeline, "inspect nobody")
+    assert missing.exit_code == NOT_FOUND
+    assert "no conversation 'nobody' in partition" in missing.printed
+
+
+async def test_equal_outputs_are_equal_and_each_damage_is_found_and_shown_with_both_sides(pipeline: Pipeline) -> None:
+    settings = pipeline.settings
+    equal = await command(pipeline, "verify --json")
+    (summary,) = lines(equal)
+    states = await pipeline.states()
+    log = [json.loads(record.value or b"") for record in await pipeline.read(settings.transitions_topic)]
+    assert equal.exit_code == OK
+    assert (summary["verdict"], summary["records"], summary["apart"]) == (
+        "equal",
+        sum((await pipeline.ends(settings.input_topic)).values()),
+        {},
+    )
+    assert summary["equal"] == summary["conversations"] == len(states)
+    assert summary["transitions"] == len(model.net(log))
+
+    latest = {record.key: record for record in await pipeline.read(settings.state_topic)}
+    altered, removed = list(latest.values())[:2]
+    assert altered.value is not None
+    await write(pipeline, settings.state_topic, altered, altered.value.replace(b'"live":', b'"live":9'))
+    await write(pipeline, settings.state_topic, removed, None)
+    (victim, *_) = [
+        record
+        for record in await pipeline.read(settings.transitions_topic)
+        if record.key not in {altered.key, removed.key} and json.loads(record.value or b"")["id"] in model.net(log)
+    ]
+    assert victim.value is not None
+    await write(pipeline, settings.transitions_topic, victim, victim.value.replace(b'"op":"assert"', b'"op":"retract"'))
+    different = await command(pipeline, "verify --json")
+    assert different.exit_code == DIFFERENT, different.printed
+    *differences, summary = lines(different)
+    assert (summary["verdict"], summary["different"], summary["differentTransitions"]) == ("different", 3, 1)
+    print(different.printed)
+    print((await command(pipeline, "verify")).printed)
+    assert False
