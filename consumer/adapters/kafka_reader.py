@@ -24,6 +24,8 @@ from consumer.runtime.ports import Committed, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 
 _POLL_MS = 200
+_WAIT_MS = 20
+"""A fetch that still waits at the end of one partition holds up the first of the next."""
 _RECORDS_MAX = 500
 _COORDINATOR_POLL_S = 0.2
 _UNDECIDED_S = 20.0
@@ -48,6 +50,7 @@ class KafkaReader:
         arguments: dict[str, Any] = {
             "enable_auto_commit": False,
             "auto_offset_reset": "none",  # a position that retention has deleted is told, not passed over
+            "fetch_max_wait_ms": _WAIT_MS,
             "max_partition_fetch_bytes": settings.partition_fetch_bytes_max,
             **connection_arguments(settings),
         }

@@ -49,6 +49,7 @@ class _Sourced(Struct):
 _BY_ARRIVAL = frozenset((b"late", b"too_large", b"internal_error"))
 _TIME = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"')
 _DIGEST_BYTES = 16
+_FIRST_RECORDS = 100
 _STATE = msgspec.json.Decoder(ConversationState)
 _TRANSITION = msgspec.json.Decoder(Transition)
 _SOURCED = msgspec.json.Decoder(_Sourced)
@@ -126,7 +127,7 @@ class Verification:
         self.different: dict[str, set[str]] = {}
         """Conversations that differ, with the ids of the transitions that do."""
         self.first_ms: int | None = None
-        """The timestamp of the first record of the input."""
+        """The newest timestamp among the first `_FIRST_RECORDS` of the input: the very first may have come late."""
         self._rules = rules
         self._input_topic = input_topic
         self._begin = begin
@@ -136,6 +137,8 @@ class Verification:
         self._refused: set[str] = set()
         self._published: dict[str, _Published] = {}
         self._ahead: set[str] = set()
+        self._before: set[str] = set()
+        """Conversations of which transitions tell that they were seen before the first record of the input."""
         self._tombstones: set[str] = set()
         self._standing: dict[str, dict[bytes, bytes]] = defaultdict(dict)
         self._stream_ms: int | None = None
@@ -157,8 +160,8 @@ class Verification:
     def take_input(self, records: list[Record]) -> None:
         """Recompute from records before the bound."""
         for record in records:
-            if self.first_ms is None:
-                self.first_ms = record.timestamp_ms
+            if self.tally.records < _FIRST_RECORDS:
+                self.first_ms = max(record.timestamp_ms, self.first_ms or record.timestamp_ms)
             _, outcome = self._replay.take(record)
             self.tally.records += 1
             was_refused = record.offset in self._refused_offsets
@@ -190,9 +193,11 @@ class Verification:
         """Take in a record of the transitions topic. Raises msgspec.DecodeError where it is none."""
         self._note_first_transition(record)
         conversation_id = (record.key or b"").decode()
-        if self._replay.store.get(conversation_id) is None:
+        if conversation_id not in self._published and self._replay.store.get(conversation_id) is None:
             return
         operation = _TRANSITION.decode(record.value or b"")
+        if operation.source.topic == self._input_topic and operation.source.offset < self._begin:
+            self._before.add(conversation_id)
         if self._is_ahead(operation.source.topic, operation.source.offset):
             return
         standing, number = self._standing[conversation_id], bytes.fromhex(operation.id)
@@ -249,7 +254,7 @@ class Verification:
         return topic == self._input_topic and offset >= self._bound
 
     def _seen_before(self, published: bytes, offset: int) -> bool:
-        """Whether a state may hold what a deleted record said: it tells of a time before the first that is left."""
+        """Whether a state may hold what a deleted record said: it tells of a time before the first records left."""
         if self._begin == 0:
             return False
         first = times.text(max(times.EARLIEST_MS, self.first_ms or times.LATEST_MS))
@@ -291,14 +296,15 @@ class Verification:
         if published is not None:
             if state is None and self._is_over(published.live, published.snapshot_time):
                 return "evicted"
-            return "before_input" if published.seen_before else None
+            return "before_input" if published.seen_before or conversation_id in self._before else None
         assert state is not None
         if conversation_id in self._ahead:
             return "ahead"
         summary = known.summary(state)
         if self._is_over(summary.live, summary.snapshot_time):
             return "evicted"
-        return "before_input" if self._seen_before(state, source_of(state).offset) else None
+        was_before = conversation_id in self._before or self._seen_before(state, source_of(state).offset)
+        return "before_input" if was_before else None
 
     def _has_returned(self, conversation_id: str) -> bool:
         return conversation_id in self._replay.returned or (

@@ -11,17 +11,15 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from consumer.cli.exits import CONFIG, OK
+from consumer.cli.exits import OK
 from consumer.cli.inspect import NOT_FOUND
 from consumer.cli.verify import DIFFERENT
-from consumer.core.arrival import without_source
 from consumer.core.record import Record
-from consumer.core.transitions import operations
 from consumer.simulator.traffic import Traffic
 from tests import model
 from tests.live.commands import Ended, ended
 from tests.live.conftest import UniqueName
-from tests.live.harness import Pipeline, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -58,16 +56,33 @@ async def write(pipeline: Pipeline, topic: str, record: Record, value: bytes | N
         await producer.send_and_wait(topic, value, key=record.key, partition=record.partition)
 
 
+async def delete_before(pipeline: Pipeline, tp: TopicPartition, offset: int) -> None:
+    """What retention does in time."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=pipeline.settings.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()
+
+
 async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_there_is_told(pipeline: Pipeline) -> None:
     source = await pipeline.read(pipeline.settings.input_topic)
     states = await pipeline.states()
     chosen = max(states, key=lambda key: sum(record.key == key.encode() for record in source))
-    mine = [record for record in source if record.key == chosen.encode()]
+    (home,) = {record.partition for record in source if record.key == chosen.encode()}
+    mine = [
+        record
+        for record in source
+        if record.partition == home and chosen.encode() in (record.key or b"") + (record.value or b"")
+    ]
+    keyless = {record.offset for record in mine if record.key is None}
     told = await command(pipeline, f"inspect {chosen} --why --json")
     assert told.exit_code == OK, told.printed
     first, *records, last = lines(told)
     assert first["state"] == json.loads(states[chosen])
     assert [each["offset"] for each in records] == [record.offset for record in mine]
+    assert [each["disposition"] for each in records if each["offset"] in keyless] == ["dead_lettered"] * len(keyless)
     assert last["explainsState"]
     published = [
         json.loads(record.value or b"")
@@ -80,7 +95,6 @@ async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_th
     people = await command(pipeline, f"inspect {chosen} --why")
     assert people.exit_code == OK
     assert "the records consumed explain the published state" in people.printed
-    print(people.printed)
     missing = await command(pipeline, "inspect nobody")
     assert missing.exit_code == NOT_FOUND
     assert "no conversation 'nobody' in partition" in missing.printed
@@ -103,7 +117,9 @@ async def test_equal_outputs_are_equal_and_each_damage_is_found_and_shown_with_b
 
     latest = {record.key: record for record in await pipeline.read(settings.state_topic)}
     altered, removed = list(latest.values())[:2]
+    assert altered.key is not None
     assert altered.value is not None
+    assert removed.key is not None
     await write(pipeline, settings.state_topic, altered, altered.value.replace(b'"live":', b'"live":9'))
     await write(pipeline, settings.state_topic, removed, None)
     (victim, *_) = [
@@ -111,12 +127,30 @@ async def test_equal_outputs_are_equal_and_each_damage_is_found_and_shown_with_b
         for record in await pipeline.read(settings.transitions_topic)
         if record.key not in {altered.key, removed.key} and json.loads(record.value or b"")["id"] in model.net(log)
     ]
+    assert victim.key is not None
     assert victim.value is not None
     await write(pipeline, settings.transitions_topic, victim, victim.value.replace(b'"op":"assert"', b'"op":"retract"'))
     different = await command(pipeline, "verify --json")
     assert different.exit_code == DIFFERENT, different.printed
     *differences, summary = lines(different)
     assert (summary["verdict"], summary["different"], summary["differentTransitions"]) == ("different", 3, 1)
-    print(different.printed)
-    print((await command(pipeline, "verify")).printed)
-    assert False
+    assert {(each["conversationId"], each["what"], each["path"]) for each in differences} == {
+        (altered.key.decode(), "state", "live"),
+        (removed.key.decode(), "state", ""),
+        (victim.key.decode(), "transition", json.loads(victim.value)["id"]),
+    }
+    (live,) = [each for each in differences if each["path"] == "live"]
+    assert live["published"] == int(f"9{live['recomputed']}")
+
+    (elsewhere, *_) = set(range(PARTITIONS)) - {altered.partition, removed.partition, victim.partition}
+    await delete_before(pipeline, TopicPartition(settings.input_topic, elsewhere), 100)
+    people = await command(pipeline, "verify --limit 1")
+    assert people.exit_code == DIFFERENT, people.printed
+    assert f"partition {elsewhere} of the input no longer holds what was before offset 100" in people.printed
+    assert "may have been seen before the first record that the input still holds" in people.printed
+    assert "2 more conversations differ: see --limit" in people.printed
+    part = await command(pipeline, f"verify --partition {elsewhere} --json")
+    (summary,) = lines(part)
+    assert (part.exit_code, summary["verdict"], summary["different"]) == (OK, "equal", 0)
+    assert summary["apart"].keys() == {"before_input"}
+    assert summary["equal"] + summary["apart"]["before_input"] == summary["conversations"]
