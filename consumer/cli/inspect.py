@@ -119,7 +119,7 @@ def _show_state(settings: Settings, asked: _Asked, partition: int, published: by
         more = "" if asked.why else "; --why shows its records that are still in the input topic"
         click.echo(
             f"no conversation {asked.conversation_id!r} in partition {partition} of {settings.state_topic!r}: not seen "
-            f"yet, dead-lettered or evicted{more}",
+            f"yet, dead-lettered, evicted, or in another partition (see --partition){more}",
             err=True,
         )
         return {}

@@ -115,6 +115,17 @@ async def test_equal_outputs_are_equal_and_each_damage_is_found_and_shown_with_b
     assert summary["equal"] == summary["conversations"] == len(states)
     assert summary["transitions"] == len(model.net(log))
 
+    await pipeline.feed(Traffic(seed=5, start_ms=started_ms(source), conversations=50), MORE, skip=RECORDS)
+    worker = await pipeline.start_worker()
+    await worker.logged("lane.restored")
+    meanwhile = await command(pipeline, "verify --json")
+    (summary,) = lines(meanwhile)
+    assert (meanwhile.exit_code, summary["verdict"]) == (OK, "equal"), meanwhile.printed
+    assert summary["apart"].keys() <= {"ahead"}
+    print(summary["records"], summary["apart"])
+    await pipeline.caught_up(60)
+    assert await worker.end(signal.SIGTERM, 15) == 0
+
     latest = {record.key: record for record in await pipeline.read(settings.state_topic)}
     altered, removed = list(latest.values())[:2]
     assert altered.key is not None
