@@ -1,5 +1,6 @@
 """`inspect` and `verify` as a user starts them, against a real broker and what a real worker published."""
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -20,26 +21,21 @@ from tests import model
 from tests.live.commands import Ended, ended
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.live.stream import flow
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 RECORDS = 1_200
+FLOW_S = 5
 Lines = list[dict[str, Any]]
 
 
 @pytest.fixture
 async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
-    """The topics with what a worker made of some traffic."""
     made = Pipeline(kafka, unique_name("p"), tmp_path)
     await made.create()
-    try:
-        await made.feed(Traffic(seed=5, start_ms=now_ms(), conversations=50), RECORDS)
-        worker = await made.start_worker()
-        await made.caught_up(60)
-        assert await worker.end(signal.SIGTERM, 15) == 0
-        yield made
-    finally:
-        await made.close()
+    yield made
+    await made.close()
 
 
 async def command(pipeline: Pipeline, line: str) -> Ended:
@@ -67,6 +63,9 @@ async def delete_before(pipeline: Pipeline, tp: TopicPartition, offset: int) -> 
 
 
 async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_there_is_told(pipeline: Pipeline) -> None:
+    await pipeline.feed(Traffic(seed=5, start_ms=now_ms(), conversations=50), RECORDS)
+    await pipeline.start_worker()
+    await pipeline.caught_up(60)
     source = await pipeline.read(pipeline.settings.input_topic)
     states = await pipeline.states()
     chosen = max(states, key=lambda key: sum(record.key == key.encode() for record in source))
@@ -100,60 +99,37 @@ async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_th
     assert "no conversation 'nobody' in partition" in missing.printed
 
 
-async def test_equal_outputs_are_equal_and_each_damage_is_found_and_shown_with_both_sides(pipeline: Pipeline) -> None:
+async def test_what_a_worker_publishes_is_equal_while_it_goes_on_and_each_damage_is_found(pipeline: Pipeline) -> None:
     settings = pipeline.settings
-    equal = await command(pipeline, "verify --json")
-    (summary,) = lines(equal)
-    states = await pipeline.states()
-    log = [json.loads(record.value or b"") for record in await pipeline.read(settings.transitions_topic)]
-    assert equal.exit_code == OK
-    assert (summary["verdict"], summary["records"], summary["apart"]) == (
-        "equal",
-        sum((await pipeline.ends(settings.input_topic)).values()),
-        {},
-    )
-    assert summary["equal"] == summary["conversations"] == len(states)
-    assert summary["transitions"] == len(model.net(log))
-
-    await pipeline.feed(Traffic(seed=5, start_ms=started_ms(source), conversations=50), MORE, skip=RECORDS)
+    flowing = asyncio.create_task(flow(settings, Traffic(seed=6, start_ms=now_ms(), conversations=50), FLOW_S))
     worker = await pipeline.start_worker()
-    await worker.logged("lane.restored")
+    await worker.logged("lane.opened")
     meanwhile = await command(pipeline, "verify --json")
+    assert not flowing.done()
     (summary,) = lines(meanwhile)
     assert (meanwhile.exit_code, summary["verdict"]) == (OK, "equal"), meanwhile.printed
     assert summary["apart"].keys() <= {"ahead"}
-    print(summary["records"], summary["apart"])
+    assert summary["equal"] > 0
+    await flowing
     await pipeline.caught_up(60)
     assert await worker.end(signal.SIGTERM, 15) == 0
 
-    latest = {record.key: record for record in await pipeline.read(settings.state_topic)}
-    altered, removed = list(latest.values())[:2]
-    assert altered.key is not None
-    assert altered.value is not None
-    assert removed.key is not None
-    await write(pipeline, settings.state_topic, altered, altered.value.replace(b'"live":', b'"live":9'))
-    await write(pipeline, settings.state_topic, removed, None)
-    (victim, *_) = [
-        record
-        for record in await pipeline.read(settings.transitions_topic)
-        if record.key not in {altered.key, removed.key} and json.loads(record.value or b"")["id"] in model.net(log)
-    ]
-    assert victim.key is not None
-    assert victim.value is not None
-    await write(pipeline, settings.transitions_topic, victim, victim.value.replace(b'"op":"assert"', b'"op":"retract"'))
+    states = {record.key: record for record in await pipeline.read(settings.state_topic)}
+    operations = await pipeline.read(settings.transitions_topic)
+    damaged = await damage(pipeline, list(states.values()), operations)
     different = await command(pipeline, "verify --json")
     assert different.exit_code == DIFFERENT, different.printed
     *differences, summary = lines(different)
-    assert (summary["verdict"], summary["different"], summary["differentTransitions"]) == ("different", 3, 1)
-    assert {(each["conversationId"], each["what"], each["path"]) for each in differences} == {
-        (altered.key.decode(), "state", "live"),
-        (removed.key.decode(), "state", ""),
-        (victim.key.decode(), "transition", json.loads(victim.value)["id"]),
-    }
+    assert {(each["conversationId"], each["what"], each["path"]) for each in differences} == damaged.keys()
     (live,) = [each for each in differences if each["path"] == "live"]
     assert live["published"] == int(f"9{live['recomputed']}")
+    ends = await pipeline.ends(settings.input_topic)
+    assert (summary["verdict"], summary["records"], summary["apart"]) == ("different", sum(ends.values()), {})
+    assert (summary["equal"], summary["different"]) == (len(states) - 3, 3)
+    log = [json.loads(record.value or b"") for record in operations]
+    assert (summary["transitions"], summary["differentTransitions"]) == (len(model.net(log)), 1)
 
-    (elsewhere, *_) = set(range(PARTITIONS)) - {altered.partition, removed.partition, victim.partition}
+    elsewhere = min(set(range(PARTITIONS)) - set(damaged.values()))
     await delete_before(pipeline, TopicPartition(settings.input_topic, elsewhere), 100)
     people = await command(pipeline, "verify --limit 1")
     assert people.exit_code == DIFFERENT, people.printed
@@ -165,3 +141,31 @@ async def test_equal_outputs_are_equal_and_each_damage_is_found_and_shown_with_b
     assert (part.exit_code, summary["verdict"], summary["different"]) == (OK, "equal", 0)
     assert summary["apart"].keys() == {"before_input"}
     assert summary["equal"] + summary["apart"]["before_input"] == summary["conversations"]
+
+
+async def damage(pipeline: Pipeline, states: list[Record], log: list[Record]) -> dict[tuple[str, str, str], int]:
+    """Alter a state, remove another, retract a transition of a third conversation; the partition of each finding."""
+    topics, damaged = pipeline.settings, {}
+    altered, removed = states[:2]
+    value = (altered.value or b"").replace(b'"live":', b'"live":9')
+    await write(pipeline, topics.state_topic, altered, value)
+    await write(pipeline, topics.state_topic, removed, None)
+    stand = model.net([json.loads(record.value or b"") for record in log])
+    keys = {altered.key, removed.key}
+    victim = next(record for record in log if record.key not in keys and named(record) in stand)
+    value = (victim.value or b"").replace(b'"op":"assert"', b'"op":"retract"')
+    await write(pipeline, topics.transitions_topic, victim, value)
+    for record, what, path in (
+        (altered, "state", "live"),
+        (removed, "state", ""),
+        (victim, "transition", named(victim)),
+    ):
+        assert record.key is not None
+        damaged[record.key.decode(), what, path] = record.partition
+    return damaged
+
+
+def named(operation: Record) -> str:
+    """The id of a transition, empty for a retraction of it."""
+    told = json.loads(operation.value or b"")
+    return str(told["id"]) if told["op"] == "assert" else ""
