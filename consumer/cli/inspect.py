@@ -203,14 +203,23 @@ async def _show_records(
     upto = 0 if committed is None else committed.next_offset
     span = await reader.span(settings.input_topic, partition)
     why = _Why(settings, asked, partition, span, upto)
-    count = 0
+
+    def tell(each: Explanation) -> None:
+        if asked.as_json:
+            _echo_json("record", consumed=each.offset < upto, **msgspec.to_builtins(each))
+        else:
+            _echo_lines(record_lines(each, numbered, consumed=each.offset < upto))
+
+    count, held = 0, []
     async with aclosing(why.records(reader)) as found:
         async for each in found:
             count += 1
-            if asked.as_json:
-                _echo_json("record", consumed=each.offset < upto, **msgspec.to_builtins(each))
+            if sys.stdout.isatty():  # where the progress bar is drawn as well
+                held.append(each)
             else:
-                _echo_lines(record_lines(each, numbered, consumed=each.offset < upto))
+                tell(each)
+    for each in held:
+        tell(each)
     explains = _same(why.at_commit, published)
     if asked.as_json:
         _echo_json("end", records=count, inputBegin=span.begin, committed=upto, explainsState=explains)

@@ -241,7 +241,7 @@ def _time(milliseconds: int | None) -> str | None:
 
 
 def _lines(total: Tally, rows: list[_Row], began: list[_Began], shown: int) -> Iterable[str]:
-    heads = ("partition", "offsets", "conversations", "equal", "different", "apart", "transitions", "different")
+    heads = ("partition", "offsets", "conversations", "equal", "different", "apart", "transitions", "wrong")
     yield from columns(
         [
             heads,

@@ -171,7 +171,9 @@ class Verification:
 
     def take_state(self, record: Record) -> None:
         """Take in a record of the state topic. Raises ValueError and msgspec.DecodeError where it is no state."""
-        conversation_id = (record.key or b"").decode()
+        if record.key is None:
+            return
+        conversation_id = record.key.decode()
         if record.value is None:
             self._published.pop(conversation_id, None)
             self._tombstones.add(conversation_id)
