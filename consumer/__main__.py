@@ -21,9 +21,11 @@ import click
 from consumer.cli.check import check
 from consumer.cli.demo import demo
 from consumer.cli.generate import generate
+from consumer.cli.inspect import inspect
 from consumer.cli.program import Program
 from consumer.cli.run import run
 from consumer.cli.topics import topics
+from consumer.cli.verify import verify
 from consumer.version import VERSION
 
 
@@ -42,7 +44,7 @@ def main() -> None:
     """  # noqa: D301 - click's own mark for lines to be left as they are
 
 
-for command in (run, demo, check, topics, generate):
+for command in (run, demo, check, topics, generate, inspect, verify):
     main.add_command(command)
 
 if __name__ == "__main__":

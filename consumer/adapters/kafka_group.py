@@ -46,6 +46,11 @@ _POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
 _COORDINATOR_MOVED = {NotCoordinatorForGroupError.errno, GroupCoordinatorNotAvailableError.errno}
 
 
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of so many in which Kafka's own partitioner puts a key."""
+    return int(murmur2(key) & _POSITIVE) % partitions
+
+
 def committed_of(answer: Any, topic: str, partition: int) -> Committed | None:
     """What an OffsetFetch answer says of one partition, None if nothing was ever committed. Raises WorldError."""
     for code in _errors(answer):
@@ -186,7 +191,7 @@ class GroupIntake:
     def partition_of(self, key: bytes) -> int | None:
         """The partition in which Kafka's own partitioner puts a key; None while the topic is not known yet."""
         partitions = self._consumer.partitions_for_topic(self._settings.input_topic)
-        return (murmur2(key) & _POSITIVE) % len(partitions) if partitions else None
+        return partition_of(key, len(partitions)) if partitions else None
 
     async def ends(self, partitions: Sequence[int]) -> dict[int, int]:
         """The offsets after the last stable records, as far as the broker tells. Also of what is not being fetched."""

@@ -42,7 +42,7 @@ from consumer.runtime.ports import (
     Unreachable,
 )
 from consumer.runtime.settings import Settings
-from consumer.runtime.state_store import StateStore
+from consumer.runtime.state_store import EVICTIONS_PER_RECORD_MAX, StateStore
 from consumer.runtime.tally import Tally
 
 Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
@@ -50,7 +50,6 @@ Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
 IDLE_S = 1.0
 """How long a lane waits for records before it looks around."""
 _BACKOFF_S = 1.0
-_EVICTIONS_PER_RECORD_MAX = 64
 _SETTLED_PER_TURN_MAX = 200
 _ENCODER = msgspec.json.Encoder()
 
@@ -321,7 +320,7 @@ class Lane:
             self._staged.bytes += len(record.value or b"")
         if outcome.stream_ms is not None and outcome.stream_ms != self._stream_ms:
             self._stream_ms = outcome.stream_ms
-            self._tally.evicted += self.store.evict(self._stream_ms, _EVICTIONS_PER_RECORD_MAX)
+            self._tally.evicted += self.store.evict(self._stream_ms, EVICTIONS_PER_RECORD_MAX)
         self.breaker.add(outcome)
 
     async def _commit(self, publisher: Publisher) -> None:
