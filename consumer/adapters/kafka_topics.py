@@ -167,7 +167,6 @@ def _partitions(plan: TopicPlan, count: int, source: str, source_count: int) -> 
 
 def _replicas(plan: TopicPlan, topic: TopicFound, *, is_output: bool) -> Finding:
     insync = _insync(topic)
-    what = f"topic {plan.name!r} has {topic.replicas} replicas"
     if insync > topic.replicas:
         return Finding(
             "replicas",
@@ -177,9 +176,14 @@ def _replicas(plan: TopicPlan, topic: TopicFound, *, is_output: bool) -> Finding
             f"`{_alter(plan.name, 'min.insync.replicas', str(topic.replicas))}`",
         )
     if is_output and topic.replicas > 2 and insync == 1:  # noqa: PLR2004 - 2 of 2 would stop at one loss
-        remedy = f"`{_alter(plan.name, 'min.insync.replicas', '2')}`"
-        return Finding("replicas", "warn", f"{what} but min.insync.replicas=1, so that one copy counts as safe", remedy)
-    return Finding("replicas", "pass", f"{what}, min.insync.replicas={insync}")
+        return Finding(
+            "replicas",
+            "warn",
+            f"topic {plan.name!r} has {topic.replicas} replicas but min.insync.replicas=1, so that one copy counts as "
+            f"safe",
+            f"`{_alter(plan.name, 'min.insync.replicas', '2')}`",
+        )
+    return Finding("replicas", "pass", f"topic {plan.name!r} has min.insync.replicas={insync} of {topic.replicas}")
 
 
 def _config(plan: TopicPlan, name: str, wanted: str, value: str) -> Finding:
@@ -187,12 +191,12 @@ def _config(plan: TopicPlan, name: str, wanted: str, value: str) -> Finding:
     remedy = f"`{_alter(plan.name, name, wanted)}`"
     if name == "max.message.bytes":
         if int(value) >= plan.bytes_min:
-            return Finding(name, "pass", what)
+            return Finding("batches", "pass", what)
         below = f"{what}, below {plan.bytes_setting}={plan.bytes_min}"
-        return Finding(name, "fail", below, f"lower the setting, or {remedy}")
+        return Finding("batches", "fail", below, f"lower the setting, or {remedy}")
     if value == wanted:
-        return Finding(name, "pass", what)
-    return Finding(name, "fail", f"{what}, it has to be {wanted}", remedy)
+        return Finding("cleanup", "pass", what)
+    return Finding("cleanup", "fail", f"{what}, it has to be {wanted}", remedy)
 
 
 def _timestamps(settings: Settings, source: TopicFound) -> Finding:
