@@ -12,11 +12,17 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import CoordinationType
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, NotCoordinatorForGroupError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.protocol.commit import OffsetFetchRequest
 from msgspec import Struct
 
-from consumer.adapters.kafka_connection import connection_arguments, world_error
+from consumer.adapters.kafka_connection import USER, connection_arguments, world_error
 from consumer.adapters.kafka_group import committed_of
 from consumer.adapters.kafka_topics import TopicAdmin, plans
 from consumer.core.record import Record
@@ -122,6 +128,13 @@ class KafkaReader:
     async def _getmany(self, tp: TopicPartition) -> Sequence[Any]:
         try:
             fetched = await self._committed.getmany(tp, timeout_ms=_POLL_MS, max_records=_RECORDS_MAX)
+        except TopicAuthorizationFailedError as error:
+            raise Misfit(
+                f"reading {tp.topic!r}: a permission is missing: grant {USER} Read on this topic "
+                f"({type(error).__name__})"
+            ) from error
+        except OffsetOutOfRangeError as error:
+            raise Unreachable(f"reading {tp.topic!r}: retention deleted records just now: start again") from error
         except KafkaError as error:
             raise world_error(error, f"reading {tp.topic!r}") from error
         found: Sequence[Any] = fetched.get(tp, ())

@@ -226,6 +226,10 @@ class Verification:
         for conversation_id, published in self._published.items():
             if store.get(conversation_id) is None:
                 self._judge(conversation_id, None, published)
+        unseen = sum(each not in self._published and store.get(each) is None for each in self._ahead)
+        if unseen:
+            self.tally.conversations += unseen
+            self.tally.apart["ahead"] += unseen
 
     def differences(
         self, conversation_id: str, published: bytes | None, standing: Mapping[str, Shown]

@@ -179,6 +179,8 @@ def test_what_was_published_from_records_after_the_bound_is_left_aside() -> None
     assert counted(both.verified()) == (2, 0, {})
     compacted = Topics(LIFE, after.states, after.transitions, bound=3)
     assert counted(compacted.verified()) == (1, 0, {"ahead": 1})
+    begun_anew = Topics(LIFE, after.states, after.transitions, bound=0)
+    assert counted(begun_anew.verified()) == (0, 0, {"ahead": 2})
 
 
 def test_offsets_of_another_topic_say_nothing_of_the_bound() -> None:
