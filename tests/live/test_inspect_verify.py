@@ -3,8 +3,6 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,6 @@ from consumer.core.record import Record
 from consumer.simulator.traffic import Traffic
 from tests import model
 from tests.live.commands import Ended, ended
-from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
 from tests.live.stream import flow
 
@@ -26,14 +23,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 RECORDS = 1_200
 FLOW_S = 5
 Lines = list[dict[str, Any]]
-
-
-@pytest.fixture
-async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
-    made = Pipeline(kafka, unique_name("p"), tmp_path)
-    await made.create()
-    yield made
-    await made.close()
 
 
 async def command(pipeline: Pipeline, line: str) -> Ended:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from deploy.generate.panels import Panel, scoped
 from deploy.generate.pipeline import PIPELINE
 from tests.deploy.promql import filled
 from tests.deploy.tools import tool
-from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.prometheus import Prometheus, Series
 from tests.live.stream import damaged, flow, skewed, write
@@ -32,14 +30,6 @@ ZERO_IN_GOOD_HEALTH = {
     "Unowned partitions": "a rebalance is over between two scrapes",
 }
 """Panels that may show nothing but zeros here, with the reason. All others must show something."""
-
-
-@pytest.fixture
-async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
-    made = Pipeline(kafka, unique_name("p"), tmp_path)
-    await made.create()
-    yield made
-    await made.close()
 
 
 def traffic(seed: int) -> Traffic:
