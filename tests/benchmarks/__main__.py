@@ -7,6 +7,7 @@ ratios within one run, never figures of two machines.
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def main() -> None:
     options = _options(given, parser)
     if not Path("/proc/self/stat").exists():
         sys.exit("needs Linux, whose /proc tells the CPU time of the worker")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a partition just made has no leader yet: it tries again
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     broker = find_broker()
     if isinstance(broker, str):
