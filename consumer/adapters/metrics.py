@@ -9,7 +9,6 @@
 import contextlib
 import platform
 import time
-from collections import Counter as Counts
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Final, get_args
@@ -25,6 +24,7 @@ from prometheus_client import (
 )
 
 from consumer.adapters.bounded_http import REFUSALS, Refusal
+from consumer.adapters.closed_counter import ClosedCounter
 from consumer.adapters.histogram import BulkHistogram
 from consumer.adapters.labels import MEDIA, OTHER, PREFIX, STATES
 from consumer.adapters.lane_gauges import LaneGauges, PartitionSize
@@ -348,10 +348,10 @@ class Metrics:
 
     def _counter(
         self, name: str, documentation: str, labels: dict[str, tuple[str, ...]], initial: list[tuple[str, ...]]
-    ) -> "_ClosedCounter":
+    ) -> "ClosedCounter":
         self._describe(name, "counter", tuple(labels), documentation)
         counter = Counter(PREFIX + name, documentation, tuple(labels), registry=self.registry)
-        return _ClosedCounter(counter, tuple(labels.values()), initial)
+        return ClosedCounter(counter, tuple(labels.values()), initial)
 
     def _histogram(
         self,
@@ -378,42 +378,3 @@ class Metrics:
 
     def _describe(self, name: str, kind: str, labels: tuple[str, ...], documentation: str) -> None:
         self._described.append(Described(PREFIX + name, kind, ", ".join(labels), documentation))
-
-
-class _ClosedCounter:
-    """A counter whose label values are folded to closed sets, each with `other` in it if it can be exceeded.
-
-    Only children of folded values are kept, so their number is bounded whatever arrives.
-    """
-
-    def __init__(
-        self, counter: Counter, allowed: tuple[tuple[str, ...], ...], initial: Sequence[tuple[str, ...]]
-    ) -> None:
-        self._counter = counter
-        self._allowed = tuple(frozenset(values) for values in allowed)
-        self._children: dict[tuple[str, ...], Counter] = {}
-        for values in initial:
-            self._child(values)
-
-    def add(self, values: tuple[str, ...], amount: float = 1) -> None:
-        """Count `amount` of one combination of label values."""
-        (self._children.get(values) or self._child(values)).inc(amount)
-
-    def add_all(self, counts: "Counts[tuple[str, str]] | Counts[tuple[str, str, str]]") -> None:
-        """Count by several labels."""
-        for values, count in counts.items():
-            self.add(values, count)
-
-    def add_each(self, counts: Counts[str]) -> None:
-        """Count by the one label."""
-        for value, count in counts.items():
-            self.add((value,), count)
-
-    def _child(self, values: tuple[str, ...]) -> Counter:
-        folded = tuple(
-            value if value in allowed else OTHER for value, allowed in zip(values, self._allowed, strict=True)
-        )
-        child = self._children.get(folded)
-        if child is None:
-            child = self._children[folded] = self._counter.labels(*folded) if folded else self._counter
-        return child
