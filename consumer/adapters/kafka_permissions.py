@@ -90,13 +90,16 @@ async def missing(client: AIOKafkaClient, settings: Settings) -> list[Grant]:
     found = []
     for each in needed:
         operations = tuple(
-            name
-            for name in each.operations
-            if not allowed.get((each.resource, each.name), _EVERYTHING) >> _OPERATION_BITS[name] & 1
+            name for name in each.operations if not allows(allowed.get((each.resource, each.name), _EVERYTHING), name)
         )
         if operations:
             found.append(Grant(each.resource, each.name, each.setting, operations, each.is_prefix))
     return found
+
+
+def allows(operations: int, name: str) -> bool:
+    """Whether an answer's bit field of authorized operations holds one of them. A broker that does not tell allows."""
+    return bool(_told(operations) >> _OPERATION_BITS[name] & 1)
 
 
 def _told(operations: int) -> int:
