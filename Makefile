@@ -5,7 +5,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
 MINUTES := 10
-.PHONY: help demo test lint format lock dashboards picture benchmark soak deploy-check sbom clean
+PARTS := throughput latency
+.PHONY: help demo test lint format lock dashboards picture bench soak deploy-check sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,8 +43,8 @@ dashboards: $(VENV)/.test ## Generate the dashboards and the PrometheusRule anew
 picture: $(VENV)/.test ## Take the pictures of the dashboards anew, on real Kafka, Prometheus and Chromium; five minutes
 	$(BIN)/python -m tests.deploy.picture
 
-benchmark: $(VENV)/.test ## Measure throughput on a real Kafka
-	$(BIN)/python -m tests.benchmarks.throughput
+bench: $(VENV)/.test ## Measure PARTS on a real Kafka: throughput, latency and more
+	$(BIN)/python -m tests.benchmarks $(PARTS)
 
 soak: $(VENV)/.test ## Let faults befall workers on a real Kafka for MINUTES
 	$(BIN)/python -m tests.live.faults --minutes $(MINUTES)

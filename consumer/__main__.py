@@ -1,22 +1,52 @@
-"""The command line."""
+"""The command line.
 
+As the first process of a container (PID 1) Python has no default for SIGTERM: until somebody handles it, the kernel
+throws it away, and who stops the container waits for as long as it may take. So this comes before all that takes time.
+"""
+
+import os
+import signal
+from types import FrameType
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)  # as a shell tells it
+
+
+signal.signal(signal.SIGTERM, _end_at_once)
+
+# isort: split
 import click
 
 from consumer.cli.check import check
 from consumer.cli.dead_letters import dead_letters
 from consumer.cli.demo import demo
 from consumer.cli.generate import generate
+from consumer.cli.inspect import inspect
+from consumer.cli.program import Program
 from consumer.cli.rekey import rekey
 from consumer.cli.run import run
 from consumer.cli.topics import topics
+from consumer.cli.verify import verify
+from consumer.version import VERSION
 
 
-@click.group()
+@click.group(cls=Program)
+@click.version_option(VERSION, message="%(prog)s %(version)s")
 def main() -> None:
-    """Genesys Cloud conversation updates in, clean state and ordered transitions out, exactly once."""
+    """Genesys Cloud conversation updates in, clean state and ordered transitions out, exactly once.
+
+    Settings are environment variables (CC_...); the README lists them, and the exit codes.
+
+    \b
+    Examples:
+      conversation-consumer check
+      conversation-consumer run
+      conversation-consumer COMMAND --help
+    """  # noqa: D301 - click's own mark for lines to be left as they are
 
 
-for command in (run, demo, check, topics, generate, dead_letters, rekey):
+for command in (run, demo, check, topics, generate, inspect, verify, dead_letters, rekey):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class Broker:
             await self._at[call].pop(0)()
 
 
-def fails(error: Exception) -> Callable[[], Awaitable[None]]:
+def fails(error: BaseException) -> Callable[[], Awaitable[None]]:
     """A reaction that raises."""
 
     async def reaction() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -27,8 +28,13 @@ from consumer.adapters import logs
 from consumer.adapters.embedded import PARTITIONS, EmbeddedBroker
 from consumer.cli.exits import settings_or_exit
 from consumer.cli.service import Service, running
+from consumer.cli.story import record_lines
 from consumer.core import conversation
+from consumer.core.explain import explained
+from consumer.core.record import Record
+from consumer.core.rules import Rules
 from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS
+from consumer.runtime.replay import Replay
 from consumer.runtime.settings import Settings
 from schemas.inbound import FlatParticipant, Participant
 from schemas.state import ConversationState
@@ -325,3 +331,17 @@ async def test_no_secret_is_told_when_starting_fails(
     assert process.returncode
     assert told in output.decode()
     assert not found({"output": output.decode()})
+
+
+def test_what_explains_a_record_tells_no_more_than_state_and_transitions_do() -> None:
+    replay, told = Replay(Rules(communications_max=COMMUNICATIONS_MAX, record_bytes_max=RECORD_BYTES_MAX)), []
+    for offset, (key, value, at_ms) in enumerate(itertools.chain(usable(), unusable())):
+        taken = Record("t", 0, offset, at_ms, key, value)
+        before, outcome = replay.take(taken)
+        explanation = explained(taken, Rules(), before, outcome)
+        told.append(msgspec.json.encode(explanation).decode())
+        told.extend(record_lines(explanation, {}, consumed=True))
+    kept = KEPT["state.value"] | KEPT["transitions.value"]
+    ((_, labels),) = found({"why": "\n".join(told)}).items()
+    assert labels <= kept
+    assert labels >= (WHO | WHAT) & LABELS

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from consumer.__main__ import main
 from consumer.adapters.kafka_permissions import grants
@@ -68,7 +69,15 @@ def test_every_permission_is_listed_as_it_is_needed() -> None:
 
 def test_every_exit_code_is_listed() -> None:
     codes = [int(line.split("|")[1]) for line in table("| exit code | meaning | what to do |")]
-    assert codes == [exits.OK, exits.UNAVAILABLE, exits.SOFTWARE, exits.CONFIG]
+    assert codes == sorted(value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int))
+
+
+@pytest.mark.parametrize("shell", re.findall(r"_CONVERSATION_CONSUMER_COMPLETE=(\w+)_source", README))
+def test_a_shell_gets_its_script_for_completion(shell: str) -> None:
+    name = "_CONVERSATION_CONSUMER_COMPLETE"
+    told = CliRunner(env={name: f"{shell}_source"}).invoke(main, prog_name="conversation-consumer")
+    assert told.exit_code == exits.OK
+    assert f"{name}={shell}_complete" in told.stdout
 
 
 @pytest.mark.parametrize("line", re.findall(r"^\$ conversation-consumer (.*)$", README, re.MULTILINE))

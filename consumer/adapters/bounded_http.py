@@ -4,8 +4,8 @@
    closed in favour of the new one, so that a probe is answered however many others hold on.
 2. A request arrives whole within `request_s` and `request_bytes_max`, and an answer is handled and taken within
    `answer_s` each, else its connection is aborted: what a client does not read is not kept for it.
-3. Connections are accepted, and requests handled, at `per_s`; what is more waits in the system's queue, or for its
-   turn: one request per connection.
+3. Requests are handled at `per_s`, and connections accepted at twice that; what is more waits for its turn, one request
+   per connection, or in the system's queue.
 4. Each connection that was ended for one of these reasons is told to `on_refused`.
 
 aiohttp bounds lines, fields and idle connections by itself; it has no limit on connections, none on slow requests,
@@ -28,7 +28,8 @@ REFUSALS: Final[tuple[str, ...]] = get_args(Refusal)
 
 _LINE_BYTES_MAX: Final = 4_096
 _FIELDS_MAX: Final = 64
-_BACKLOG: Final = 128
+_BACKLOG: Final = 1_024
+"""Connections that wait for their turn. Past it they are tried again by their clients only after seconds."""
 _SEND_BUFFER_BYTES: Final = 131_072
 """What the system holds of answers that a client does not read. By itself it would grow to megabytes."""
 _BURST: Final = 8
@@ -118,7 +119,7 @@ class BoundedServer:
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        pace = _Pace(self._bounds.per_s)
+        pace = _Pace(2 * self._bounds.per_s)  # so that a probe soon gets through a crowd of connections
         while True:
             await pace.turn()
             try:

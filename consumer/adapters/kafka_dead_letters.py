@@ -10,8 +10,8 @@ from typing import Final, Self
 from msgspec import Struct
 
 from consumer.adapters.kafka_permissions import TOPIC, Grant
-from consumer.adapters.kafka_reader import TopicReader
 from consumer.adapters.kafka_republisher import Republisher
+from consumer.adapters.kafka_topic_reader import TopicReader
 from consumer.core.record import Record
 from consumer.runtime.dead_letters import DeadLetter, opened
 from consumer.runtime.ports import Misfit

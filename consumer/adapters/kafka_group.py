@@ -9,7 +9,6 @@ loaded it yet) for no commit at all, so the answer is read here; a member that f
 blocked lanes, a long restore. So the worker says that it is alive.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 from aiokafka.protocol.commit import OffsetFetchRequest
 
+from consumer.adapters.kafka_bounds import stopped, within
 from consumer.adapters.kafka_connection import (
     connection_arguments,
     connection_fault,
@@ -44,6 +44,11 @@ _POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
 
 
 _COORDINATOR_MOVED = {NotCoordinatorForGroupError.errno, GroupCoordinatorNotAvailableError.errno}
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of so many in which Kafka's own partitioner puts a key."""
+    return int(murmur2(key) & _POSITIVE) % partitions
 
 
 def committed_of(answer: Any, topic: str, partition: int) -> Committed | None:
@@ -124,10 +129,7 @@ class GroupIntake:
 
     async def stop(self) -> None:
         """Leave the group, within a bounded time."""
-        try:
-            await asyncio.wait_for(self._consumer.stop(), _STOP_S)
-        except (TimeoutError, KafkaError):
-            await self._consumer._client.close()  # noqa: SLF001 - the only way left to close its sockets
+        await stopped(self._consumer.stop(), self._consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
 
     def alive(self) -> None:
         """Say that the worker makes progress, which aiokafka only takes from the time of the last fetch."""
@@ -181,7 +183,7 @@ class GroupIntake:
         if end is None or end < 0:
             return None
         try:
-            position = await asyncio.wait_for(self._consumer.position(tp), self._timeout_s)
+            position = await within(self._timeout_s, self._consumer.position(tp))
         except (KafkaError, TimeoutError):
             return None
         return max(0, int(end) - int(position))
@@ -189,7 +191,7 @@ class GroupIntake:
     def partition_of(self, key: bytes) -> int | None:
         """The partition in which Kafka's own partitioner puts a key; None while the topic is not known yet."""
         partitions = self._consumer.partitions_for_topic(self._settings.input_topic)
-        return (murmur2(key) & _POSITIVE) % len(partitions) if partitions else None
+        return partition_of(key, len(partitions)) if partitions else None
 
     async def ends(self, partitions: Sequence[int]) -> dict[int, int]:
         """The offsets after the last stable records, as far as the broker tells. Also of what is not being fetched."""
@@ -215,6 +217,6 @@ class GroupIntake:
 
     async def _bounded(self, doing: Awaitable[Any], what: str, timeout_s: float | None = None) -> Any:
         try:
-            return await asyncio.wait_for(doing, timeout_s or self._timeout_s)
+            return await within(timeout_s or self._timeout_s, doing)
         except (KafkaError, TimeoutError, OSError) as error:
             raise world_error(error, what) from error

@@ -20,6 +20,7 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
+from consumer.adapters.finding import Finding
 from consumer.adapters.kafka_connection import USER
 from consumer.adapters.kafka_requests import AuthorizedGroupsRequest, AuthorizedTopicsRequest
 from consumer.runtime.settings import Settings
@@ -45,19 +46,30 @@ class Grant(Struct, frozen=True):
     operations: tuple[str, ...]
     is_prefix: bool = False
 
+    @property
+    def what(self) -> str:
+        """The resource in words, and the operations."""
+        kind = "transactional ids that begin with" if self.is_prefix else self.resource
+        return f"{kind} {self.name!r} ({self.setting}): {' and '.join(self.operations)}"
+
     def remedy(self, settings: Settings) -> str:
         """What is missing, and the command that grants it."""
-        what = "transactional ids that begin with" if self.is_prefix else self.resource
+        return self.check(settings, is_missing=True).told
+
+    def check(self, settings: Settings, *, is_missing: bool) -> Finding:
+        """Whether it is there, and if not the command that grants it."""
+        if not is_missing:
+            return Finding("permissions", "pass", f"{self.what} allowed")
         has_name = settings.security_protocol.startswith("SASL") and settings.sasl_mechanism != "OAUTHBEARER"
         user = settings.sasl_username if has_name else ""
         options = [f"--operation {each}" for each in self.operations]
         options += [f"--{self.resource} {shlex.quote(self.name)}"]
         options += ["--resource-pattern-type prefixed"] if self.is_prefix else []
-        return (
-            f"{what} {self.name!r} ({self.setting}): {' and '.join(self.operations)} not allowed: `kafka-acls --add "
-            f"--allow-principal User:{shlex.quote(user) if user else 'NAME'} {' '.join(options)}`"
-            f"{'' if user else f', where NAME is {USER}'}"
+        command = (
+            f"`kafka-acls --add --allow-principal User:{shlex.quote(user) if user else 'NAME'} {' '.join(options)}`"
         )
+        named = "" if user else f", where NAME is {USER}"
+        return Finding("permissions", "fail", f"{self.what} not allowed", f"{command}{named}")
 
 
 def grants(settings: Settings) -> list[Grant]:
@@ -74,6 +86,16 @@ def grants(settings: Settings) -> list[Grant]:
         names = "CC_GROUP_ID, CC_INPUT_TOPIC"
         needed.append(Grant(TRANSACTIONAL_ID, prefix, names, ("Write",), is_prefix=True))
     return needed
+
+
+def checks(settings: Settings, lacking: list[Grant]) -> list[Finding]:
+    """A finding for each grant that is needed: what is lacking of it, or that all of it is there."""
+    lacks = {(each.resource, each.name): each for each in lacking}
+    return [
+        (lacked or each).check(settings, is_missing=lacked is not None)
+        for each in grants(settings)
+        for lacked in [lacks.get((each.resource, each.name))]
+    ]
 
 
 async def missing(client: AIOKafkaClient, settings: Settings) -> list[Grant]:

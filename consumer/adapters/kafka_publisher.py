@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec.structs import replace
 
+from consumer.adapters.kafka_bounds import stopped, within
 from consumer.adapters.kafka_connection import connection_arguments, outlasted, unconnected, world_error
 from consumer.adapters.kafka_group import GroupIntake
 from consumer.runtime.ports import Committed, Effects, Fenced, Letter, Unreachable
@@ -53,10 +54,7 @@ class _LanePublisher:
         """Stop the producer; whatever it still had in flight is aborted by its successor."""
         if not self._opened:
             return
-        try:
-            await asyncio.wait_for(self._producer.stop(), _STOP_S)
-        except (KafkaError, TimeoutError, AssertionError):
-            await self._producer.client.close()
+        await stopped(self._producer.stop(), self._producer.client, _STOP_S)
 
     async def _send(self, effects: Effects) -> int | None:
         """Write all effects and wait for the broker's answer to each; returns the offset after the last state."""
@@ -93,7 +91,7 @@ class _LanePublisher:
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
-            return await asyncio.wait_for(doing, self._settings.commit_timeout_s)
+            return await within(self._settings.commit_timeout_s, doing)
         except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
             raise world_error(error, what) from error
         except AssertionError as error:

@@ -1,49 +1,80 @@
-"""Reading partitions of a topic from here to there, by aiokafka, without a group: what the repair tools need.
+"""Reading what is on the topics without taking part in anything, by aiokafka: for `inspect` and `verify`.
 
-Done means `position() >= end`, the end asked with read_committed: transaction markers and aborted records have offsets
-of their own, and no record comes to tell that they were passed.
+Nothing is written, committed or created: no group is joined, and the topics are known to exist before any client asks
+for their metadata, which could create them.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from aiokafka.client import CoordinationType
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest
+from msgspec import Struct
 
-from consumer.adapters.kafka_connection import connection_arguments, unconnected, world_error
-from consumer.adapters.kafka_permissions import Grant, allows
-from consumer.adapters.kafka_requests import AuthorizedTopicsRequest
+from consumer.adapters.kafka_connection import USER, connection_arguments, world_error
+from consumer.adapters.kafka_group import committed_of
+from consumer.adapters.kafka_topics import TopicAdmin, plans
 from consumer.core.record import Record
-from consumer.runtime.ports import Misfit, Unreachable
+from consumer.runtime.ports import Committed, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 
 _POLL_MS = 200
+_WAIT_MS = 20
+"""A fetch that still waits at the end of one partition holds up the first of the next."""
+_RECORDS_MAX = 500
+_COORDINATOR_POLL_S = 0.2
+_UNDECIDED_S = 20.0
+"""The broker looks for transactions that have timed out every 10 s."""
 _STOP_S = 5.0
+_COMING = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)
 
 
-class TopicReader:
-    """A consumer without a group, as an async context manager. Raises WorldError from every method but leaving."""
+class Span(Struct, frozen=True):
+    """The offsets that a partition holds: from `begin` up to, and without, `end`."""
+
+    begin: int
+    end: int
+
+
+class KafkaReader:
+    """A reader of any partition of the four topics, as an async context manager. Raises WorldError throughout."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._timeout_s = settings.request_timeout_ms / 1_000
-        self._consumer = AIOKafkaConsumer(
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=settings.partition_fetch_bytes_max,
+        arguments: dict[str, Any] = {
+            "enable_auto_commit": False,
+            "auto_offset_reset": "none",  # a position that retention has deleted is told, not passed over
+            "fetch_max_wait_ms": _WAIT_MS,
+            "max_partition_fetch_bytes": settings.partition_fetch_bytes_max,
             **connection_arguments(settings),
-        )
+        }
+        self._committed = AIOKafkaConsumer(isolation_level="read_committed", **arguments)
+        self._written = AIOKafkaConsumer(isolation_level="read_uncommitted", **arguments)
+        self.partitions = 0
+        """Of the input topic."""
 
     async def __aenter__(self) -> Self:
+        async with TopicAdmin(self._settings) as admin:
+            found = await admin.find()
+        for plan in plans(self._settings):
+            if plan.name not in found:
+                raise Misfit(f"topic {plan.name!r} ({plan.setting}) does not exist: check the setting")
+        self.partitions = found[self._settings.input_topic].partitions
         try:
-            await self._bounded(self._consumer.start(), f"connecting to {self._settings.bootstrap_servers}")
-        except Unreachable as error:
-            await self._stop()
-            raise await unconnected(self._settings, error) from error
+            for consumer in (self._committed, self._written):
+                await self._bounded(consumer.start(), f"connecting to {self._settings.bootstrap_servers}")
         except BaseException:
             await self._stop()
             raise
@@ -52,95 +83,84 @@ class TopicReader:
     async def __aexit__(self, *_: object) -> None:
         await self._stop()
 
-    @property
-    def client(self) -> Any:
-        """The connection to the cluster, for requests that aiokafka's consumer does not make."""
-        return self._consumer._client  # noqa: SLF001 - nothing public gives it
+    async def offset_of_group(self, partition: int) -> Committed | None:
+        """Where the group stands in a partition of the input, None if it never committed."""
+        return await self._bounded(  # type: ignore[no-any-return]
+            self._ask_offset(partition), "reading the committed offset of the group"
+        )
 
-    async def partitions(self, needed: Iterable[Grant]) -> dict[str, int]:
-        """How many partitions the topics have. Makes none; raises Misfit with all that lack or may not be used so."""
-        grants = {each.name: each for each in needed}
-        asked = self.client.send(self.client.get_random_node(), AuthorizedTopicsRequest(list(grants)))
-        try:
-            answer = await self._bounded(asked, "asking for topics")
-        except NotImplementedError as error:  # no released broker that has transactions and matters here is so old
-            raise Misfit("the broker is too old for this version: upgrade it") from error
-        found: dict[str, int] = {}
-        problems: list[str] = []
-        for code, name, _, partitions, operations in answer.topics:
-            grant = grants[name]
-            missing = tuple(each for each in grant.operations if code or not allows(operations, each))
-            if code == UnknownTopicOrPartitionError.errno:
-                problems.append(f"topic {name!r} ({grant.setting}) does not exist: check the name, or create it")
-            elif code not in (0, TopicAuthorizationFailedError.errno):
-                raise Unreachable(f"asking for topic {name!r}: error {code}")
-            elif missing:
-                problems.append(Grant(grant.resource, name, grant.setting, missing).remedy(self._settings))
-            else:
-                found[name] = len(partitions)
-        if problems:
-            raise Misfit("\n".join(problems))
-        return found
+    async def span(self, topic: str, partition: int) -> Span:
+        """What was written to a partition so far, with what is not committed yet."""
+        tp = TopicPartition(topic, partition)
+        begin = await self._bounded(self._written.beginning_offsets([tp]), "reading the first offset")
+        end = await self._bounded(self._written.end_offsets([tp]), "reading the last offset")
+        return Span(int(begin[tp]), int(end[tp]))
 
-    async def bounds(self, topic: str, partitions: Iterable[int]) -> tuple[dict[int, int], dict[int, int]]:
-        """The first offset of each partition, and the one after the last stable record."""
-        tps = [TopicPartition(topic, each) for each in partitions]
-        begins = await self._bounded(self._consumer.beginning_offsets(tps), "reading the first offsets")
-        ends = await self._bounded(self._consumer.end_offsets(tps), "reading the last offsets")
-        return {tp.partition: int(at) for tp, at in begins.items()}, {tp.partition: int(at) for tp, at in ends.items()}
+    async def read(self, topic: str, partition: int, span: Span) -> AsyncGenerator[list[Record], None]:
+        """Committed records of a span, in order and in slices; an empty slice where there are only markers.
 
-    async def read(
-        self, topic: str, starts: Mapping[int, int], ends: Mapping[int, int] | None
-    ) -> AsyncGenerator[list[Record], None]:
-        """Records from `starts` to before `ends`, for ever without `ends`; in order within each partition.
-
-        An empty list says that nothing came for a while. At most CC_FETCH_RECORDS_MAX at a time. Raises Unreachable
-        if nothing moves for as long as a request may take, and there should be something.
+        Waits for transactions that are open in the span, up to the time after which the broker ends them.
         """
-        tps = {number: TopicPartition(topic, number) for number in starts}
-        self._consumer.assign(list(tps.values()))
-        await self._bounded(self.client.force_metadata_update(), "asking for topics")
-        for number, tp in tps.items():
-            self._consumer.seek(tp, starts[number])
-        moved_s, before = time.monotonic(), dict(starts)
-        while tps:
-            fetched = await self._fetch(list(tps.values()))
+        tp = TopicPartition(topic, partition)
+        consumer = self._committed
+        consumer.assign([tp])
+        consumer.seek(tp, span.begin)
+        moved_s, position = time.monotonic(), span.begin
+        patience_s = self._settings.transaction_timeout_ms / 1_000 + _UNDECIDED_S
+        while position < span.end:
+            fetched = await self._getmany(tp)
             records = [
                 Record(each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, each.headers)
-                for some in fetched.values()
-                for each in some
-                if ends is None or each.offset < ends[each.partition]
+                for each in fetched
+                if each.offset < span.end
             ]
-            yield records
-            if ends is None:
-                continue
-            at = {number: await self._position(tp) for number, tp in tps.items()}
-            tps = {number: tp for number, tp in tps.items() if at[number] < ends[number]}
-            if any(at[number] > before[number] for number in at):
-                moved_s, before = time.monotonic(), before | at
-            elif time.monotonic() - moved_s > self._timeout_s:
+            at = int(await self._bounded(consumer.position(tp), "reading"))
+            if at > position:
+                moved_s, position = time.monotonic(), at
+            elif time.monotonic() - moved_s > patience_s:
                 raise Unreachable(
-                    f"reading topic {topic!r} stands still in partitions {sorted(tps)}: start again later"
+                    f"reading partition {partition} of {topic!r} stands still at {at} of {span.end}: a transaction is "
+                    f"open there, or the broker does not answer"
                 )
+            yield records
+            await asyncio.sleep(0)  # getmany does not suspend while it has records
 
-    async def _fetch(self, tps: list[TopicPartition]) -> dict[Any, list[Any]]:
-        records_max = self._settings.fetch_records_max
+    async def _getmany(self, tp: TopicPartition) -> Sequence[Any]:
         try:
-            fetched = await self._consumer.getmany(*tps, timeout_ms=_POLL_MS, max_records=records_max)
+            fetched = await self._committed.getmany(tp, timeout_ms=_POLL_MS, max_records=_RECORDS_MAX)
+        except TopicAuthorizationFailedError as error:
+            raise Misfit(
+                f"reading {tp.topic!r}: a permission is missing: grant {USER} Read on this topic "
+                f"({type(error).__name__})"
+            ) from error
+        except OffsetOutOfRangeError as error:
+            raise Unreachable(f"reading {tp.topic!r}: retention deleted records just now: start again") from error
         except KafkaError as error:
-            raise world_error(error, "reading records") from error
-        await asyncio.sleep(0)  # getmany does not suspend while it has records
-        return dict(fetched)
+            raise world_error(error, f"reading {tp.topic!r}") from error
+        found: Sequence[Any] = fetched.get(tp, ())
+        return found
 
-    async def _position(self, tp: TopicPartition) -> int:
-        return int(await self._bounded(self._consumer.position(tp), "reading records"))
+    async def _ask_offset(self, partition: int) -> Committed | None:
+        settings, client = self._settings, self._committed._client  # noqa: SLF001 - aiokafka's own calls need a member
+        request = OffsetFetchRequest(settings.group_id, [(settings.input_topic, [partition])])
+        while True:
+            try:
+                node = await client.coordinator_lookup(CoordinationType.GROUP, settings.group_id)
+                answer = await client.send(node, request)
+            except _COMING:  # the coordinator moves, or the broker still makes its topic of offsets
+                await asyncio.sleep(_COORDINATOR_POLL_S)
+                continue
+            if getattr(answer, "error_code", 0) not in {each.errno for each in _COMING}:
+                return committed_of(answer, settings.input_topic, partition)
+            await asyncio.sleep(_COORDINATOR_POLL_S)
 
     async def _stop(self) -> None:
-        try:
-            await asyncio.wait_for(self._consumer.stop(), _STOP_S)
-        except (KafkaError, TimeoutError):
-            with contextlib.suppress(KafkaError, TimeoutError, OSError):
-                await asyncio.wait_for(self.client.close(), _STOP_S)
+        for consumer in (self._committed, self._written):
+            try:
+                await asyncio.wait_for(consumer.stop(), _STOP_S)
+            except (KafkaError, TimeoutError):
+                with contextlib.suppress(KafkaError, OSError):
+                    await consumer._client.close()  # noqa: SLF001 - the only way left to close its sockets
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:

@@ -22,11 +22,12 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from consumer.adapters.kafka_connection import world_error
 from consumer.adapters.kafka_permissions import GROUP, TOPIC, Grant
-from consumer.adapters.kafka_reader import TopicReader
 from consumer.adapters.kafka_republisher import Republisher
+from consumer.adapters.kafka_topic_reader import TopicReader
 from consumer.core.record import Record
 from consumer.runtime.ports import Misfit
 from consumer.runtime.rekey import Beginning, beginning
@@ -41,13 +42,11 @@ _COORDINATOR_POLL_S = 0.1
 _COMING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 
-class Progress(Struct):
+class Progress(Struct, frozen=True, kw_only=True):
     """How far a rekey is: what this run has committed."""
 
-    total: int = 0
-    """Offsets between where it began and the end of the source as of then."""
-    passed: int = 0
-    """Of these, about; more when it follows the source."""
+    has_begun: bool = False
+    """Whether it knows where to begin."""
     lost: int = 0
     """Offsets that nobody had read and that the source does not hold any more."""
     is_resumed: bool = False
@@ -57,7 +56,7 @@ class Progress(Struct):
 
 async def rekey(
     settings: Settings, source: str, target: str, *, follow: bool, on_progress: Callable[[Progress], None]
-) -> Progress:
+) -> None:
     """Copy what the source held when it began, or with `follow` until it is cancelled. Raises WorldError.
 
     It may be cancelled or killed at any time: the next one goes on where the last transaction ended.
@@ -70,7 +69,6 @@ async def rekey(
             copying = _Copying(settings, source, target, reader, publisher, on_progress)
             await copying.begin(partitions)
             await copying.run(follow=follow)
-            return copying.progress
 
 
 class _Copying:
@@ -85,7 +83,7 @@ class _Copying:
         publisher: Republisher,
         on_progress: Callable[[Progress], None],
     ) -> None:
-        self.progress = Progress()
+        self._progress = Progress()
         self._settings = settings
         self._rules = settings.rules()
         self._source = source
@@ -111,10 +109,10 @@ class _Copying:
         self._next = found.starts
         if found.is_new:
             await self._publisher.publish([], self._offsets(found.starts), self._group_id)
-        self.progress.lost = found.lost
-        self.progress.is_resumed = any(at is not None for at in committed.values())
-        self.progress.total = sum(max(0, end - self._next[number]) for number, end in self._ends.items())
-        self._on_progress(self.progress)
+        self._progress = Progress(
+            has_begun=True, lost=found.lost, is_resumed=any(at is not None for at in committed.values())
+        )
+        self._on_progress(self._progress)
 
     async def run(self, *, follow: bool) -> None:
         """Copy to the end."""
@@ -136,17 +134,14 @@ class _Copying:
                     staged, staged_bytes = [], 0
         if staged:
             await self._commit(staged)
-        self.progress.passed = max(self.progress.passed, self.progress.total)  # what is left are markers and holes
-        self._on_progress(self.progress)
 
     async def _commit(self, records: Sequence[Record]) -> None:
         found = [rekeyed(record, self._target, self._rules) for record in records]
         offsets = {record.partition: record.next_offset for record in records}
         await self._publisher.publish([each.copy for each in found], self._offsets(offsets), self._group_id)
-        self.progress.passed += sum(at - self._next[number] for number, at in offsets.items())
-        self._next |= offsets
-        self.progress.outcomes.update(each.outcome for each in found)
-        self._on_progress(self.progress)
+        outcomes = self._progress.outcomes + Counter(each.outcome for each in found)
+        self._progress = replace(self._progress, outcomes=outcomes)
+        self._on_progress(self._progress)
 
     def _offsets(self, offsets: dict[int, int]) -> dict[TopicPartition, int]:
         return {TopicPartition(self._source, number): at for number, at in offsets.items()}

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.partitioner import murmur2
 
+from consumer.adapters.kafka_bounds import stopped, within
 from consumer.adapters.kafka_connection import connection_arguments, unconnected, world_error
 from consumer.runtime.ports import Fenced, Unreachable
 from consumer.runtime.republish import NO_TIMESTAMP, Copy
@@ -61,7 +62,7 @@ class Republisher:
         if self._in_transaction:  # readers wait for its end, and need not wait for it to time out
             # Where that fails, fenced or cut off, whoever starts next aborts it, or the broker in time.
             with contextlib.suppress(KafkaError, IllegalOperation, TimeoutError, AssertionError):
-                await asyncio.wait_for(self._producer.abort_transaction(), _STOP_S)
+                await within(_STOP_S, self._producer.abort_transaction())
         await self._stop()
 
     async def publish(
@@ -117,15 +118,12 @@ class Republisher:
         return ending.exception() if ending.done() and not ending.cancelled() else None
 
     async def _stop(self) -> None:
-        try:
-            await asyncio.wait_for(self._producer.stop(), _STOP_S)
-        except (KafkaError, TimeoutError, AssertionError):
-            await self._producer.client.close()
+        await stopped(self._producer.stop(), self._producer.client, _STOP_S)
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         fenced = f"another `{self._doing}` took over: let it finish, and start this one again"
         try:
-            return await asyncio.wait_for(doing, self._settings.commit_timeout_s)
+            return await within(self._settings.commit_timeout_s, doing)
         except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
             told = world_error(error, what)
             raise (Unreachable(fenced) if isinstance(told, Fenced) else told) from error

@@ -1,12 +1,12 @@
 """Two requests that ask what the user may do.
 
-aiokafka 0.14 speaks Metadata up to version 5, which does not tell it, and reads the answer to version 3 of
-DescribeGroups as if it were version 2. A broker without these versions raises NotImplementedError.
+aiokafka 0.14 speaks Metadata up to version 5, which does not tell it, and DescribeGroups up to version 3 (whose answer
+it reads as if it were version 2), while static members are told from version 4 on. A broker without these versions
+raises NotImplementedError.
 """
 
-from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
+from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
 
 
 class _TopicsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
@@ -67,12 +67,45 @@ class AuthorizedTopicsRequest(Request[_TopicsRequest]):  # type: ignore[misc]  #
         return request_struct_class(self._topics, False, False, True)  # noqa: FBT003 - as the schema has them
 
 
-class _GroupsRequest(DescribeGroupsRequest_v3):  # type: ignore[misc]  # as above
-    RESPONSE_TYPE = DescribeGroupsResponse_v3
+class _GroupsResponse(Response):  # type: ignore[misc]  # as above
+    API_KEY = 15
+    API_VERSION = 4
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "groups",
+            Array(
+                ("error_code", Int16),
+                ("group", String("utf-8")),
+                ("state", String("utf-8")),
+                ("protocol_type", String("utf-8")),
+                ("protocol", String("utf-8")),
+                (
+                    "members",
+                    Array(
+                        ("member_id", String("utf-8")),
+                        ("group_instance_id", String("utf-8")),
+                        ("client_id", String("utf-8")),
+                        ("client_host", String("utf-8")),
+                        ("member_metadata", Bytes),
+                        ("member_assignment", Bytes),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+            ),
+        ),
+    )
+
+
+class _GroupsRequest(RequestStruct):  # type: ignore[misc]  # as above
+    API_KEY = 15
+    API_VERSION = 4
+    RESPONSE_TYPE = _GroupsResponse
+    SCHEMA = Schema(("groups", Array(String("utf-8"))), ("include_authorized_operations", Boolean))
 
 
 class AuthorizedGroupsRequest(Request[_GroupsRequest]):  # type: ignore[misc]  # as above
-    """Descriptions of groups, with what the user may do with each."""
+    """Descriptions of groups with their members, static ones too, and what the user may do with each."""
 
     API_KEY = 15
 

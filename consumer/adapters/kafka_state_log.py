@@ -4,13 +4,13 @@ Done means `position() >= end_offsets()`, the latter asked once with read_commit
 markers, on holes that compaction left, or on an empty partition.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from consumer.adapters.kafka_bounds import stopped, within
 from consumer.adapters.kafka_connection import connection_arguments, world_error
 from consumer.runtime.ports import Chunk, Misfit, Unreachable
 from consumer.runtime.settings import Settings
@@ -38,9 +38,9 @@ class KafkaStateLog:
         )
         tp = TopicPartition(self._settings.state_topic, partition)
         try:
-            await asyncio.wait_for(consumer.start(), self._timeout_s)
+            await within(self._timeout_s, consumer.start())
             consumer.assign([tp])
-            await asyncio.wait_for(consumer._client.force_metadata_update(), self._timeout_s)  # noqa: SLF001
+            await within(self._timeout_s, consumer._client.force_metadata_update())  # noqa: SLF001
             known = consumer.partitions_for_topic(tp.topic)
             if known and partition not in known:  # its end would be asked for in vain
                 raise Misfit(
@@ -48,11 +48,11 @@ class KafkaStateLog:
                     f"partition {partition} of {self._settings.input_topic!r}: conversations may be in other "
                     f"partitions now than their state; `conversation-consumer topics` tells what has to be done"
                 )
-            end = int((await asyncio.wait_for(consumer.end_offsets([tp]), self._timeout_s))[tp])
+            end = int((await within(self._timeout_s, consumer.end_offsets([tp])))[tp])
             consumer.seek(tp, min(from_offset, end))
             yield Chunk([], min(from_offset, end), end)
             moved_s, position = time.monotonic(), -1
-            while (at := int(await asyncio.wait_for(consumer.position(tp), self._timeout_s))) < end:
+            while (at := int(await within(self._timeout_s, consumer.position(tp)))) < end:
                 if at > position:
                     moved_s, position = time.monotonic(), at
                 elif time.monotonic() - moved_s > self._timeout_s:
@@ -66,7 +66,4 @@ class KafkaStateLog:
         except (KafkaError, TimeoutError, OSError) as error:
             raise world_error(error, "restoring from the state topic") from error
         finally:
-            try:
-                await asyncio.wait_for(consumer.stop(), _STOP_S)
-            except (KafkaError, TimeoutError):
-                await consumer._client.close()  # noqa: SLF001 - the only way left to close its sockets
+            await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from consumer.adapters.kafka_bounds import stopped, within
 from consumer.adapters.kafka_connection import connection_arguments, world_error
 from consumer.runtime.lookup import Found, Unfinished
 from consumer.runtime.settings import Settings
@@ -44,22 +45,19 @@ class KafkaStateLookup:
             )
             tp = TopicPartition(self._settings.state_topic, partition)
             try:
-                await asyncio.wait_for(consumer.start(), self._timeout_s)
+                await within(self._timeout_s, consumer.start())
                 return await self._search(consumer, tp, key)
             except (KafkaError, TimeoutError, OSError) as error:
                 raise world_error(error, "looking into the state topic") from error
             finally:
-                try:
-                    await asyncio.wait_for(consumer.stop(), _STOP_S)
-                except (KafkaError, TimeoutError):
-                    await consumer._client.close()  # noqa: SLF001 - the only way left to close its sockets
+                await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
 
     async def _search(self, consumer: AIOKafkaConsumer, tp: TopicPartition, key: bytes) -> Found | Unfinished:
         now_s = asyncio.get_running_loop().time
         until_s = now_s() + self._within_s
         consumer.assign([tp])
-        begin = int((await asyncio.wait_for(consumer.beginning_offsets([tp]), self._timeout_s))[tp])
-        upper = int((await asyncio.wait_for(consumer.end_offsets([tp]), self._timeout_s))[tp])
+        begin = int((await within(self._timeout_s, consumer.beginning_offsets([tp])))[tp])
+        upper = int((await within(self._timeout_s, consumer.end_offsets([tp])))[tp])
         length = _FIRST_PART
         while upper > begin:
             lower = max(begin, upper - length)

@@ -26,7 +26,9 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
-from consumer.adapters import kafka_permissions
+from consumer.adapters import kafka_group_checks, kafka_limits, kafka_permissions
+from consumer.adapters.finding import Finding, refuse, told
+from consumer.adapters.kafka_bounds import within
 from consumer.adapters.kafka_connection import USER, connection_arguments, unconnected, world_error
 from consumer.adapters.kafka_permissions import TOPIC, Grant
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
@@ -89,79 +91,138 @@ def plans(settings: Settings) -> list[TopicPlan]:
     ]
 
 
-def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
-    """What does not fit, a sentence each that says what to do; empty if all does."""
-    problems: list[str] = []
+def checks(settings: Settings, found: dict[str, TopicFound]) -> list[Finding]:
+    """What each check of the topics finds."""
     source = found.get(settings.input_topic)
-    if settings.key_mismatch == "apply" and source is not None and source.partitions > 1:
-        problems.append(
-            f"CC_KEY_MISMATCH=apply needs one partition, but {settings.input_topic!r} (CC_INPUT_TOPIC) has "
-            f"{source.partitions}: records of a conversation with several keys would be in several partitions, each "
-            f"with a state of its own: set it to dead_letter, and key the topic by conversation id"
-        )
+    findings = [] if source is None else [_keying(settings, source)]
     for plan in plans(settings):
         topic = found.get(plan.name)
         if topic is None:
-            problems.append(
-                f"topic {plan.name!r} ({plan.setting}) does not exist: check the setting, or run "
-                f"`conversation-consumer topics --create --partitions N --replication-factor N`"
-            )
+            findings.append(_missing(plan))
             continue
         if source is not None:
-            problems.extend(_partitions_misfit(plan, topic.partitions, settings.input_topic, source.partitions))
-        if _insync(topic) > topic.replicas:
-            problems.append(
-                f"topic {plan.name!r} has min.insync.replicas={_insync(topic)} but {topic.replicas} replicas, so that "
-                f"nothing can be written to it: `{_alter(plan.name, 'min.insync.replicas', str(topic.replicas))}`"
-            )
-        for name, wanted in plan.configs.items():
-            problem = _config_misfit(plan, name, wanted, topic.configs.get(name))
-            if problem:
-                problems.append(problem)
-    return problems
+            findings.append(_partitions(plan, topic.partitions, settings.input_topic, source.partitions))
+        findings.append(_replicas(plan, topic, is_output=plan.name != settings.input_topic))
+        findings.extend(
+            _config(plan, name, wanted, topic.configs[name])
+            for name, wanted in plan.configs.items()
+            if name in topic.configs
+        )
+    if source is not None:
+        findings.append(_timestamps(settings, source))
+    return [*findings, *_copies(found)]
+
+
+def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
+    """What does not fit, a sentence each that says what to do; empty if all does."""
+    return told(checks(settings, found), "fail")
 
 
 def warnings(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
     """What fits but should be looked at."""
-    told: list[str] = []
-    source = found.get(settings.input_topic)
-    if source is not None and source.configs.get("message.timestamp.type") != "LogAppendTime":
-        after_ms = source.configs.get("message.timestamp.after.max.ms", "")
-        if after_ms.isdecimal() and int(after_ms) > _HOUR_MS:
-            remedy = _alter(settings.input_topic, "message.timestamp.after.max.ms", str(_HOUR_MS))
-            told.append(
-                f"topic {settings.input_topic!r} accepts timestamps more than an hour in the future, and evictions "
-                f"follow the timestamps of records: `{remedy}`"
-            )
-    told.extend(
-        f"topic {name!r} has {topic.replicas} replicas but min.insync.replicas=1, so that one copy counts as safe: "
-        f"`{_alter(name, 'min.insync.replicas', '2')}`"
-        for name, topic in found.items()
-        if name != settings.input_topic and topic.replicas > 2 and _insync(topic) == 1  # noqa: PLR2004 - 2 of 2 would stop at one loss
+    return told(checks(settings, found), "warn")
+
+
+def _keying(settings: Settings, source: TopicFound) -> Finding:
+    if settings.key_mismatch != "apply" or source.partitions == 1:
+        return Finding("keys", "pass", f"CC_KEY_MISMATCH={settings.key_mismatch} with {source.partitions} partitions")
+    return Finding(
+        "keys",
+        "fail",
+        f"CC_KEY_MISMATCH=apply needs one partition, but {settings.input_topic!r} (CC_INPUT_TOPIC) has "
+        f"{source.partitions}: records of a conversation with several keys would be in several partitions, each "
+        f"with a state of its own",
+        "set it to dead_letter, and key the topic by conversation id",
     )
-    lonely = [name for name, topic in found.items() if topic.replicas == 1]
-    if lonely:
-        told.append(f"{', '.join(map(repr, lonely))}: one replica, so that a lost disk loses data; fine for trying out")
-    return told
 
 
-def _partitions_misfit(plan: TopicPlan, count: int, source: str, source_count: int) -> list[str]:
+def _missing(plan: TopicPlan) -> Finding:
+    return Finding(
+        "topic",
+        "fail",
+        f"topic {plan.name!r} ({plan.setting}) does not exist",
+        "check the setting, or run `conversation-consumer topics --create --partitions N --replication-factor N`",
+    )
+
+
+def _partitions(plan: TopicPlan, count: int, source: str, source_count: int) -> Finding:
     if count == source_count or (plan.more_partitions and count > source_count):
-        return []
+        return Finding("partitions", "pass", f"topic {plan.name!r} has {count} partitions")
     wanted = "at least as many" if plan.more_partitions else "equal"
-    told = (
+    what = (
         f"topic {plan.name!r} has {count} partitions but {source!r} has {source_count}: they must be {wanted}, since "
-        f"outputs keep the partition of their input: "
+        f"outputs keep the partition of their input"
     )
     if count > source_count:
-        return [f"{told}name another topic in {plan.setting}, since partitions cannot be taken away"]
+        remedy = f"name another topic in {plan.setting}, since partitions cannot be taken away"
+        return Finding("partitions", "fail", what, remedy)
     remedy = f"`kafka-topics --alter --topic {plan.name} --partitions {source_count}`"
     if plan.setting == "CC_STATE_TOPIC":
         remedy += (
             ", if the service never ran; else the input has grown and its keys have moved: name new output topics and "
             "a new CC_GROUP_ID, and read the input anew"
         )
-    return [f"{told}{remedy}"]
+    return Finding("partitions", "fail", what, remedy)
+
+
+def _replicas(plan: TopicPlan, topic: TopicFound, *, is_output: bool) -> Finding:
+    insync = _insync(topic)
+    if insync > topic.replicas:
+        return Finding(
+            "replicas",
+            "fail",
+            f"topic {plan.name!r} has min.insync.replicas={insync} but {topic.replicas} replicas, so that "
+            f"nothing can be written to it",
+            f"`{_alter(plan.name, 'min.insync.replicas', str(topic.replicas))}`",
+        )
+    if is_output and topic.replicas > 2 and insync == 1:  # noqa: PLR2004 - 2 of 2 would stop at one loss
+        return Finding(
+            "replicas",
+            "warn",
+            f"topic {plan.name!r} has {topic.replicas} replicas but min.insync.replicas=1, so that one copy counts as "
+            f"safe",
+            f"`{_alter(plan.name, 'min.insync.replicas', '2')}`",
+        )
+    return Finding("replicas", "pass", f"topic {plan.name!r} has min.insync.replicas={insync} of {topic.replicas}")
+
+
+def _config(plan: TopicPlan, name: str, wanted: str, value: str) -> Finding:
+    what = f"topic {plan.name!r} has {name}={value}"
+    remedy = f"`{_alter(plan.name, name, wanted)}`"
+    if name == "max.message.bytes":
+        if int(value) >= plan.bytes_min:
+            return Finding("batches", "pass", what)
+        below = f"{what}, below {plan.bytes_setting}={plan.bytes_min}"
+        return Finding("batches", "fail", below, f"lower the setting, or {remedy}")
+    if value == wanted:
+        return Finding("cleanup", "pass", what)
+    return Finding("cleanup", "fail", f"{what}, it has to be {wanted}", remedy)
+
+
+def _timestamps(settings: Settings, source: TopicFound) -> Finding:
+    """A record's timestamp is the time of its snapshot, and moves the time by which conversations are evicted."""
+    kind = source.configs.get("message.timestamp.type", "CreateTime")
+    what = f"topic {settings.input_topic!r} has message.timestamp.type={kind}"
+    if kind == "LogAppendTime":
+        return Finding("timestamps", "pass", f"{what}: times are those of arrival at the broker")
+    after_ms = source.configs.get("message.timestamp.after.max.ms", "")
+    if after_ms.isdecimal() and int(after_ms) > _HOUR_MS:
+        return Finding(
+            "timestamps",
+            "warn",
+            f"topic {settings.input_topic!r} accepts timestamps more than an hour in the future, and evictions "
+            f"follow the timestamps of records",
+            f"`{_alter(settings.input_topic, 'message.timestamp.after.max.ms', str(_HOUR_MS))}`",
+        )
+    return Finding("timestamps", "pass", f"{what}, message.timestamp.after.max.ms={after_ms or 'not told'}")
+
+
+def _copies(found: dict[str, TopicFound]) -> list[Finding]:
+    lonely = [name for name, topic in found.items() if topic.replicas == 1]
+    if not lonely:
+        return []
+    what = f"{', '.join(map(repr, lonely))}: one replica, so that a lost disk loses data; fine for trying out"
+    return [Finding("replicas", "warn", what, "make them with --replication-factor 3 where data must not be lost")]
 
 
 def _insync(topic: TopicFound) -> int:
@@ -171,20 +232,6 @@ def _insync(topic: TopicFound) -> int:
 
 def _alter(topic: str, name: str, value: str) -> str:
     return f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config {name}={value}"
-
-
-def _config_misfit(plan: TopicPlan, name: str, wanted: str, value: str | None) -> str | None:
-    if value is None:
-        return None
-    remedy = _alter(plan.name, name, wanted)
-    if name == "max.message.bytes":
-        if int(value) >= plan.bytes_min:
-            return None
-        return (
-            f"topic {plan.name!r} has max.message.bytes={value}, below {plan.bytes_setting}={plan.bytes_min}: "
-            f"lower the setting, or `{remedy}`"
-        )
-    return None if value == wanted else f"topic {plan.name!r} has {name}={value}, it has to be {wanted}: `{remedy}`"
 
 
 class TopicAdmin:
@@ -261,19 +308,37 @@ class TopicAdmin:
         if grants:
             raise Misfit("\n".join(each.remedy(self._settings) for each in grants))
 
-    async def authorize(self) -> None:
-        """Raises Misfit with every permission that `run` would miss, as far as the broker tells."""
-        missing = await self._bounded(kafka_permissions.missing(self._client._client, self._settings), _ASKING)  # noqa: SLF001 - the admin client has no such request
-        if missing:
-            raise Misfit("\n".join(each.remedy(self._settings) for each in missing))
+    async def permissions(self) -> list[Finding]:
+        """A finding for each permission that `run` needs, as far as the broker tells."""
+        asked = kafka_permissions.missing(self._client._client, self._settings)  # noqa: SLF001 - the admin client has no such request
+        return kafka_permissions.checks(self._settings, await self._bounded(asked, _ASKING))
+
+    async def limits(self) -> list[Finding]:
+        """Whether the settings keep to the limits of the brokers, as far as one of them tells."""
+        node = next(iter(self._client._client.cluster.brokers())).nodeId  # noqa: SLF001 - as above
+        resource = ConfigResource(ConfigResourceType.BROKER, str(node), dict.fromkeys(kafka_limits.READ))
+        answers = await self._bounded(self._client.describe_configs([resource]), "describing a broker's settings")
+        told = {
+            entry[0]: entry[1]
+            for answer in answers
+            for error_code, _, _, _, entries in answer.resources
+            if not error_code
+            for entry in entries
+            if entry[1] is not None
+        }
+        return kafka_limits.checks(self._settings, told)
+
+    async def group(self, found: dict[str, TopicFound]) -> list[Finding]:
+        """What a worker that joins the group now will meet. Input and state topic have to be among those found."""
+        partitions = {name: found[name].partitions for name in (self._settings.input_topic, self._settings.state_topic)}
+        asked = kafka_group_checks.find(self._client._client, self._settings, partitions)  # noqa: SLF001 - as above
+        return kafka_group_checks.checks(self._settings, await self._bounded(asked, "looking at the consumer group"))
 
     async def verify(self) -> int:
         """The input topic's partition count. Raises Misfit with everything that is missing or does not fit."""
-        await self.authorize()
+        refuse(await self.permissions())
         found = await self.find()
-        problems = misfits(self._settings, found)
-        if problems:
-            raise Misfit("\n".join(problems))
+        refuse(checks(self._settings, found))
         return found[self._settings.input_topic].partitions
 
     async def create(self, partitions: int, replication_factor: int) -> list[str]:
@@ -310,11 +375,11 @@ class TopicAdmin:
 
     async def _close(self) -> None:
         with contextlib.suppress(KafkaError, TimeoutError, OSError):
-            await asyncio.wait_for(self._client.close(), _CLOSE_S)
+            await within(_CLOSE_S, self._client.close())
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
-            return await asyncio.wait_for(doing, self._timeout_s)
+            return await within(self._timeout_s, doing)
         except NodeNotReadyError as error:  # an address that the cluster names cannot be connected to
             raise await unconnected(self._settings, world_error(error, what)) from error
         except (KafkaError, TimeoutError, OSError) as error:

@@ -9,6 +9,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from consumer.adapters.kafka_bounds import stopped, within
 from consumer.adapters.kafka_connection import connection_arguments, unconnected, world_error
 from consumer.runtime.ports import Unreachable
 from consumer.runtime.settings import Settings
@@ -40,7 +41,7 @@ class KafkaWriter:
 
     async def __aenter__(self) -> Self:
         try:
-            await asyncio.wait_for(self._producer.start(), _START_S)
+            await within(_START_S, self._producer.start())
         except (KafkaError, TimeoutError, OSError) as error:
             await self._stop()
             told = world_error(error, f"connecting to {self._settings.bootstrap_servers}")
@@ -83,10 +84,7 @@ class KafkaWriter:
             raise self._refused(error) from error
 
     async def _stop(self) -> None:
-        try:
-            await asyncio.wait_for(self._producer.stop(), _START_S)
-        except (KafkaError, TimeoutError):
-            await self._producer.client.close()
+        await stopped(self._producer.stop(), self._producer.client, _START_S)
 
     async def _send(self, draft: Draft) -> asyncio.Future[Any]:
         sent: asyncio.Future[Any] = await self._producer.send(

@@ -1,4 +1,4 @@
-"""Logging: one JSON object per line on stderr, or colours on a terminal. Event names are dotted constants.
+"""Logging: one JSON object per line on stderr, or columns on a terminal. Event names are dotted constants.
 
 1. Nothing of a record is ever logged. An exception is told by its type and place, never by its text.
 2. Lines of other libraries are let through from WARNING on, cut to one line of bounded length, and only with
@@ -8,6 +8,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 import time
 import traceback
@@ -36,7 +37,8 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Set up logging for the whole process, to `stream` or stderr."""
     stream = stream or sys.stderr
     console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    colours = stream.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
+    renderer = structlog.dev.ConsoleRenderer(colors=colours) if console else structlog.processors.JSONRenderer()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[

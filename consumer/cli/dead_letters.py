@@ -13,8 +13,10 @@ from msgspec import Struct, field
 
 from consumer.adapters import logs
 from consumer.adapters.kafka_dead_letters import RATE_MAX, Counts, Letters, Order, Sight
-from consumer.cli.exits import settings_or_exit
-from consumer.cli.long_work import Time, aligned, bar, ending_told, run_until_signal
+from consumer.cli.columns import columns, printable
+from consumer.cli.exits import exit_on_world_error, settings_or_exit
+from consumer.cli.long_work import Time, run_until_terminated
+from consumer.cli.progress import progress
 from consumer.core import times
 from consumer.core.step import DEAD_LETTER_REASONS
 from consumer.runtime.redrive import FATES, Selection
@@ -56,12 +58,16 @@ def _selection(chosen: dict[str, Any]) -> Selection:
 @_selecting
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per reason and line.")
 def list_(*, as_json: bool, **chosen: Any) -> None:
-    r"""Count the dead letters by reason: when, where from, and how many went back already.
+    """Count the dead letters by reason: when, where from, and how many went back already.
 
     \b
-    conversation-consumer dead-letters list
-    conversation-consumer dead-letters list --since 2026-01-31T09:00:00Z --json
-    """
+    Examples:
+      conversation-consumer dead-letters list
+      conversation-consumer dead-letters list --since 2026-01-31T09:00:00Z --json
+
+    Exit codes: 0 done; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong; 130
+    interrupted; 143 ended by SIGTERM.
+    """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = _begin()
     groups: dict[str, _Group] = {}
 
@@ -78,8 +84,8 @@ def list_(*, as_json: bool, **chosen: Any) -> None:
         click.echo("no dead letters")
         return
     headings = ("reason", "letters", "redriven", "without payload", "first", "last", "input partitions")
-    for line in aligned([headings, *(group.row() for group in found)]):
-        click.echo(line)
+    for line in columns([headings, *(group.row() for group in found)]):
+        click.echo(printable(line))
 
 
 @dead_letters.command()
@@ -88,12 +94,16 @@ def list_(*, as_json: bool, **chosen: Any) -> None:
 @click.option("--raw", is_flag=True, help="Show keys and values too. They are customers' personal data.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per dead letter and line.")
 def show(*, limit: int, raw: bool, as_json: bool, **chosen: Any) -> None:
-    r"""Show dead letters: why, where they were broken, where they come from and how large they are.
+    """Show dead letters: why, where they were broken, where they come from and how large they are.
 
     \b
-    conversation-consumer dead-letters show --reason wrong_type --limit 3
-    conversation-consumer dead-letters show --key ID --raw
-    """
+    Examples:
+      conversation-consumer dead-letters show --reason wrong_type --limit 3
+      conversation-consumer dead-letters show --key ID --raw
+
+    Exit codes: 0 done; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong; 130
+    interrupted; 143 ended by SIGTERM.
+    """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = _begin()
     newest: dict[tuple[int, str], deque[dict[str, Any]]] = {}
 
@@ -108,7 +118,7 @@ def show(*, limit: int, raw: bool, as_json: bool, **chosen: Any) -> None:
             click.echo(msgspec.json.encode(document))
         else:
             for name, value in document.items():
-                click.echo(f"{name:14}{_printable(value)}")
+                click.echo(printable(f"{name:14}{_shown(value)}"))
             click.echo()
     if not documents and not as_json:
         click.echo("no dead letters")
@@ -122,28 +132,32 @@ def show(*, limit: int, raw: bool, as_json: bool, **chosen: Any) -> None:
 @_option("--attempts-max", type=click.IntRange(1, 1_000), default=3, help="Leave those that came back so often.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per reason and fate, and line.")
 def redrive(*, execute: bool, rate: float, limit: int | None, attempts_max: int, as_json: bool, **chosen: Any) -> None:
-    r"""Put dead letters back into the input: the same key, bytes, timestamp and partition. Never the same one twice.
+    """Put dead letters back into the input: the same key, bytes, timestamp and partition. Never the same one twice.
 
     Mend the cause first, or they come back. Without --yes nothing is written. It may be interrupted and started
     again; what a filter leaves out can be redriven another time.
 
     \b
-    conversation-consumer dead-letters redrive --reason too_large
-    conversation-consumer dead-letters redrive --reason too_large --rate 200 --yes
-    """
+    Examples:
+      conversation-consumer dead-letters redrive --reason too_large
+      conversation-consumer dead-letters redrive --reason too_large --rate 200 --yes
+
+    Exit codes: 0 done; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong; 130
+    interrupted; 143 ended by SIGTERM.
+    """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = _begin()
     order = Order(
         selection=_selection(chosen), attempts_max=attempts_max, rate=rate, letters_max=limit, execute=execute
     )
-    with ending_told(), bar("redriving" if execute else "reading") as drawn:
-        counts = run_until_signal(_redrive(settings, order, drawn))
+    with exit_on_world_error():
+        counts = run_until_terminated(_redrive(settings, order))
     if as_json:
         for (reason, found), count in sorted(counts.items()):
             document = {"reason": reason, "fate": found, "count": count, "executed": execute}
             click.echo(msgspec.json.encode(document))
     else:
         for line in told(counts, executed=execute):
-            click.echo(line)
+            click.echo(printable(line))
     for note in _notes(settings, counts, executed=execute):
         click.echo(note, err=True)
 
@@ -155,7 +169,7 @@ def told(counts: Counts, *, executed: bool) -> list[str]:
         (reason, str(count), "went back into the input" if executed and found == "redrive" else FATES[found])
         for (reason, found), count in sorted(counts.items())
     ]
-    lines = aligned([("reason", "letters", "what becomes of them"), *rows]) if rows else []
+    lines = columns([("reason", "letters", "what becomes of them"), *rows]) if rows else []
     return [*lines, f"redrove {total}" if executed else f"dry run, nothing was written: --yes would redrive {total}"]
 
 
@@ -209,7 +223,7 @@ class _Group(Struct):
         shown = ", ".join(map(str, numbers[:_PARTITIONS_SHOWN]))
         more = f" and {len(numbers) - _PARTITIONS_SHOWN} more" if len(numbers) > _PARTITIONS_SHOWN else ""
         counts = (str(self.letters), str(self.redriven), str(self.left_out))
-        return (_printable(self.reason), *counts, times.text(self.first_ms), times.text(self.last_ms), shown + more)
+        return (self.reason, *counts, times.text(self.first_ms), times.text(self.last_ms), shown + more)
 
 
 def _document(sight: Sight, *, raw: bool) -> dict[str, Any]:
@@ -250,12 +264,10 @@ def _bytes(name: str, text: bytes | None) -> dict[str, str | None]:
         return {f"{name}Base64": base64.b64encode(text or b"").decode()}
 
 
-def _printable(value: Any) -> str:
-    """One line without anything that a terminal would obey."""
+def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = "-" if value is None else str(value)
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "-" if value is None else str(value)
 
 
 def _begin() -> Settings:
@@ -267,28 +279,18 @@ def _begin() -> Settings:
 def _reading(settings: Settings, selection: Selection, note: Callable[[Sight], None]) -> None:
     """Read all dead letters that are asked for, under a bar."""
 
-    async def read(drawn: Callable[[int, int], None]) -> None:
+    async def read() -> None:
         async with Letters(settings) as letters:
-            on_read = _counting(letters, drawn)
-            async with aclosing(letters.read(selection, on_read)) as sights:
-                async for sight in sights:
-                    note(sight)
+            with progress("reading", letters.total) as advance:
+                async with aclosing(letters.read(selection, advance)) as sights:
+                    async for sight in sights:
+                        note(sight)
 
-    with ending_told(), bar("reading") as drawn:
-        run_until_signal(read(drawn))
+    with exit_on_world_error():
+        run_until_terminated(read())
 
 
-async def _redrive(settings: Settings, order: Order, drawn: Callable[[int, int], None]) -> Counts:
+async def _redrive(settings: Settings, order: Order) -> Counts:
     async with Letters(settings, to_write=order.execute) as letters:
-        return await letters.redrive(order, _counting(letters, drawn))
-
-
-def _counting(letters: Letters, drawn: Callable[[int, int], None]) -> Callable[[int], None]:
-    passed = 0
-
-    def on_read(offsets: int) -> None:
-        nonlocal passed
-        passed += offsets
-        drawn(min(passed, letters.total), letters.total)
-
-    return on_read
+        with progress("redriving" if order.execute else "reading", letters.total) as advance:
+            return await letters.redrive(order, advance)

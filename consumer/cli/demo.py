@@ -35,7 +35,15 @@ _STATE = msgspec.json.Decoder(ConversationState)
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same traffic.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port of /metrics; 0 takes a free one.")
 def demo(*, seconds: int, rate: int, seed: int, port: int) -> None:
-    """See the main job: disordered traffic in, ordered state and transitions out."""
+    """See the main job: disordered traffic in, ordered state and transitions out. Needs no Kafka.
+
+    \b
+    Examples:
+      conversation-consumer demo
+      conversation-consumer demo --seconds 120 --rate 1000 --seed 7
+
+    Exit codes: 0 as it should be; 1 the final state is not that of the records in true order; 2 wrong options.
+    """  # noqa: D301 - click's own mark for lines to be left as they are
     try:
         from consumer.adapters.embedded import EmbeddedBroker  # noqa: PLC0415 - only the demo needs librdkafka
     except ModuleNotFoundError as error:

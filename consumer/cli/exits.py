@@ -12,23 +12,39 @@ from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings, SettingsError, parse
 
 OK = 0
+FAILED = 1
+"""A file cannot be used, or what was shown is not as it should be."""
+USAGE = 2
+"""The command line is wrong; click's own."""
+DIFFERENCES = 65
+"""What was compared is not equal; the differences are on stdout."""
+NOT_FOUND = 66
+"""What was asked for is not there."""
 UNAVAILABLE = 69
 """The broker does not answer, or a certificate or token has expired; starting again later may help."""
 SOFTWARE = 70
 """A bug of ours."""
 CONFIG = 78
 """Settings, permissions or topics are wrong; starting again will not help."""
+INTERRUPTED = 130
+"""What a shell shows for a process that SIGINT ended."""
+TERMINATED = 143
+"""What a shell shows for a process that SIGTERM ended."""
 
 
 def settings_or_exit(**overrides: str) -> Settings:
     """Settings from the environment, a few of them given on the command line; exits with every problem named."""
-    environ = {**os.environ, **overrides}
     try:
-        return parse(environ, lambda path: Path(path).read_text(encoding="utf-8"))
+        return settings_of_environment(**overrides)
     except SettingsError as error:
         for problem in error.problems:
             click.echo(problem, err=True)
         sys.exit(CONFIG)
+
+
+def settings_of_environment(**overrides: str) -> Settings:
+    """Settings from the environment, some of them given otherwise. Raises SettingsError."""
+    return parse({**os.environ, **overrides}, lambda path: Path(path).read_text(encoding="utf-8"))
 
 
 @contextmanager

@@ -1,23 +1,22 @@
 """`generate`: realistic traffic to the input topic or to a file."""
 
 import asyncio
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import click
 
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
+from consumer.cli.progress import progress
 from consumer.runtime.settings import Settings
 from consumer.simulator.recording import LINE_BYTES_MAX, RecordingError, lines, read
 from consumer.simulator.traffic import Draft, Traffic, records
 
-INTERRUPTED: Final = 130
-"""What a shell shows for a process that SIGINT ended."""
 _COUNT = 10_000
 _COUNT_MAX = 100_000_000
 _SHARE = click.FloatRange(0, 1)
@@ -58,30 +57,34 @@ def generate(
     recording: BinaryIO | None,
     **shape: Any,
 ) -> None:
-    """Write realistic conversation updates to the input topic.
+    """Write realistic conversation updates to the input topic, or to a file.
+
+    \b
+    Examples:
+      conversation-consumer generate --count 20000 --rate 500 --seed 1
+      conversation-consumer generate --disorder 0.5 --duplicates 0.2 --output traffic.jsonl
+      conversation-consumer generate --input traffic.jsonl --topic conversation-updates
 
     Exit codes: 0 written; 1 not a recording, or the file cannot be written; 2 wrong options;
     69 the broker does not answer; 78 settings, permissions or topic are wrong; 130 interrupted.
-    """
+    """  # noqa: D301 - click's own mark for lines to be left as they are
     if output is not None and recording is not None:
         raise click.UsageError("--output and --input exclude each other: a recording is a file already")
     if recording is not None:
         drafts = islice(read(iter(partial(recording.readline, LINE_BYTES_MAX), b"")), count or _COUNT_MAX)
     else:
-        drafts = islice(_simulated(start_ms, shape), count or _COUNT)
+        count = count or _COUNT
+        drafts = islice(_simulated(start_ms, shape), count)
     try:
         if output is not None:
-            written = _save(output, drafts)
+            written = _save(output, drafts, count)
         else:
             given = {"CC_BOOTSTRAP_SERVERS": bootstrap_servers, "CC_INPUT_TOPIC": topic}
             settings = settings_or_exit(**{name: value for name, value in given.items() if value is not None})
             with exit_on_world_error():
-                written = asyncio.run(_produce(settings, drafts, rate))
+                written = asyncio.run(_produce(settings, drafts, rate, count))
     except RecordingError as error:
         raise click.ClickException(f"--input: {error}") from error
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
     click.echo(f"wrote {written} records", err=True)
 
 
@@ -95,12 +98,16 @@ def _simulated(start_ms: int | None, shape: dict[str, Any]) -> Iterator[Draft]:
     return records(traffic)
 
 
-def _save(file: BinaryIO, drafts: Iterator[Draft]) -> int:
+def _save(file: BinaryIO, drafts: Iterator[Draft], count: int | None) -> int:
     written = 0
+    saved = lines(drafts)
     try:
-        for line in lines(drafts):
-            file.write(line)
-            written += 1
+        with _bar(file, count) as advance:
+            while burst := list(islice(saved, _BURST)):
+                for line in burst:
+                    file.write(line)
+                    written += 1
+                advance(len(burst))
         file.flush()
     except BrokenPipeError:
         raise  # whoever read the pipe has enough; click ends quietly
@@ -109,18 +116,29 @@ def _save(file: BinaryIO, drafts: Iterator[Draft]) -> int:
     return written
 
 
-async def _produce(settings: Settings, drafts: Iterator[Draft], rate: float) -> int:
+def _bar(file: BinaryIO, count: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """None among records that are shown on the terminal."""
+    return nullcontext(lambda _: None) if file.isatty() else progress("writing", count)
+
+
+async def _produce(settings: Settings, drafts: Iterator[Draft], rate: float, count: int | None) -> int:
     """Write all of them, no faster than `rate` per second if it is not 0; how many."""
     async with KafkaWriter(settings) as writer:
-        started_s, written = time.monotonic(), 0
-        while True:
-            owed = int((time.monotonic() - started_s) * rate) - written if rate else _BURST
-            if owed > 0:
-                burst = await writer.write(islice(drafts, min(owed, _BURST)))
-                written += burst
-                if not burst:
-                    break
-            if rate:
-                await asyncio.sleep(_TICK_S)
+        with progress("writing", count) as advance:
+            written = await _write(writer, drafts, rate, advance)
         await writer.flush()
     return written
+
+
+async def _write(writer: KafkaWriter, drafts: Iterator[Draft], rate: float, advance: Callable[[int], None]) -> int:
+    started_s, written = time.monotonic(), 0
+    while True:
+        owed = int((time.monotonic() - started_s) * rate) - written if rate else _BURST
+        if owed > 0:
+            burst = await writer.write(islice(drafts, min(owed, _BURST)))
+            written += burst
+            advance(burst)
+            if not burst:
+                return written
+        if rate:
+            await asyncio.sleep(_TICK_S)

@@ -20,7 +20,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @click.command()
 def run() -> None:
-    """Consume conversation updates until SIGTERM or SIGINT; a second signal ends at once."""
+    """Consume conversation updates until SIGTERM or SIGINT; a second signal ends at once.
+
+    The topics are verified first, as `check` does. Logs are on stderr.
+
+    \b
+    Examples:
+      conversation-consumer run
+
+    Exit codes: 0 stopped as asked; 69 Kafka does not answer, or a certificate or token has expired; 70 a bug;
+    78 settings, permissions or topics are wrong; 143 ended at once by a signal.
+    """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
     logs.configure(settings)
     # State is bytes and records make no cycles: collecting as often as Python does by itself costs a quarter more CPU.

@@ -25,7 +25,15 @@ _SHOWN = ("cleanup.policy", "max.message.bytes", "min.insync.replicas")
     "--replication-factor", type=click.IntRange(1, 10), default=1, show_default=True, help="Replicas of new topics."
 )
 def topics(*, create: bool, partitions: int, replication_factor: int) -> None:
-    """Verify that the topics fit the settings, and say what to do where they do not."""
+    """Verify that the topics fit the settings, and say what to do where they do not.
+
+    \b
+    Examples:
+      conversation-consumer topics
+      conversation-consumer topics --create --partitions 16 --replication-factor 3
+
+    Exit codes: 0 all four fit; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong.
+    """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
     logs.mute_libraries()
     with exit_on_world_error():

@@ -44,6 +44,7 @@ class Update:
         self._time = time
         self._newest = max(time, before.snapshot_time)
         self._communications = before.communications.copy()
+        self._places = {_identity(each): place for place, each in enumerate(before.communications)}
         self._current: set[int] = set()
         """Places of the communications whose version has been brought up to date."""
         self._cycles_max = cycles_max
@@ -81,8 +82,9 @@ class Update:
 
     def _take_in(self, showing: Showing) -> tuple[bool, bool]:
         """Take in a showing; whether it says anything new, and whether that calls for a new fold."""
-        place = self._place(showing)
+        place = self._places.get(_identity(showing))
         if place is None:
+            self._places[_identity(showing)] = len(self._communications)
             version = replace(showing.version, snapshot_time=self._stored(self._time))
             timeline = merged([], showing.sightings, self._time, self._cycles_max)
             self._current.add(len(self._communications))
@@ -101,9 +103,7 @@ class Update:
             self._communications[place] = replace(kept, timeline=timeline)
             return True, True
         version = self._version(place, kept)
-        shown_version = Version(
-            showing.version.rank, showing.version.cycle, showing.version.own_time, self._time
-        )  # fmt: skip
+        shown_version = replace(showing.version, snapshot_time=self._time)
         after = registers.merged(kept.details, version, kept.detail_versions, showing.details, shown_version)
         if after is None and timeline is kept.timeline:
             return False, False
@@ -114,21 +114,11 @@ class Update:
             kept,
             timeline=timeline,
             details=details,
-            version=Version(newest.rank, newest.cycle, newest.own_time, self._stored(newest.snapshot_time)),
+            version=replace(newest, snapshot_time=self._stored(newest.snapshot_time)),
             detail_versions=older,
         )
         other_session = details.cobrowse_session_digest != kept.details.cobrowse_session_digest
         return True, timeline is not kept.timeline or other_session
-
-    def _place(self, showing: Showing) -> int | None:
-        for place, each in enumerate(self._communications):
-            if (
-                each.communication_id == showing.communication_id
-                and each.media == showing.media
-                and each.session_digest == showing.session_digest
-            ):
-                return place
-        return None
 
     def _says_the_same(self, kept: CommunicationState, showing: Showing) -> bool:
         """Whether a communication is shown with what it is known with, at the newest snapshot of its participant."""
@@ -217,6 +207,11 @@ class Update:
                         disconnect_types.get(counted_as),
                     )
                 )
+
+
+def _identity(communication: CommunicationState | Showing) -> tuple[Media, str | None, str | None]:
+    """What tells a communication from the participant's others."""
+    return communication.media, communication.communication_id, communication.session_digest
 
 
 def _sort_key(communication: CommunicationState) -> tuple[Media, str, str]:

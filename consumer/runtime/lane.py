@@ -42,7 +42,7 @@ from consumer.runtime.ports import (
     Unreachable,
 )
 from consumer.runtime.settings import Settings
-from consumer.runtime.state_store import StateStore
+from consumer.runtime.state_store import EVICTIONS_PER_RECORD_MAX, StateStore
 from consumer.runtime.tally import Tally
 
 Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
@@ -50,7 +50,6 @@ Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
 IDLE_S = 1.0
 """How long a lane waits for records before it looks around."""
 _BACKOFF_S = 1.0
-_EVICTIONS_PER_RECORD_MAX = 64
 _SETTLED_PER_TURN_MAX = 200
 _ENCODER = msgspec.json.Encoder()
 
@@ -90,6 +89,8 @@ class Lane:
         self._failing_since_s: float | None = None
         self._next_offset: int | None = None
         self._stream_ms: int | None = None
+        self._catching_up = False
+        """Whether the last fetch gave as much as it may: there is more."""
         self._unanswered: tuple[int, Tally, float] | None = None
         """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
         self._clear_staged()
@@ -242,10 +243,11 @@ class Lane:
                 await self._block(publisher)
                 break
             now_s = self._world.monotonic_s()
-            if self._policy().is_due(self._staged, now_s):
+            if self._policy().is_due(self._staged, now_s, catching_up=self._catching_up):
                 await self._commit(publisher)
                 continue
             records = await self._fetch(self._policy().patience_s(self._staged, now_s, IDLE_S))
+            self._catching_up = len(records) == self._settings.fetch_records_max
             self._progress()
             if not records and not self._staged.records:
                 self._failing_since_s = None
@@ -285,7 +287,8 @@ class Lane:
                 await asyncio.sleep(0)
                 if self._stop.is_set():
                     return
-                if self._policy().is_due(self._staged, self._world.monotonic_s()):
+                now_s = self._world.monotonic_s()
+                if self._policy().is_due(self._staged, now_s, catching_up=self._catching_up):
                     await self._commit(publisher)
                 started_s = time.perf_counter()
         self._world.telemetry.spent("process", time.perf_counter() - started_s)
@@ -317,7 +320,7 @@ class Lane:
             self._staged.bytes += len(record.value or b"")
         if outcome.stream_ms is not None and outcome.stream_ms != self._stream_ms:
             self._stream_ms = outcome.stream_ms
-            self._tally.evicted += self.store.evict(self._stream_ms, _EVICTIONS_PER_RECORD_MAX)
+            self._tally.evicted += self.store.evict(self._stream_ms, EVICTIONS_PER_RECORD_MAX)
         self.breaker.add(outcome)
 
     async def _commit(self, publisher: Publisher) -> None:

@@ -78,7 +78,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     request_timeout_ms: Annotated[Count, Meta(description="longest wait for a broker's answer")] = 15_000
     commit_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for a whole commit")] = 20.0
     commit_interval_ms: Annotated[
-        int, Meta(ge=0, description="time between commits of a lane; 0 chooses by the lanes owned, 100 ms and more")
+        int,
+        Meta(
+            ge=0,
+            description=(
+                "time between commits of a lane; 0 chooses by the lanes owned, 100 ms and more; "
+                "a second or more while it catches up"
+            ),
+        ),
     ] = 0
     commit_records_max: Annotated[Count, Meta(description="records that make a commit due at once")] = 5_000
     commit_bytes_max: Annotated[Count, Meta(description="bytes of effects that make a commit due at once")] = 16_777_216

@@ -16,6 +16,8 @@ from consumer.core.rules import Rules
 from consumer.runtime.census import Census
 from schemas.state import Summary
 
+EVICTIONS_PER_RECORD_MAX = 64
+"""Evictions for which one record has to wait."""
 _DECODED_BYTES_MAX = 4_194_304
 """Published bytes of the states held decoded, which take about twice as much: some 800 conversations in motion."""
 _MINUTE = len("2026-01-01T10:05")
@@ -131,6 +133,10 @@ class StateStore:
                     return evicted
         self._swept_minute = minute
         return evicted
+
+    def is_over(self, live: int, snapshot_time: str, stream_ms: int) -> bool:
+        """Whether a conversation with so many live communications has expired by stream time."""
+        return self._due[bool(live)].is_over(snapshot_time, stream_ms)
 
     def _newest(self, conversation_id: str) -> Summary | None:
         if conversation_id in self._staged:

@@ -113,9 +113,9 @@ class Worker:
         self._kept = {partition: kept for partition, kept in self._kept.items() if kept[1] >= oldest_s}
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._failure.done():
+        if self._failure.done():
             return
-        error = task.exception()
+        error = None if task.cancelled() else task.exception()
         if error is not None:
             self._failure.set_exception(error)
         elif not self._draining and task in self._tasks.values():

@@ -78,6 +78,22 @@ def test_the_format_follows_the_setting_and_the_terminal(log_format: Any, termin
     assert "lane.opened" in stream.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "is_coloured"), [(True, "", True), (True, "1", False), (False, "", False)]
+)
+def test_colours_are_for_terminals_whose_users_want_them(
+    terminal: bool,  # noqa: FBT001 - a column of the table
+    no_color: str,
+    is_coloured: bool,  # noqa: FBT001 - as above
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    stream = Stream(terminal=terminal)
+    logs.configure(Settings(bootstrap_servers="b:1", log_format="console"), stream)
+    structlog.get_logger().info("lane.opened")
+    assert ("\x1b[" in stream.getvalue()) is is_coloured
+
+
 def test_lines_below_the_level_are_dropped() -> None:
     stream = Stream()
     logs.configure(Settings(bootstrap_servers="b:1", log_level="warning"), stream)

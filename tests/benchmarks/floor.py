@@ -7,15 +7,16 @@ of it, is fetched already. The decoding is whole: also of participants that the 
 
 import asyncio
 import sys
-import time
 from collections.abc import Sequence
 
 import msgspec
+from aiokafka import TopicPartition
 
 from consumer.adapters.kafka_group import GroupIntake, Listener
 from consumer.core.topics import classify
 from consumer.runtime.settings import Settings
 from schemas.inbound import FlatParticipant, Participant, Payload
+from tests.benchmarks.scratch import Spent
 
 _FETCH_MS = 200
 _USABLE_MIN = 0.9
@@ -24,26 +25,14 @@ _NESTED = msgspec.json.Decoder(Participant | None)
 _FLAT = msgspec.json.Decoder(FlatParticipant | None)
 
 
-class Spent(msgspec.Struct, frozen=True):
-    """What a run took. CPU is user and system time."""
-
-    seconds: float
-    cpu_s: float
-
-    @classmethod
-    def now(cls) -> "Spent":
-        return cls(time.perf_counter(), time.process_time())
-
-    def since(self, start: "Spent") -> "Spent":
-        return Spent(self.seconds - start.seconds, self.cpu_s - start.cpu_s)
-
-
 async def measure(settings: Settings, count: int, *, decoding: bool, within_s: float) -> Spent:
     """Read `count` records with the worker's own consumer, as a new group."""
     starts: list[Spent] = []
     left, usable = count, 0
 
-    def assigned(_: Sequence[int]) -> None:
+    def assigned(partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            intake._consumer.seek(TopicPartition(settings.input_topic, partition), 0)
         starts.append(Spent.now())
 
     async def revoked(_: Sequence[int]) -> None:

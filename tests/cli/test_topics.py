@@ -1,5 +1,6 @@
 """`topics` and `check` without a broker: exit codes, and what stands where."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -31,21 +32,29 @@ def dead_address() -> Iterator[str]:
         yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
-@COMMANDS
-def test_settings_that_break_a_promise_together_are_refused_with_both_names(command: click.Command) -> None:
-    result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": "b:1", "CC_DRAIN_S": "45"}).invoke(command)
+def test_settings_that_break_a_promise_together_are_refused_with_both_names() -> None:
+    result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": "b:1", "CC_DRAIN_S": "45"}).invoke(topics)
     assert result.exit_code == CONFIG
     assert result.stderr == "CC_DRAIN_S must be shorter than CC_SESSION_TIMEOUT_MS\n"
 
 
-@COMMANDS
-def test_settings_with_problems_end_with_all_of_them(command: click.Command) -> None:
-    result = CliRunner(env={"CC_ADMIN_PORT": "x", "CC_NO_SETTING": "1"}).invoke(command)
+def test_settings_with_problems_end_with_all_of_them() -> None:
+    result = CliRunner(env={"CC_ADMIN_PORT": "x", "CC_NO_SETTING": "1"}).invoke(topics)
     assert result.exit_code == CONFIG
     assert sorted(line.split(" ")[0] for line in result.stderr.splitlines()) == [
         "CC_ADMIN_PORT:",
         "CC_BOOTSTRAP_SERVERS",
         "CC_NO_SETTING",
+    ]
+
+
+def test_check_finds_every_problem_of_the_settings() -> None:
+    result = CliRunner(env={"CC_ADMIN_PORT": "x", "CC_NO_SETTING": "1"}).invoke(check)
+    assert result.exit_code == CONFIG
+    assert sorted(line.split()[:3] for line in result.stdout.splitlines()) == [
+        ["fail", "settings", "CC_ADMIN_PORT:"],
+        ["fail", "settings", "CC_BOOTSTRAP_SERVERS"],
+        ["fail", "settings", "CC_NO_SETTING"],
     ]
 
 
@@ -65,7 +74,20 @@ def test_an_address_that_is_none_is_a_configuration_error(command: click.Command
 
 def test_check_says_what_held_before_the_failure(dead_address: str) -> None:
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(check)
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok", "failed"]
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [["pass", "settings"], ["fail", "connection"]]
+
+
+def test_check_gives_json_lines_without_colours(dead_address: str) -> None:
+    result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(check, ["--json"], color=True)
+    passed, failed = (json.loads(line) for line in result.stdout.splitlines())
+    assert (passed["check"], passed["verdict"]) == ("settings", "pass")
+    assert (failed["check"], failed["verdict"], failed["heals"]) == ("connection", "fail", True)
+    assert "CC_BOOTSTRAP_SERVERS" in failed["found"]
+
+
+def test_check_has_colours_on_a_terminal(dead_address: str) -> None:
+    result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(check, color=True)
+    assert "\x1b[32mpass\x1b[0m" in result.stdout
 
 
 def test_the_table_has_a_line_per_topic_in_columns() -> None:

@@ -47,3 +47,14 @@ def play(records: Iterable[Record], rules: Rules | None = None, *, restored: boo
             played.known[outcome.conversation_id] = outcome.known
         played.log.extend(json.loads(msgspec.json.encode(each)) for each in outcome.transitions)
     return played
+
+
+def play_only(records: Iterable[Record]) -> None:
+    """Play records for the time that it takes: of what comes out only the states are kept, as a lane does."""
+    known: dict[str, Known] = {}
+    rules, stream_ms = Rules(), None
+    for record in records:
+        outcome = step(record, rules, stream_ms, known.get)
+        stream_ms = outcome.stream_ms
+        if outcome.known is not None:
+            known[outcome.conversation_id] = outcome.known

@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -145,12 +146,20 @@ def nested(members: str) -> bytes:
     return b'{"topicName":"v2.users.u.conversations","eventBody":{"id":"c1",' + members.encode() + b"}}"
 
 
+def one_participant(calls: Iterable[str]) -> bytes:
+    return nested('"participants":[{"id":"p1","calls":[' + ",".join(calls) + "]}]")
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         (nested('"participants":[' + "{}," * 999_999 + "{}]"), "nothing_usable"),
         (nested('"participants":[' + "null," * 799_999 + "null]"), "nothing_usable"),
         (nested('"participants":[' + ",".join(f'{{"id":"p{i}"}}' for i in range(200_000)) + "]"), "too_large"),
+        (one_participant(f'{{"id":"m{i}","state":"alerting"}}' for i in range(110_000)), "too_large"),
+        (one_participant(f'{{"id":"m1","state":"s{i}"}}' for i in range(140_000)), "too_large"),
+        (one_participant(f'{{"id":"m{i}","state":"alerting"}}' for i in range(2_000)), "too_large"),
+        (one_participant(f'{{"id":"m1","state":"s{i}"}}' for i in range(2_000)), ""),
         (nested('"attributes":"' + "x" * 4_000_000 + '"'), ""),
         (nested('"attributes":"' + "x" * 8_000_000 + '"'), "too_large"),
         (nested('"attributes":' + "[" * 100_000 + "]" * 100_000), "too_deep"),
@@ -161,7 +170,7 @@ def nested(members: str) -> bytes:
         (b"9" * 4_000_000, "wrong_type"),
         (b"\xff" * 4_000_000, "bad_json"),
     ],
-    ids=range(12),
+    ids=range(16),
 )
 def test_huge_input_gets_its_disposition_in_bounded_time(value: bytes, reason: str) -> None:
     started_s = time.process_time()

@@ -71,8 +71,10 @@ def cluster() -> Iterator[ControlPlane]:
 
 
 @pytest.fixture
-def workers(cluster: ControlPlane, rendered: dict[str, list[Manifest]], request: pytest.FixtureRequest) -> Workers:
-    """The base with four replicas, all of them ready."""
+def workers(
+    cluster: ControlPlane, rendered: dict[str, list[Manifest]], request: pytest.FixtureRequest
+) -> Iterator[Workers]:
+    """The base with four replicas, all of them ready. None are left to the next test, whose drains would wait."""
     namespace = cluster.namespace(request.node.name.replace("_", "-")[:60].strip("-"))
     answer = cluster.apply(rendered["base"], f"--namespace={namespace}")
     assert answer.accepted, answer.text
@@ -82,7 +84,9 @@ def workers(cluster: ControlPlane, rendered: dict[str, list[Manifest]], request:
     found.must("scale", "statefulset/conversation-consumer", f"--replicas={REPLICAS}")
     found.must("rollout", "status", "statefulset/conversation-consumer", f"--timeout={_SETTLE_S:g}s")
     eventually(lambda: found.allowed() == 1)
-    return found
+    yield found
+    found.must("scale", "statefulset/conversation-consumer", "--replicas=0")
+    eventually(lambda: not found.pods())
 
 
 def eventually(holds: Callable[[], bool]) -> None:

@@ -19,7 +19,9 @@ from tests.deploy.manifests import DEPLOY, EVERYTHING, OVERLAYS, ROOT, Manifest,
 
 MARGIN_S = 10
 """Beyond all that is bounded: scheduling, and what a slow node adds."""
-FILES = sorted(each for each in DEPLOY.rglob("*") if each.is_file() and "__pycache__" not in each.parts)
+FILES = sorted(
+    each for each in DEPLOY.rglob("*") if each.is_file() and "__pycache__" not in each.parts and each.suffix != ".png"
+)
 VARIABLES = {name for name, _, _ in described()}
 Rendered = dict[str, list[Manifest]]
 

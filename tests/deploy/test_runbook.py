@@ -1,11 +1,15 @@
 """The runbook: a section for each alert, and nothing in it that does not exist."""
 
 import ast
+import json
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
+from consumer.__main__ import main
 from consumer.core.step import DEAD_LETTER_REASONS
 from consumer.runtime.settings import described
 from tests.deploy.promql import problems
@@ -22,6 +26,8 @@ QUERIES = [
     for block in re.findall(r"```promql\n(.*?)```", text, re.DOTALL)
     for query in block.splitlines()
 ]
+CALLS = sorted(set(re.findall(r"(?:`|-- |^)conversation-consumer ([a-z][^`|\n]*)", RUNBOOK, re.MULTILINE)))
+"""What stands behind the program's name, in the text and in the blocks of commands."""
 
 
 def log_events() -> set[str]:
@@ -32,6 +38,17 @@ def log_events() -> set[str]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(r"(consumer|lane|breaker|group|loop|library)\.[a-z_]+", node.value)
+    }
+
+
+def finding_names() -> set[str]:
+    """The names that checks give their findings, wherever these are made."""
+    return {
+        str(node.args[0].value)
+        for file in (ROOT / "consumer").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding"
+        if isinstance(node.args[0], ast.Constant)
     }
 
 
@@ -61,7 +78,7 @@ def test_every_log_event_named_exists() -> None:
 
 
 def test_every_panel_named_exists() -> None:
-    titles = {panel.title for panel in PANELS} | {"Pipeline"}
+    titles = {panel.title for panel in PANELS} | {"Pipeline", "Oldest live sessions"}
     named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", RUNBOOK))
     assert {each for each in named if not any(title.startswith(each) for title in titles)} == set()
 
@@ -69,6 +86,27 @@ def test_every_panel_named_exists() -> None:
 def test_every_dead_letter_reason_has_a_remedy() -> None:
     section = SECTIONS["ConversationDeadLetters"]
     assert [reason for reason in DEAD_LETTER_REASONS if f"`{reason}`" not in section] == []
+
+
+@pytest.mark.parametrize("line", CALLS)
+def test_a_command_line_is_one_that_the_program_takes(line: str) -> None:
+    words = shlex.split(line)
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    command.make_context(line, words)
+
+
+def test_every_finding_named_exists() -> None:
+    lists = re.findall(r"findings? ((?:\*\w+\*(?:,? and |,? )?)+)", RUNBOOK)
+    named = {name for each in lists for name in re.findall(r"\*(\w+)\*", each)}
+    assert {"offsets", "membership"} <= named <= finding_names()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"localhost:8081/api/v1(/[\w/]*)", RUNBOOK))))
+def test_a_path_of_the_query_port_is_documented(path: str) -> None:
+    documented = json.loads((ROOT / "consumer" / "adapters" / "openapi.json").read_text(encoding="utf-8"))["paths"]
+    assert path in {re.sub(r"\{\w+\}", "ID", each) for each in documented}
 
 
 @pytest.mark.parametrize("anchor", sorted(set(re.findall(r"\]\(#(\w+)\)", RUNBOOK))))

@@ -4,12 +4,14 @@ import asyncio
 import os
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.live.broker import find_broker, jars
+from tests.live.harness import Pipeline
 from tests.live.secure_broker import SecureBroker
 
 UniqueName = Callable[[str], str]
@@ -56,6 +58,15 @@ def unique_name(request: pytest.FixtureRequest) -> UniqueName:
     test = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:60].strip("-")
     run = uuid.uuid4().hex[:8]
     return lambda purpose: f"{test}.{purpose}.{run}"
+
+
+@pytest.fixture
+async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
+    """The topics of one test, and the workers on them."""
+    made = Pipeline(kafka, unique_name("p"), tmp_path)
+    await made.create()
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -3,29 +3,18 @@
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from consumer.simulator.traffic import Traffic, records
-from tests.live.conftest import UniqueName
 from tests.live.harness import Pipeline, now_ms
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 COUNT = 20_000
 START_MS = now_ms()
-
-
-@pytest.fixture
-async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
-    made = Pipeline(kafka, unique_name("p"), tmp_path)
-    await made.create()
-    yield made
-    await made.close()
 
 
 def traffic(seed: int = 1) -> Traffic:

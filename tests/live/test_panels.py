@@ -5,7 +5,6 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ from deploy.generate.panels import Panel, scoped
 from deploy.generate.pipeline import PIPELINE
 from tests.deploy.promql import filled
 from tests.deploy.tools import tool
-from tests.live.conftest import UniqueName
-from tests.live.harness import Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.prometheus import Prometheus, Series
 from tests.live.stream import damaged, flow, skewed, write
 
@@ -32,14 +30,6 @@ ZERO_IN_GOOD_HEALTH = {
     "Unowned partitions": "a rebalance is over between two scrapes",
 }
 """Panels that may show nothing but zeros here, with the reason. All others must show something."""
-
-
-@pytest.fixture
-async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
-    made = Pipeline(kafka, unique_name("p"), tmp_path)
-    await made.create()
-    yield made
-    await made.close()
 
 
 def traffic(seed: int) -> Traffic:
@@ -80,6 +70,7 @@ async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -
         exposition = await asyncio.to_thread(_exposition, await port(first))
         assert await second.end(signal.SIGTERM, 15) == 0
         prometheus.scrape([await port(first)])
+        await prometheus.until(f"conversation_assigned_partitions == {PARTITIONS}", 40)  # a new lane counts anew
         await write(settings, damaged(settings.dead_letters_consecutive_max + 100))
         await prometheus.until("conversation_breaker_open == 1", 40)
         await prometheus.until("ALERTS{alertname='ConversationBreakerOpen'}", 10)

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,21 +12,12 @@ from aiokafka import AIOKafkaProducer
 from consumer.adapters.kafka_state_lookup import KafkaStateLookup
 from consumer.runtime.lookup import Found, Unfinished
 from consumer.simulator.traffic import Traffic
-from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 RECORDS = 1_500
 ASKED = 60
-
-
-@pytest.fixture
-async def pipeline(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
-    made = Pipeline(kafka, unique_name("p"), tmp_path)
-    await made.create()
-    yield made
-    await made.close()
 
 
 async def get(client: ClientSession, worker: WorkerProcess, path: str) -> tuple[int, Any]:

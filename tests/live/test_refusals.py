@@ -166,7 +166,7 @@ async def test_each_command_says_why_and_ends(
 ) -> None:
     place = Place(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}")
     secure_broker.add_user(place.user, "hunter2-password")
-    environ = case(place) | {"CC_LOG_LEVEL": "debug", "CC_ADMIN_PORT": "0"}
+    environ = case(place) | {"CC_LOG_LEVEL": "debug", "CC_ADMIN_PORT": "0", "CC_QUERY_PORT": "0"}
     commands = ("run", "check", "topics")
     for command, found in zip(
         commands, await asyncio.gather(*(ended(each, environ, WITHIN_S) for each in commands)), strict=True

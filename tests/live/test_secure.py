@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka_permissions import Grant, grants
+from consumer.adapters.kafka_permissions import GROUP, TOPIC, Grant, grants
 from consumer.adapters.kafka_publisher import TransactionalPublisher
 from consumer.adapters.kafka_topics import TopicAdmin
 from consumer.cli.service import running
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.kafka
 COUNT = 3_000
 OK, CONFIG = 0, 78
 PASSWORD = "hunter2-password"
+READ = ("Read", "DescribeConfigs")
 Secured = Callable[..., Pipeline]
 
 
@@ -135,7 +136,7 @@ async def _without(operation: str, index: int, pipeline: Pipeline, broker: Secur
     await pipeline.feed(Traffic(seed=3, start_ms=now_ms(), conversations=20, broken=0.2), 200)
     settings = msgspec.structs.replace(
         pipeline.settings, bootstrap_servers=broker.sasl, security_protocol="SASL_SSL", sasl_username=user,
-        sasl_password=PASSWORD, ssl_ca_file=str(broker.authority.ca_file), admin_port=0,
+        sasl_password=PASSWORD, ssl_ca_file=str(broker.authority.ca_file), admin_port=0, query_port=0,
     )  # fmt: skip
     needed = grants(settings)
     lacking = needed[index]
@@ -282,3 +283,31 @@ async def _groups_are_loaded(pipeline: Pipeline, within_s: float) -> None:
                 await pipeline.lag()
                 return
             await asyncio.sleep(0.2)
+
+
+async def test_inspect_and_verify_need_to_read_and_no_more(
+    pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
+) -> None:
+    """What the service itself may do does not suffice: it writes transitions and dead letters, and reads neither."""
+    user = new_user(secure_broker)
+    readers = secured(sasl_username=user, sasl_password=PASSWORD)
+    needed = grants(readers.settings)
+    topics = [Grant(each.resource, each.name, each.setting, READ) for each in needed if each.resource == TOPIC]
+    group = next(each for each in needed if each.resource == GROUP)
+    await pipeline.feed(traffic(3), 300)
+    worker = await pipeline.start_worker()
+    await pipeline.caught_up(60)
+    assert await worker.end(signal.SIGTERM, 15) == OK
+    secure_broker.allow(user, [*topics, Grant(group.resource, group.name, group.setting, ("Describe",))])
+    key = next(iter(await pipeline.states()))
+    for command in (f"inspect {key} --why", "verify"):
+        told = await ended(command, environ(readers.settings), 30)
+        assert told.exit_code == OK, told.printed
+    secure_broker.forbid(user, next(each for each in topics if each.setting == "CC_TRANSITIONS_TOPIC"))
+    secure_broker.allow(user, [each for each in needed if each.setting == "CC_TRANSITIONS_TOPIC"])
+    refused = await ended("verify", environ(readers.settings), 30)
+    assert refused.exit_code == CONFIG
+    (line,) = refused.printed.splitlines()
+    assert line.startswith(f"reading {readers.settings.transitions_topic!r}: a permission is missing")
+    assert "Read on this topic" in line
+    assert PASSWORD not in line

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from consumer.adapters.kafka_topics import TopicAdmin
 from consumer.cli.check import check
@@ -166,12 +169,16 @@ def test_the_commands_from_nothing_to_fine(settings: Settings) -> None:
     assert (again.exit_code, again.stdout.count(" exists ")) == (OK, 4)
     checking = invoke(check, settings)
     assert checking.exit_code == OK
-    assert checking.stdout.splitlines()[:4] == [
-        "ok       settings",
-        f"ok       broker {settings.bootstrap_servers}",
-        "ok       permissions",
-        "ok       topics: 2 input partitions, all four fit",
+    lines = [line.split(maxsplit=2) for line in checking.stdout.splitlines()]
+    assert [rest for _, check, rest in lines if check == "connection"] == [f"{settings.bootstrap_servers} by PLAINTEXT"]
+    assert [rest.split("=")[0] for verdict, check, rest in lines if check == "limits"] == [
+        "CC_SESSION_TIMEOUT_MS",
+        "CC_TRANSACTION_TIMEOUT_MS",
     ]
+    assert [rest for _, check, rest in lines if check == "partitions"] == [
+        f"topic {name!r} has 2 partitions" for name in fitting(settings)
+    ]
+    assert {verdict for verdict, check, _ in lines if check not in {"replicas", "timestamps", "to"}} == {"pass"}
 
 
 def test_check_warns_of_timestamps_from_the_future_without_failing(
@@ -186,8 +193,42 @@ def test_check_warns_of_timestamps_from_the_future_without_failing(
     result = invoke(check, settings)
     assert result.exit_code == OK
     assert (
-        f"warning  topic {settings.input_topic!r} accepts timestamps more than an hour in the future" in result.stdout
+        f"warn  timestamps   topic {settings.input_topic!r} accepts timestamps more than an hour in the future"
+        in result.stdout
     )
+
+
+async def test_check_tells_what_a_worker_will_meet_in_the_group(
+    settings: Settings, create_topics: CreateTopics, unique_name: UniqueName
+) -> None:
+    """A member of another kind, with our id and a topic of its own, and an offset that is not there any more."""
+    settings = replace(settings, group_id=unique_name("group"), group_instance_id="worker-0")
+    other = unique_name("other")
+    await create_topics(settings.bootstrap_servers, {**fitting(settings), other: (1, {})})
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as producer:
+        for _ in range(5):
+            await producer.send_and_wait(settings.input_topic, b"{}", partition=1)
+    member = AIOKafkaConsumer(
+        settings.input_topic, other, bootstrap_servers=settings.bootstrap_servers, enable_auto_commit=False,
+        group_id=settings.group_id, group_instance_id="worker-0",
+        partition_assignment_strategy=(RangePartitionAssignor,),
+    )  # fmt: skip
+    await member.start()
+    try:
+        partitions = [TopicPartition(settings.input_topic, partition) for partition in range(3)]
+        await member.commit({partitions[0]: 9, partitions[1]: 2})
+        async with TopicAdmin(settings) as admin:
+            findings = await admin.group(await admin.find())
+    finally:
+        await member.stop()
+    noticed = [(each.check, each.verdict) for each in findings if each.verdict != "pass"]
+    assert noticed == [("group", "fail"), ("group", "warn"), ("membership", "warn"), ("offsets", "warn")]
+    told = "\n".join(each.found for each in findings)
+    assert "by 'range', not by 'roundrobin'" in told
+    assert f"also read {other}" in told
+    assert "a member at 127.0.0.1 has the id 'worker-0'" in told
+    assert "partition 0 at 9, which holds 0 to 0" in told
+    assert "3 offsets to read of 5" in told
 
 
 def invoke(command: object, settings: Settings, *arguments: str) -> Result:

@@ -5,7 +5,7 @@ import pytest
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from tests.runtime.scenes import settings_of
 
-POLICY = CommitPolicy(interval_s=0.5, records_max=10, bytes_max=1_000)
+POLICY = CommitPolicy(interval_s=0.5, catching_up_s=2.0, records_max=10, bytes_max=1_000)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,19 @@ def test_a_commit_is_due_by_time_records_or_bytes(staged: Staged, now_s: float, 
 
 
 @pytest.mark.parametrize(
+    ("staged", "now_s", "due"),
+    [
+        (Staged(9, 999, 7.0), 8.9, False),
+        (Staged(9, 999, 7.0), 9.0, True),
+        (Staged(10, 0, 7.0), 7.0, True),
+        (Staged(1, 1_000, 7.0), 7.0, True),
+    ],
+)
+def test_while_catching_up_a_commit_is_due_later_but_not_larger(staged: Staged, now_s: float, due: bool) -> None:  # noqa: FBT001
+    assert POLICY.is_due(staged, now_s, catching_up=True) is due
+
+
+@pytest.mark.parametrize(
     ("staged", "now_s", "patience_s"),
     [(Staged(), 7.0, 3.0), (Staged(1, 1, 7.0), 7.0, 0.5), (Staged(1, 1, 7.0), 7.25, 0.25), (Staged(1, 1, 7.0), 9.0, 0)],
 )
@@ -32,13 +45,24 @@ def test_patience_lasts_until_the_next_commit(staged: Staged, now_s: float, pati
 
 
 @pytest.mark.parametrize(
-    ("interval_ms", "lanes", "interval_s"),
-    [(0, 1, 0.1), (0, 2, 0.1), (0, 3, 0.138), (0, 100, 4.6), (250, 1, 0.25), (250, 100, 0.25), (1, 1, 0.001)],
+    ("interval_ms", "lanes", "interval_s", "catching_up_s"),
+    [
+        (0, 1, 0.1, 1.0),
+        (0, 2, 0.1, 1.0),
+        (0, 3, 0.138, 1.0),
+        (0, 100, 4.6, 4.6),
+        (250, 1, 0.25, 1.0),
+        (250, 100, 0.25, 1.0),
+        (3_000, 1, 3.0, 3.0),
+        (1, 1, 0.001, 1.0),
+    ],
 )
-def test_the_interval_follows_the_lanes_unless_it_is_set(interval_ms: int, lanes: int, interval_s: float) -> None:
+def test_the_interval_follows_the_lanes_unless_it_is_set(
+    interval_ms: int, lanes: int, interval_s: float, catching_up_s: float
+) -> None:
     settings = settings_of(commit_interval_ms=interval_ms, commit_records_max=7, commit_bytes_max=8)
     policy = CommitPolicy.of(settings, lanes)
-    assert policy == CommitPolicy(pytest.approx(interval_s), 7, 8)  # type: ignore[arg-type]
+    assert policy == CommitPolicy(pytest.approx(interval_s), pytest.approx(catching_up_s), 7, 8)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("lanes", [3, 10, 40, 300])

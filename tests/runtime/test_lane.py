@@ -273,6 +273,20 @@ async def test_a_commit_is_due_by_time_since_the_first_effect() -> None:
     assert scene.broker.clock.now_s == pytest.approx(started_s + 0.7, abs=0.01)
 
 
+@pytest.mark.parametrize(("seconds", "offsets"), [(0.8, [18]), (1.1, [16, 18])])
+async def test_while_fetches_are_full_a_lane_takes_up_to_a_second_between_commits(
+    seconds: float, offsets: list[int]
+) -> None:
+    scene = Scene(Broker(story()), commit_interval_ms=700, fetch_records_max=3)
+
+    async def passes() -> None:
+        scene.broker.clock.now_s += seconds
+
+    scene.broker.at("fetch", passes, passes, passes)
+    await scene.consume(18)
+    assert [effects.next_offset for effects in scene.partition.commits] == offsets
+
+
 Reaction = Callable[[], Awaitable[None]]
 FAILURES: dict[str, dict[str, list[Reaction]]] = {
     "the opening": {"open": [UNREACHABLE, UNREACHABLE]},

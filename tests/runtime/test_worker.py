@@ -142,3 +142,13 @@ async def test_nothing_is_begun_while_draining() -> None:
     scene.worker.assigned([1])
     assert scene.worker.lanes == {}
     assert scene.worker.unready()["draining"] is not None
+
+
+@pytest.mark.parametrize("call", ["open", "committed", "seek", "commit"])
+async def test_a_lane_that_is_ended_by_a_cancellation_of_nobodys_does_not_go_unnoticed(call: str) -> None:
+    scene = Scene(rubbish(0))
+    scene.broker.at(call, fails(asyncio.CancelledError()))
+    scene.worker.assigned([0])
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(Misfit, match="partition 0 ended by itself"):
+            await scene.worker.failure()

@@ -1,0 +1,84 @@
+"""Benchmarks on a real Kafka: `python -m tests.benchmarks [PART ...] [--events 50000] [--rounds 3] ...`.
+
+One part after the other; each prints a JSON line per result, and on standard error what every run came to. Without a
+part named it is throughput and latency. Everything is a process of its own on this machine, the broker too: compare
+ratios within one run, never figures of two machines.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+
+from tests.benchmarks import growth, handover, latency, restore, throughput
+from tests.benchmarks.options import BOUNDS, Line, Options
+from tests.benchmarks.scratch import Scratch
+from tests.live.broker import find_broker
+
+_PARTS: dict[str, Callable[[Scratch, Options], AsyncIterator[Line]]] = {
+    "throughput": throughput.measure,
+    "latency": latency.measure,
+    "restore": restore.restore,
+    "churn": restore.churn,
+    "partitions": growth.partitions,
+    "events": growth.events,
+    "disorder": growth.disorder,
+    "conversations": growth.conversations,
+    "handover": handover.measure,
+}
+_DEFAULT = ("throughput", "latency")
+
+
+async def _run(bootstrap_servers: str, parts: list[str], options: Options) -> None:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as logs:
+        for part in parts:
+            async with Scratch(bootstrap_servers, Path(logs)) as scratch:
+                async for line in _PARTS[part](scratch, options):
+                    print(msgspec.json.encode(line).decode(), flush=True)
+
+
+def _options(given: argparse.Namespace, parser: argparse.ArgumentParser) -> Options:
+    values = {name: getattr(given, name) for name in BOUNDS}
+    for name, (least, most) in BOUNDS.items():
+        if not least <= values[name] <= most:
+            parser.error(f"--{name.replace('_', '-')} must be from {least} to {most}")
+    return Options(**values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure on a real Kafka.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(_PARTS)}")
+    for field in msgspec.structs.fields(Options):
+        least, most = BOUNDS[field.name]
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=field.type,
+            default=field.default,
+            help=f"from {least} to {most}; {field.default} if not given",
+        )
+    given = parser.parse_args()
+    unknown = [part for part in given.parts if part not in _PARTS]
+    if unknown:
+        parser.error(f"no part is named {unknown[0]!r}: choose from {', '.join(_PARTS)}")
+    options = _options(given, parser)
+    if not Path("/proc/self/stat").exists():
+        sys.exit("needs Linux, whose /proc tells the CPU time of the worker")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a partition just made has no leader yet: it tries again
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    broker = find_broker()
+    if isinstance(broker, str):
+        sys.exit(f"needs a real Kafka: {broker}")
+    try:
+        asyncio.run(_run(broker.bootstrap_servers, given.parts or list(_DEFAULT), options))
+    finally:
+        broker.close()
+
+
+if __name__ == "__main__":
+    main()

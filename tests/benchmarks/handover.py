@@ -1,0 +1,72 @@
+"""How long 16 lanes with state stand still when a second worker comes and goes, and how long one takes to drain.
+
+All the while records are written. A rebalance lasts from the revocation to the last lane that is open again, on
+whichever worker; a drain from SIGTERM to the end of the process.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from itertools import islice
+
+from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.runtime.settings import Settings
+from consumer.simulator.traffic import records
+from tests.benchmarks import states
+from tests.benchmarks.options import Line, Options
+from tests.benchmarks.restore import logged_s
+from tests.benchmarks.scratch import STEP_S, Scratch, end, until, within_s
+from tests.benchmarks.throughput import recent
+from tests.live.harness import WorkerProcess
+
+_LANES = 16
+_PER_S = 500
+_TICK_S = 0.05
+
+
+async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
+    settings, count = scratch.settings(), options.conversations
+    await scratch.create(settings, _LANES)
+    await scratch.write(states.topic(settings), states.drafts(states.templates(), count), count)
+    async with scratch.workers(settings) as pipeline, asyncio.TaskGroup() as group:
+        first = await pipeline.start_worker()
+        await until(lambda: len(first.events("lane.opened")) == _LANES, first, within_s(count))
+        feeding = group.create_task(_feed(settings))
+        second = await pipeline.start_worker()
+        came_s = await _rebalanced(first, (first, second), 1)
+        began_s = time.monotonic()
+        await end(second)
+        second_drained_s = time.monotonic() - began_s
+        went_s = await _rebalanced(first, (first,), 2)
+        began_s = time.monotonic()
+        await end(first)
+        drained_s = time.monotonic() - began_s
+        feeding.cancel()
+    common: Line = {"lanes": _LANES, "conversations": count}
+    yield {"name": "rebalance", "when": "a second worker comes", **common, "seconds": round(came_s, 2)}
+    yield {"name": "rebalance", "when": "it goes", **common, "seconds": round(went_s, 2)}
+    half: Line = {**common, "lanes": _LANES // 2}
+    yield {"name": "drain", **half, "seconds": round(second_drained_s, 2)}
+    yield {"name": "drain", **common, "seconds": round(drained_s, 2)}
+
+
+async def _rebalanced(first: WorkerProcess, owners: tuple[WorkerProcess, ...], number: int) -> float:
+    """Wait until all lanes are open after the first worker's revocation of this number; seconds since then."""
+    await until(lambda: len(first.events("group.revoked")) >= number, first, STEP_S)
+    revoked_s = logged_s(first.events("group.revoked")[number - 1])
+
+    def opened() -> dict[int, float]:
+        lines = [line for owner in owners for line in owner.events("lane.opened")]
+        return {line["partition"]: logged_s(line) for line in lines if logged_s(line) > revoked_s}
+
+    await until(lambda: len(opened()) == _LANES, first, STEP_S * 2)
+    return max(opened().values()) - revoked_s
+
+
+async def _feed(settings: Settings) -> None:
+    """Write records at a steady pace until cancelled."""
+    began_s, written, drafts = time.monotonic(), 0, records(recent(records_per_s=_PER_S))
+    async with KafkaWriter(settings) as writer:
+        while True:
+            written += await writer.write(islice(drafts, int((time.monotonic() - began_s) * _PER_S) - written))
+            await asyncio.sleep(_TICK_S)

@@ -1,0 +1,122 @@
+"""How long it takes from a produced record until a `read_committed` reader sees the transition that it caused.
+
+Records are written at a steady pace, a quarter of what the worker can do, and stamped when they are handed to the
+producer; a reader of the transitions topic notes when it sees the first operation of each. Pace and reader are one
+process beside the worker's and the broker's, so what that process takes counts too.
+"""
+
+import asyncio
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.runtime.commit_policy import CommitPolicy
+from consumer.runtime.settings import Settings
+from consumer.simulator.traffic import Draft, Traffic, records
+from schemas.transition import Transition
+from tests.benchmarks.options import Line, Options
+from tests.benchmarks.scratch import STEP_S, Scratch, end, until
+from tests.benchmarks.throughput import WORKER, Course, recent
+from tests.live.harness import PARTITIONS, now_ms
+
+_SHARE = 4
+_TICK_S = 0.01
+_WARM_S = 3.0
+_SETTLE_S = 5.0
+_TRANSITION = msgspec.json.Decoder(Transition)
+
+Place = tuple[int, int]
+"""Partition and offset of an input record."""
+
+
+async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
+    rate = options.rate or await _quarter(scratch, options.events)
+    settings = scratch.settings()
+    await scratch.create(settings, PARTITIONS)
+    traffic = Traffic(start_ms=now_ms(), records_per_s=rate, disorder=0, duplicates=0)
+    drafts = list(islice(records(traffic), int(rate * (options.seconds + _WARM_S))))
+    async with scratch.workers(settings) as pipeline:
+        worker = await pipeline.start_worker()
+        await until(lambda: len(worker.events("lane.opened")) == PARTITIONS, worker, STEP_S)
+        waits_ms = await _waits_ms(settings, drafts, rate)
+        await end(worker)
+    p50, p99 = (statistics.quantiles(waits_ms, n=100)[each - 1] for each in (50, 99))
+    interval_ms = CommitPolicy.of(settings, PARTITIONS).interval_s * 1_000
+    yield {
+        "name": "latency",
+        "rate": round(rate),
+        "transitions": len(waits_ms),
+        "commit_interval_ms": round(interval_ms),
+        "p50_ms": round(p50),
+        "p99_ms": round(p99),
+        "p99_of_interval": round(p99 / interval_ms, 2),
+    }
+
+
+async def _quarter(scratch: Scratch, events: int) -> float:
+    course = Course(scratch, events)
+    await course.write(recent())
+    return (await course.run(WORKER)).events_per_s / _SHARE
+
+
+async def _waits_ms(settings: Settings, drafts: list[Draft], rate: float) -> list[float]:
+    """From handing a record to the producer to seeing what it caused, without those of the first seconds."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers, isolation_level="read_committed")
+    seen_ms: dict[Place, float] = {}
+    await asyncio.wait_for(consumer.start(), STEP_S)
+    watching: asyncio.Task[None] | None = None
+    try:
+        tps = [TopicPartition(settings.transitions_topic, each) for each in range(PARTITIONS)]
+        consumer.assign(tps)
+        await asyncio.wait_for(consumer.seek_to_beginning(*tps), STEP_S)
+        watching = asyncio.create_task(_watch(consumer, seen_ms))
+        began_ms = time.time() * 1_000
+        async with asyncio.timeout(STEP_S + len(drafts) / rate * 2), KafkaWriter(settings) as writer:
+            sent = await _paced(writer, drafts, rate)
+            await writer.flush()
+        await asyncio.wait({watching}, timeout=_SETTLE_S)
+        if watching.done():
+            watching.result()
+    finally:
+        if watching is not None:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+        await consumer.stop()
+    stamps_ms = {(each.result().partition, each.result().offset): stamp_ms for each, stamp_ms in sent}
+    return [
+        at_ms - stamps_ms[place] for place, at_ms in seen_ms.items() if stamps_ms[place] >= began_ms + _WARM_S * 1_000
+    ]
+
+
+async def _watch(consumer: AIOKafkaConsumer, seen_ms: dict[Place, float]) -> None:
+    while True:
+        for fetched in (await consumer.getmany(timeout_ms=1_000)).values():
+            now = time.time() * 1_000
+            for each in fetched:
+                source = _TRANSITION.decode(each.value).source
+                seen_ms.setdefault((source.partition, source.offset), now)
+
+
+async def _paced(writer: KafkaWriter, drafts: list[Draft], rate: float) -> list[tuple[asyncio.Future[Any], float]]:
+    """Hand records to the producer at a steady pace; the future answer to each, and when it was handed over."""
+    sent: list[tuple[asyncio.Future[Any], float]] = []
+    began_s, late_s = time.monotonic(), 0.0
+    while len(sent) < len(drafts):
+        due = int((time.monotonic() - began_s) * rate) - len(sent)
+        for draft in drafts[len(sent) : len(sent) + max(0, due)]:
+            stamp_ms = time.time() * 1_000
+            sent.append((await writer._send(msgspec.structs.replace(draft, timestamp_ms=int(stamp_ms))), stamp_ms))
+        late_s = max(late_s, time.monotonic() - began_s - len(sent) / rate)
+        await asyncio.sleep(_TICK_S)
+    await asyncio.gather(*[each for each, _ in sent])
+    print(f"latency: {len(sent)} records at {rate:.0f}/s, at most {late_s:.3f} s late", file=sys.stderr)
+    return sent

@@ -1,0 +1,143 @@
+"""Topics, groups and workers of one part of the benchmarks, which nobody else uses, and what the workers spend."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from consumer.adapters.kafka_topics import TopicAdmin, plans
+from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.runtime.settings import Settings
+from consumer.simulator.traffic import Draft
+from tests.live.harness import Pipeline, WorkerProcess
+
+STEP_S = 30.0
+"""How long any step may take that does not depend on how much there is to do."""
+_EVENTS_PER_S_MIN = 1_000
+_POLL_S = 0.02
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What a run took. CPU is user and system time."""
+
+    seconds: float
+    cpu_s: float
+
+    @classmethod
+    def now(cls) -> "Spent":
+        """What this process has spent."""
+        return cls(time.perf_counter(), time.process_time())
+
+    @classmethod
+    def by(cls, worker: WorkerProcess) -> "Spent":
+        """What a worker has spent."""
+        fields = Path(f"/proc/{worker._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return cls(time.perf_counter(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+
+    def since(self, start: "Spent") -> "Spent":
+        return Spent(self.seconds - start.seconds, self.cpu_s - start.cpu_s)
+
+
+def within_s(records: int) -> float:
+    """How long anything may take that is done with so many records."""
+    return STEP_S + records / _EVENTS_PER_S_MIN
+
+
+class Scratch:
+    """What one part makes on a broker. An async context manager: topics are deleted at the end."""
+
+    def __init__(self, bootstrap_servers: str, logs: Path) -> None:
+        self._name = f"benchmark-{uuid.uuid4().hex[:8]}"
+        self._bootstrap = bootstrap_servers
+        self._logs = logs
+        self._used: list[Settings] = []
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+
+    async def __aenter__(self) -> Self:
+        await asyncio.wait_for(self._admin.start(), STEP_S)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        topics = {plan.name for each in self._used for plan in plans(each)}
+        try:
+            async with asyncio.timeout(STEP_S):
+                await self._admin.delete_topics(sorted(topics))
+        except (KafkaError, TimeoutError) as error:
+            print(f"the topics {self._name}* may be left: {error!r}", file=sys.stderr)
+        finally:
+            await self._admin.close()
+
+    def settings(self, input_topic: str | None = None) -> Settings:
+        """The service's defaults, with a group and output topics that nobody has used, on a new or a given input."""
+        name = f"{self._name}-{len(self._used)}"
+        settings = Settings(
+            bootstrap_servers=self._bootstrap,
+            input_topic=input_topic or f"{name}-updates",
+            state_topic=f"{name}-state",
+            transitions_topic=f"{name}-transitions",
+            dead_letters_topic=f"{name}-dead-letters",
+            group_id=name,
+        )
+        self._used.append(settings)
+        return settings
+
+    async def create(self, settings: Settings, partitions: int) -> None:
+        """Make the topics; an input that exists keeps its partitions."""
+        async with asyncio.timeout(STEP_S), TopicAdmin(settings) as admin:
+            await admin.create(partitions, 1)
+
+    async def write(self, settings: Settings, drafts: Iterable[Draft], count: int) -> None:
+        """Write records to the input."""
+        async with asyncio.timeout(within_s(count)), KafkaWriter(settings) as writer:
+            await writer.write(drafts)
+            await writer.flush()
+
+    @contextlib.asynccontextmanager
+    async def workers(self, settings: Settings) -> AsyncIterator[Pipeline]:
+        """Where workers can be started; none is left behind."""
+        pipeline = Pipeline(self._bootstrap, self._name, self._logs)
+        pipeline.settings = settings
+        try:
+            yield pipeline
+        finally:
+            await pipeline.close()
+
+    async def until_committed(self, worker: WorkerProcess, settings: Settings, partitions: int, count: int) -> None:
+        """Wait until the group has committed so many records."""
+        tps = [TopicPartition(settings.input_topic, each) for each in range(partitions)]
+        async with asyncio.timeout(within_s(count)):
+            while True:
+                found = await self._admin.list_consumer_group_offsets(settings.group_id, partitions=tps)
+                if sum(max(0, each.offset) for each in found.values()) >= count:
+                    return
+                await pause(worker, _POLL_S)
+
+
+async def until(happened: Callable[[], bool], worker: WorkerProcess, most_s: float) -> None:
+    """Wait for something to happen while a worker runs."""
+    async with asyncio.timeout(most_s):
+        while not happened():
+            await pause(worker, _POLL_S)
+
+
+async def pause(worker: WorkerProcess, seconds: float) -> None:
+    if worker.exit_code is not None:
+        raise RuntimeError(f"the worker ended: {worker.text()[-4_000:]}")
+    await asyncio.sleep(seconds)
+
+
+async def end(worker: WorkerProcess) -> None:
+    """End a worker in order."""
+    if await worker.end(signal.SIGTERM, STEP_S):
+        raise RuntimeError(f"the worker failed: {worker.text()[-4_000:]}")

@@ -1,0 +1,158 @@
+"""What all commands have in common: help, completion, ends by signal and by bug, and output that pipes well."""
+
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import BashComplete
+from click.testing import CliRunner
+
+from consumer.__main__ import main
+from consumer.cli.exits import INTERRUPTED, SOFTWARE, TERMINATED
+from consumer.cli.program import Program
+from consumer.cli.progress import progress
+from consumer.version import VERSION
+
+_WITHIN_S = 20.0
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command with the words that call it, those of groups as well."""
+    for name, command in group.commands.items():
+        yield " ".join((*path, name)), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = dict(commands(main))
+CALL = "conversation-consumer "
+
+
+def examples(command: click.Command) -> list[str]:
+    """The example lines of a help text, without the program's name and what they are piped into."""
+    lines = [line.strip().partition("|")[0] for line in (command.help or "").splitlines()]
+    return [line.removeprefix(CALL).strip() for line in lines if line.startswith(CALL)]
+
+
+def test_the_version_is_told() -> None:
+    assert CliRunner().invoke(main, ["--version"], prog_name="it").stdout == f"it {VERSION}\n"
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not isinstance(command, click.Group)])
+def test_a_help_text_has_examples_that_the_command_takes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = COMMANDS[name]
+    (tmp_path / "traffic.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    assert examples(command), f"`{name} --help` has no examples"
+    for example in examples(command):
+        words = shlex.split(example)
+        parent: click.Command = main
+        while isinstance(parent, click.Group):
+            parent = parent.commands[words.pop(0)]
+        parent.make_context(example, words)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is_for(name: str) -> None:
+    options = [each for each in COMMANDS[name].params if isinstance(each, click.Option)]
+    assert [each.name for each in options if not each.help] == []
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    complete = BashComplete(main, {}, "conversation-consumer", "_CONVERSATION_CONSUMER_COMPLETE")
+    assert {each.value for each in complete.get_completions([], "t")} == {"topics"}
+    assert {each.value for each in complete.get_completions(["topics"], "--p")} == {"--partitions"}
+
+
+def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path) -> None:
+    """As PID 1 there is no default that would; elsewhere the exit code shows that the handler was there already."""
+    (tmp_path / "click.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "consumer", "run"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline() == "importing\n"
+            started_s = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(_WITHIN_S) == TERMINATED
+            assert time.monotonic() - started_s < _WITHIN_S / 4
+    finally:
+        process.kill()
+        process.wait(_WITHIN_S)
+
+
+@pytest.fixture
+def program() -> Program:
+    """A program whose commands end as no command of ours does."""
+    group = Program()
+
+    @group.command()
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    @group.command()
+    def wrong() -> None:
+        raise LookupError("hunter2-marked")
+
+    @group.command()
+    def coloured() -> None:
+        click.secho("red", fg="red")
+
+    return group
+
+
+def test_an_interruption_is_one_line_and_a_code(program: Program) -> None:
+    result = CliRunner().invoke(program, ["interrupted"])
+    assert (result.exit_code, result.output) == (INTERRUPTED, "interrupted\n")
+
+
+def test_a_bug_is_one_line_without_any_value_of_a_record(program: Program) -> None:
+    result = CliRunner().invoke(program, ["wrong"])
+    assert result.exit_code == SOFTWARE
+    assert result.output.startswith("a bug, please tell the developers: LookupError in wrong, test_main.py:")
+    assert len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("no_color", "color", "shown"), [(None, True, "\x1b[31mred\x1b[0m\n"), ("1", True, "red\n"), (None, False, "red\n")]
+)
+def test_colours_are_for_terminals_whose_users_want_them(
+    program: Program,
+    no_color: str | None,
+    color: bool,  # noqa: FBT001 - a column of the table
+    shown: str,
+) -> None:
+    result = CliRunner(env={"NO_COLOR": no_color}).invoke(program, ["coloured"], color=color)
+    assert result.output == shown
+
+
+@pytest.mark.parametrize("length", [1_000, None])
+def test_progress_is_drawn_on_a_terminal_and_nowhere_else(
+    length: int | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with progress("reading", length) as advance:
+        advance(500)
+    assert capfd.readouterr() == ("", "")
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb", buffering=0) as seen:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", terminal)
+            with progress("reading", length) as advance:
+                advance(500)
+        drawn = seen.read(4_096).decode()
+    assert "reading" in drawn
+    assert ("50%" in drawn) is (length is not None)

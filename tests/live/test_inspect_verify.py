@@ -1,0 +1,161 @@
+"""`inspect` and `verify` as a user starts them, against a real broker and what a real worker published."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from consumer.cli.exits import DIFFERENCES, NOT_FOUND, OK
+from consumer.core.record import Record
+from consumer.simulator.traffic import Traffic
+from tests import model
+from tests.live.commands import Ended, ended
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.live.stream import flow
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+RECORDS = 1_200
+FLOW_S = 90.0
+Lines = list[dict[str, Any]]
+
+
+async def command(pipeline: Pipeline, line: str) -> Ended:
+    names = ("bootstrap_servers", "input_topic", "state_topic", "transitions_topic", "dead_letters_topic", "group_id")
+    return await ended(line, {f"CC_{name.upper()}": getattr(pipeline.settings, name) for name in names}, 60)
+
+
+def lines(told: Ended) -> Lines:
+    return [json.loads(line) for line in told.printed.splitlines()]
+
+
+async def write(pipeline: Pipeline, topic: str, record: Record, value: bytes | None) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=pipeline.settings.bootstrap_servers) as producer:
+        await producer.send_and_wait(topic, value, key=record.key, partition=record.partition)
+
+
+async def delete_before(pipeline: Pipeline, tp: TopicPartition, offset: int) -> None:
+    """What retention does in time."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=pipeline.settings.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()
+
+
+async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_there_is_told(pipeline: Pipeline) -> None:
+    await pipeline.feed(Traffic(seed=5, start_ms=now_ms(), conversations=50), RECORDS)
+    await pipeline.start_worker()
+    await pipeline.caught_up(60)
+    source = await pipeline.read(pipeline.settings.input_topic)
+    states = await pipeline.states()
+    chosen = max(states, key=lambda key: sum(record.key == key.encode() for record in source))
+    (home,) = {record.partition for record in source if record.key == chosen.encode()}
+    mine = [
+        record
+        for record in source
+        if record.partition == home and chosen.encode() in (record.key or b"") + (record.value or b"")
+    ]
+    keyless = {record.offset for record in mine if record.key is None}
+    told = await command(pipeline, f"inspect {chosen} --why --json")
+    assert told.exit_code == OK, told.printed
+    first, *records, last = lines(told)
+    assert first["state"] == json.loads(states[chosen])
+    assert [each["offset"] for each in records] == [record.offset for record in mine]
+    assert [each["disposition"] for each in records if each["offset"] in keyless] == ["dead_lettered"] * len(keyless)
+    assert last["explainsState"]
+    published = [
+        json.loads(record.value or b"")
+        for record in await pipeline.read(pipeline.settings.transitions_topic)
+        if record.key == chosen.encode()
+    ]
+    assert [each for record in records for each in record.get("transitions", [])] == published
+    shown = [each["id"] for one in first["communications"] for each in one["transitions"]]
+    assert sorted(shown) == sorted(model.net(published))
+    people = await command(pipeline, f"inspect {chosen} --why")
+    assert people.exit_code == OK
+    assert "the records consumed explain the published state" in people.printed
+    missing = await command(pipeline, "inspect nobody")
+    assert missing.exit_code == NOT_FOUND
+    assert "no conversation 'nobody' in partition" in missing.printed
+
+
+async def test_what_a_worker_publishes_is_equal_while_it_goes_on_and_each_damage_is_found(pipeline: Pipeline) -> None:
+    settings = pipeline.settings
+    flowing = asyncio.create_task(flow(settings, Traffic(seed=6, start_ms=now_ms(), conversations=50), FLOW_S))
+    worker = await pipeline.start_worker()
+    await worker.logged("lane.opened")
+    meanwhile = await command(pipeline, "verify --json")
+    assert not flowing.done()
+    (summary,) = lines(meanwhile)
+    assert (meanwhile.exit_code, summary["verdict"]) == (OK, "equal"), meanwhile.printed
+    assert summary["apart"].keys() <= {"ahead"}
+    assert summary["equal"] > 0
+    flowing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await flowing
+    await pipeline.caught_up(60)
+    assert await worker.end(signal.SIGTERM, 15) == 0
+
+    states = {record.key: record for record in await pipeline.read(settings.state_topic)}
+    operations = await pipeline.read(settings.transitions_topic)
+    damaged = await damage(pipeline, list(states.values()), operations)
+    different = await command(pipeline, "verify --json")
+    assert different.exit_code == DIFFERENCES, different.printed
+    *differences, summary = lines(different)
+    assert {(each["conversationId"], each["what"], each["path"]) for each in differences} == damaged.keys()
+    (live,) = [each for each in differences if each["path"] == "live"]
+    assert live["published"] == int(f"9{live['recomputed']}")
+    ends = await pipeline.ends(settings.input_topic)
+    assert (summary["verdict"], summary["records"], summary["apart"]) == ("different", sum(ends.values()), {})
+    assert (summary["equal"], summary["different"]) == (len(states) - 3, 3)
+    log = [json.loads(record.value or b"") for record in operations]
+    assert (summary["transitions"], summary["differentTransitions"]) == (len(model.net(log)), 1)
+
+    elsewhere = min(set(range(PARTITIONS)) - set(damaged.values()))
+    await delete_before(pipeline, TopicPartition(settings.input_topic, elsewhere), 100)
+    people = await command(pipeline, "verify --limit 1")
+    assert people.exit_code == DIFFERENCES, people.printed
+    assert f"partition {elsewhere} of the input no longer holds what was before offset 100" in people.printed
+    assert "may have been seen before the first record that the input still holds" in people.printed
+    assert "2 more conversations differ: see --limit" in people.printed
+    part = await command(pipeline, f"verify --partition {elsewhere} --json")
+    (summary,) = lines(part)
+    assert (part.exit_code, summary["verdict"], summary["different"]) == (OK, "equal", 0)
+    assert summary["apart"].keys() == {"before_input"}
+    assert summary["equal"] + summary["apart"]["before_input"] == summary["conversations"]
+
+
+async def damage(pipeline: Pipeline, states: list[Record], log: list[Record]) -> dict[tuple[str, str, str], int]:
+    """Alter a state, remove another, retract a transition of a third conversation; the partition of each finding."""
+    topics, damaged = pipeline.settings, {}
+    altered, removed = states[:2]
+    value = (altered.value or b"").replace(b'"live":', b'"live":9')
+    await write(pipeline, topics.state_topic, altered, value)
+    await write(pipeline, topics.state_topic, removed, None)
+    stand = model.net([json.loads(record.value or b"") for record in log])
+    keys = {altered.key, removed.key}
+    victim = next(record for record in log if record.key not in keys and named(record) in stand)
+    value = (victim.value or b"").replace(b'"op":"assert"', b'"op":"retract"')
+    await write(pipeline, topics.transitions_topic, victim, value)
+    for record, what, path in (
+        (altered, "state", "live"),
+        (removed, "state", ""),
+        (victim, "transition", named(victim)),
+    ):
+        assert record.key is not None
+        damaged[record.key.decode(), what, path] = record.partition
+    return damaged
+
+
+def named(operation: Record) -> str:
+    """The id of a transition, empty for a retraction of it."""
+    told = json.loads(operation.value or b"")
+    return str(told["id"]) if told["op"] == "assert" else ""
