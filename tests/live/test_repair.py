@@ -1,4 +1,4 @@
-"""`dead-letters` on a real broker: a planted fault, its end, and the outputs as if nothing had happened."""
+"""`dead-letters` and `rekey` on a real broker, killed amid their work: nothing is lost, and nothing is there twice."""
 
 import asyncio
 import json
@@ -7,22 +7,30 @@ import signal
 import statistics
 import sys
 from collections import Counter
+from itertools import islice, product
+from pathlib import Path
+from typing import Final
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from consumer.core.record import Record
 from consumer.runtime.dead_letters import REDRIVES_HEADER
 from consumer.runtime.redrive import is_marker
-from consumer.simulator.traffic import Traffic
+from consumer.runtime.republish import REKEY_OUTCOMES
+from consumer.simulator.traffic import Draft, Traffic, records
 from tests import model
 from tests.live.commands import Ended, ended, environment
+from tests.live.conftest import UniqueName
 from tests.live.expectation import Expectation, expect
-from tests.live.harness import Pipeline, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(170)]
 
 RECORDS = 600
 KILLS = 3
+NUMBER_HEADER: Final = "number"
+"""Which of the records written it is."""
 NAMES = ("bootstrap_servers", "input_topic", "state_topic", "transitions_topic", "dead_letters_topic", "group_id")
 
 
@@ -67,6 +75,13 @@ async def killed_amid_a_redrive(pipeline: Pipeline) -> None:
     finally:
         process.kill()
     assert await process.wait() == -signal.SIGKILL
+
+
+async def consumed(pipeline: Pipeline) -> None:
+    """Wait until the last record is consumed. The marker of a transaction behind it has an offset that nobody commits."""
+    source = await pipeline.read(pipeline.settings.input_topic)
+    ends = {TopicPartition(record.topic, record.partition): record.next_offset for record in source}
+    await pipeline.committed_up_to(ends, 60)
 
 
 async def assert_as_if_nothing_had_happened(pipeline: Pipeline, expected: Expectation) -> None:
@@ -122,7 +137,7 @@ async def test_dead_letters_go_back_once_and_leave_the_outputs_as_if_they_had_ne
     assert not any((record.key or b"?").decode() in shown.printed for record in large)
 
     await pipeline.start_worker()
-    await pipeline.caught_up(60)
+    await consumed(pipeline)
     await assert_as_if_nothing_had_happened(pipeline, expected)
     after = await pipeline.read(topics.dead_letters_topic)
     assert [record for record in after if not is_marker(record)] == letters
@@ -130,5 +145,77 @@ async def test_dead_letters_go_back_once_and_leave_the_outputs_as_if_they_had_ne
     assert verified.exit_code == 0, verified.printed
     skipped = redriven_now(await command(pipeline, "dead-letters redrive --yes"))
     assert skipped == len(letters) - len(large)
-    await pipeline.caught_up(60)
+    await consumed(pipeline)
     await assert_as_if_nothing_had_happened(pipeline, expected)
+
+
+async def write_wrongly_keyed(pipeline: Pipeline, drafts: list[Draft]) -> None:
+    """Records without a key, under another's, and under their own, in any partition, one after the other."""
+    servers, topic = pipeline.settings.bootstrap_servers, pipeline.settings.input_topic
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        for number, draft in enumerate(drafts):
+            key = (None, b"somebody", draft.key)[number % 3]
+            headers = [*draft.headers, (NUMBER_HEADER, str(number).encode())]
+            partition = number % PARTITIONS
+            await producer.send_and_wait(topic, draft.value, key, partition, int(draft.timestamp_ms), headers)
+
+
+async def killed_amid_a_copy(source: Pipeline, target: Pipeline, line: str) -> None:
+    """Start a copy that follows its source, and kill it when it has copied something."""
+    before = await target.ends(target.settings.input_topic)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "consumer", *line.split(), "--follow", env=environment(environ(source)),
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            while await target.ends(target.settings.input_topic) == before:
+                assert process.returncode is None
+    finally:
+        process.kill()
+    assert await process.wait() == -signal.SIGKILL
+
+
+async def test_a_topic_is_copied_once_under_conversation_ids_however_often_the_copy_is_killed(
+    kafka: str, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    source, target = (Pipeline(kafka, unique_name(name), tmp_path) for name in ("a", "b"))
+    await source.create()
+    await target.create()
+    drafts = list(islice(records(Traffic(seed=3, start_ms=now_ms(), conversations=50)), RECORDS * 2))
+    writing = asyncio.create_task(write_wrongly_keyed(source, drafts))
+    line = f"rekey {source.settings.input_topic} {target.settings.input_topic}"
+    for _ in range(KILLS):
+        await killed_amid_a_copy(source, target, line)
+    copied = len(await target.read(target.settings.input_topic))
+    await writing
+    assert 0 < copied < len(drafts), "no kill was amid the work"
+    last, again = [await command(source, f"{line} --json") for _ in range(2)]
+    assert (last.exit_code, again.exit_code) == (0, 0), last.printed + again.printed
+    counts = [sum(json.loads(each.printed)[name] for name in REKEY_OUTCOMES) for each in (last, again)]
+    assert 0 < counts[0] <= len(drafts) - copied
+    assert counts[1] == 0
+
+    given = {number_of(record): record for record in await source.read(source.settings.input_topic)}
+    found = await target.read(target.settings.input_topic)
+    assert sorted(number_of(record) for record in found) == sorted(given)
+    assert len(given) == len(drafts)
+    rules = model.Rules(key_mismatch="apply")
+    rekeyed = 0
+    for record in found:
+        original = given[number_of(record)]
+        assert (record.value, record.timestamp_ms) == (original.value, original.timestamp_ms)
+        sight = model.judge(original, rules)
+        if isinstance(sight, model.Sight):
+            assert record.key == sight.conversation_id.encode()
+            rekeyed += record.key != original.key
+            assert model.judge(record, model.Rules()) == sight
+    assert rekeyed > len(drafts) // 2
+    for partition, origin in product(range(PARTITIONS), repeat=2):
+        numbers = [number_of(each) for each in found if each.partition == partition]
+        mine = [number for number in numbers if given[number].partition == origin]
+        assert mine == sorted(mine)
+
+
+def number_of(record: Record) -> int:
+    return int(dict(record.headers)[NUMBER_HEADER] or b"")
