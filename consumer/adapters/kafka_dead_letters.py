@@ -60,7 +60,7 @@ class Letters:
         self._reader = TopicReader(settings)
         self._grants = [
             Grant(TOPIC, self._topic, "CC_DEAD_LETTERS_TOPIC", ("Read", "Write") if to_write else ("Read",)),
-            Grant(TOPIC, settings.input_topic, "CC_INPUT_TOPIC", ("Write",) if to_write else ()),
+            Grant(TOPIC, settings.input_topic, "CC_INPUT_TOPIC", ("Write",) if to_write else ("Describe",)),
         ]
         self._partitions: dict[str, int] = {}
         self.total = 0

@@ -29,7 +29,7 @@ TOPIC: Final = "topic"
 GROUP: Final = "group"
 TRANSACTIONAL_ID: Final = "transactional-id"
 
-_OPERATION_BITS = {"Read": 3, "Write": 4, "DescribeConfigs": 10}  # as in Kafka's AclOperation
+_OPERATION_BITS = {"Read": 3, "Write": 4, "Describe": 8, "DescribeConfigs": 10}  # as in Kafka's AclOperation
 _NOTHING, _EVERYTHING = 0, -1
 _NOT_TOLD = -(2**31)
 _COORDINATOR_POLL_S = 0.1

@@ -78,7 +78,7 @@ async def killed_amid_a_redrive(pipeline: Pipeline) -> None:
 
 
 async def consumed(pipeline: Pipeline) -> None:
-    """Wait until the last record is consumed. The marker of a transaction behind it has an offset that nobody commits."""
+    """Wait until the last record is consumed; no worker commits the offset of the end of a transaction behind it."""
     source = await pipeline.read(pipeline.settings.input_topic)
     ends = {TopicPartition(record.topic, record.partition): record.next_offset for record in source}
     await pipeline.committed_up_to(ends, 60)
