@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from consumer.cli.exits import TERMINATED
 from consumer.core.record import Record
 from consumer.runtime.dead_letters import REDRIVES_HEADER
 from consumer.runtime.redrive import is_marker
@@ -30,7 +31,8 @@ from tests.live.harness import PARTITIONS, Pipeline, now_ms
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(170)]
 
 RECORDS = 400
-KILLS = 2
+ENDS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: TERMINATED}
+"""How a command is ended amid its work, with the exit code."""
 NUMBER_HEADER: Final = "number"
 """Which of the records written it is."""
 NAMES = ("bootstrap_servers", "input_topic", "state_topic", "transitions_topic", "dead_letters_topic", "group_id")
@@ -62,8 +64,8 @@ def bytes_of(records: list[Record]) -> Counter[tuple[int, bytes | None, bytes | 
     return Counter((record.partition, record.key, record.value, record.timestamp_ms) for record in records)
 
 
-async def killed_amid_a_redrive(pipeline: Pipeline) -> None:
-    """Start a slow redrive, and kill it when some of it is visible in the input and some is not."""
+async def ended_amid_a_redrive(pipeline: Pipeline, number: signal.Signals) -> None:
+    """Start a slow redrive, and end it when some of it is visible in the input and some is not."""
     before = await pipeline.ends(pipeline.settings.input_topic)
     line = "dead-letters redrive --reason too_large --rate 20 --yes"
     process = await asyncio.create_subprocess_exec(
@@ -74,8 +76,9 @@ async def killed_amid_a_redrive(pipeline: Pipeline) -> None:
         await grown(pipeline, before)
         assert process.returncode is None
     finally:
-        process.kill()
-    assert await process.wait() == -signal.SIGKILL
+        process.send_signal(number)
+    async with asyncio.timeout(20):
+        assert await process.wait() == ENDS[number]
 
 
 async def consumed(pipeline: Pipeline) -> None:
@@ -119,10 +122,10 @@ async def test_dead_letters_go_back_once_and_leave_the_outputs_as_if_they_had_ne
 
     first = await command(pipeline, "dead-letters redrive --reason too_large --partition 1 --limit 7 --yes")
     assert redriven_now(first) == len(await put_back(pipeline)) == 7
-    for _ in range(KILLS):
-        await killed_amid_a_redrive(pipeline)
+    for number in ENDS:
+        await ended_amid_a_redrive(pipeline, number)
     done = len(await put_back(pipeline))
-    assert 7 < done < len(large), "no kill was amid the work"
+    assert 7 < done < len(large), "no end was amid the work"
     last = await command(pipeline, "dead-letters redrive --reason too_large --yes")
     assert 0 < redriven_now(last) <= len(large) - done
     again = await command(pipeline, "dead-letters redrive --reason too_large --yes")
@@ -144,9 +147,6 @@ async def test_dead_letters_go_back_once_and_leave_the_outputs_as_if_they_had_ne
     returned = [each for each in after if not is_marker(each) and REDRIVES_HEADER in dict(each.headers)]
     hopeless = [each for each in originals if (each.partition, each.offset) in expected.rejected]
     assert Counter((each.key, each.value) for each in returned) == Counter((each.key, each.value) for each in hopeless)
-    open("/tmp/tools7b_lag", "w").write(
-        repr({k: v for k, v in (await pipeline.workers[-1].metrics()).items() if "lag" in k})
-    )
     verified = await command(pipeline, "verify")
     assert verified.exit_code == 0, verified.printed
     skipped = redriven_now(await command(pipeline, "dead-letters redrive --yes"))
@@ -165,13 +165,14 @@ async def write_wrongly_keyed(pipeline: Pipeline, drafts: list[tuple[int, Draft]
             await producer.send_and_wait(topic, draft.value, key, number % PARTITIONS, draft.timestamp_ms, headers)
 
 
-async def killed_amid_a_copy(
-    source: Pipeline, target: Pipeline, line: str, more: Callable[[], Coroutine[Any, Any, None]]
+async def ended_amid_a_copy(
+    source: Pipeline, target: Pipeline, number: signal.Signals, more: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
-    """Start a copy that follows its source, and kill it when it has copied some of what is written meanwhile."""
+    """Start a copy that follows its source, and end it when it has copied some of what is written meanwhile."""
     before = await target.ends(target.settings.input_topic)
+    line = f"{copying(source, target)} --follow"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "consumer", *line.split(), "--follow", env=environment(environ(source)),
+        sys.executable, "-m", "consumer", *line.split(), env=environment(environ(source)),
         stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -180,9 +181,14 @@ async def killed_amid_a_copy(
         await grown(target, await target.ends(target.settings.input_topic))
         assert process.returncode is None
     finally:
-        process.kill()
-    assert await process.wait() == -signal.SIGKILL
+        process.send_signal(number)
+    async with asyncio.timeout(20):
+        assert await process.wait() == ENDS[number]
     await writing
+
+
+def copying(source: Pipeline, target: Pipeline) -> str:
+    return f"rekey {source.settings.input_topic} {target.settings.input_topic}"
 
 
 async def grown(pipeline: Pipeline, before: Mapping[TopicPartition, int]) -> None:
@@ -199,13 +205,13 @@ async def test_a_topic_is_copied_once_under_conversation_ids_however_often_the_c
     await source.create()
     await target.create()
     drafts = list(enumerate(islice(records(Traffic(seed=3, start_ms=now_ms(), conversations=50)), 1_000)))
-    line = f"rekey {source.settings.input_topic} {target.settings.input_topic}"
-    for begin in range(0, KILLS * 400, 400):
+    line = copying(source, target)
+    for begin, number in zip(range(0, 800, 400), ENDS, strict=True):
         await write_wrongly_keyed(source, drafts[begin : begin + 50])
-        await killed_amid_a_copy(
-            source, target, line, partial(write_wrongly_keyed, source, drafts[begin + 50 : begin + 400])
+        await ended_amid_a_copy(
+            source, target, number, partial(write_wrongly_keyed, source, drafts[begin + 50 : begin + 400])
         )
-    await write_wrongly_keyed(source, drafts[KILLS * 400 :])
+    await write_wrongly_keyed(source, drafts[800:])
     copied = len(await target.read(target.settings.input_topic))
     assert 0 < copied < len(drafts)
     last, again = [await command(source, f"{line} --json") for _ in range(2)]
