@@ -19,10 +19,12 @@ signal.signal(signal.SIGTERM, _end_at_once)
 import click
 
 from consumer.cli.check import check
+from consumer.cli.dead_letters import dead_letters
 from consumer.cli.demo import demo
 from consumer.cli.generate import generate
 from consumer.cli.inspect import inspect
 from consumer.cli.program import Program
+from consumer.cli.rekey import rekey
 from consumer.cli.run import run
 from consumer.cli.topics import topics
 from consumer.cli.verify import verify
@@ -44,7 +46,7 @@ def main() -> None:
     """  # noqa: D301 - click's own mark for lines to be left as they are
 
 
-for command in (run, demo, check, topics, generate, inspect, verify):
+for command in (run, demo, check, topics, generate, inspect, verify, dead_letters, rekey):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -11,9 +12,11 @@ from consumer.__main__ import main
 from consumer.adapters.kafka_permissions import grants
 from consumer.adapters.metrics import Metrics
 from consumer.cli import exits
+from consumer.core.decode import SNAPSHOT_TIME_HEADER
 from consumer.core.record import Record
 from consumer.core.step import Outcome
-from consumer.runtime.dead_letters import dead_letter
+from consumer.runtime.dead_letters import REDRIVES_HEADER, dead_letter
+from consumer.runtime.redrive import MARKER_HEADER
 from consumer.runtime.settings import Settings, described
 
 ROOT = Path(__file__).parent.parent
@@ -50,9 +53,9 @@ def test_every_metric_is_listed_as_it_is() -> None:
 
 
 def test_the_headers_of_a_dead_letter_are_listed() -> None:
-    record = Record("in", 0, 0, 0, b"k", b"v")
-    letter = dead_letter(record, Outcome("dead_lettered"), keep_payload=True, payload_bytes_max=10_000, version="1")
-    assert set(re.findall(r"`(cc-[a-z-]+)`", README)) == {name for name, _ in letter.headers}
+    record = Record("in", 0, 0, 0, b"k", b"v", ((SNAPSHOT_TIME_HEADER, b"1"), (REDRIVES_HEADER, b"1")))
+    letter = dead_letter(record, Outcome("dead_lettered"), keep_payload=False, payload_bytes_max=10_000, version="1")
+    assert set(re.findall(r"`(cc-[a-z-]+)`", README)) == {name for name, _ in letter.headers} | {MARKER_HEADER}
 
 
 def test_every_permission_is_listed_as_it_is_needed() -> None:
@@ -82,9 +85,11 @@ def test_a_shell_gets_its_script_for_completion(shell: str) -> None:
 
 @pytest.mark.parametrize("line", re.findall(r"^\$ conversation-consumer (.*)$", README, re.MULTILINE))
 def test_a_command_line_is_one_that_the_program_takes(line: str) -> None:
-    name, *arguments = shlex.split(line, comments=True)
-    command = main.commands[name]
-    command.make_context(name, arguments)
+    words = shlex.split(line, comments=True)
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    command.make_context(line, words)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|\$ )make ([a-z-]+)", README))))

@@ -29,7 +29,7 @@ TOPIC: Final = "topic"
 GROUP: Final = "group"
 TRANSACTIONAL_ID: Final = "transactional-id"
 
-_OPERATION_BITS = {"Read": 3, "Write": 4, "DescribeConfigs": 10}  # as in Kafka's AclOperation
+_OPERATION_BITS = {"Read": 3, "Write": 4, "Describe": 8, "DescribeConfigs": 10}  # as in Kafka's AclOperation
 _NOTHING, _EVERYTHING = 0, -1
 _NOT_TOLD = -(2**31)
 _COORDINATOR_POLL_S = 0.1
@@ -112,13 +112,16 @@ async def missing(client: AIOKafkaClient, settings: Settings) -> list[Grant]:
     found = []
     for each in needed:
         operations = tuple(
-            name
-            for name in each.operations
-            if not allowed.get((each.resource, each.name), _EVERYTHING) >> _OPERATION_BITS[name] & 1
+            name for name in each.operations if not allows(allowed.get((each.resource, each.name), _EVERYTHING), name)
         )
         if operations:
             found.append(Grant(each.resource, each.name, each.setting, operations, each.is_prefix))
     return found
+
+
+def allows(operations: int, name: str) -> bool:
+    """Whether an answer's bit field of authorized operations holds one of them. A broker that does not tell allows."""
+    return bool(_told(operations) >> _OPERATION_BITS[name] & 1)
 
 
 def _told(operations: int) -> int:

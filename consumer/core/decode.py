@@ -57,6 +57,14 @@ class Rejected(Struct, frozen=True, gc=False):
     where: str = ""
 
 
+class Identity(Struct, frozen=True, gc=False):
+    """Whose conversation a record tells of, and when."""
+
+    conversation_id: str
+    time_ms: int | None
+    """Its snapshot time, None if none is readable."""
+
+
 _NULL: Final = Raw(b"null")
 _NO_STATE: Final = (_NULL, Raw(b'""'))
 
@@ -114,6 +122,21 @@ def decode(record: Record, rules: Rules) -> Snapshot | Ignored | Rejected:
     if isinstance(payload, Rejected):
         return payload
     return _snapshot(record, payload, topic, rules)
+
+
+def identify(record: Record, rules: Rules) -> Identity | None:
+    """Conversation and snapshot time of a conversation update, whatever its key is and its participants are like.
+
+    None for any other record, and for one that cannot be read so far. Total, as `decode`, which agrees with it.
+    """
+    value = record.value
+    if value is None or len(value) > rules.record_bytes_max or _too_deep(value):
+        return None
+    payload = _payload(value)
+    if isinstance(payload, Rejected) or classify(_topic_name(payload)).ignored is not None:
+        return None
+    body = _body(payload)
+    return Identity(body.id, _snapshot_time(record, payload)) if body is not None and body.id else None
 
 
 def _snapshot(record: Record, payload: Payload, topic: Topic, rules: Rules) -> Snapshot | Ignored | Rejected:

@@ -1,4 +1,4 @@
-"""`inspect` and `verify` without a broker: exit codes, help, and what people read."""
+"""`inspect`, `verify` and the repair tools without a broker: exit codes, help, and what people read."""
 
 import os
 import socket
@@ -10,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from consumer.cli.columns import columns, printable
+from consumer.cli.dead_letters import dead_letters
 from consumer.cli.exits import CONFIG, UNAVAILABLE
 from consumer.cli.inspect import inspect
+from consumer.cli.rekey import rekey
 from consumer.cli.story import duration, end_lines, numbers, record_lines, state_lines
 from consumer.cli.verify import verify
 from consumer.core.explain import EFFECT_KINDS, Effect, Explanation, explained
@@ -24,8 +26,10 @@ from tests.strategies import at
 
 RULES = Rules()
 COMMANDS = pytest.mark.parametrize(
-    ("command", "arguments"), [(inspect, ["c1"]), (inspect, ["c1", "--why"]), (verify, [])],
-    ids=["inspect", "inspect --why", "verify"],
+    ("command", "arguments"), [(inspect, ["c1"]), (inspect, ["c1", "--why"]), (verify, []),
+     (dead_letters, ["list"]), (dead_letters, ["show"]), (dead_letters, ["redrive"]),
+     (dead_letters, ["redrive", "--yes"]), (rekey, ["a", "b"])],
+    ids=["inspect", "inspect --why", "verify", "list", "show", "redrive", "redrive --yes", "rekey"],
 )  # fmt: skip
 
 

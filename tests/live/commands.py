@@ -16,11 +16,15 @@ class Ended(Struct, frozen=True):
     """Standard output and standard error."""
 
 
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """That of the tests, with these settings and no other of ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CC_")} | dict(environ)
+
+
 async def ended(command: str, environ: Mapping[str, str], within_s: float) -> Ended:
     """Run a command, with its options after it, to its end. Raises TimeoutError, and kills it, if it takes longer."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CC_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "consumer", *command.split(), env={**inherited, **environ},
+        sys.executable, "-m", "consumer", *command.split(), env=environment(environ),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:

@@ -24,6 +24,7 @@ from consumer.adapters.kafka_state_log import KafkaStateLog
 from consumer.adapters.kafka_topics import TopicAdmin
 from consumer.adapters.kafka_writer import KafkaWriter
 from consumer.core.record import Record
+from consumer.runtime.redrive import is_marker
 from consumer.runtime.settings import Settings
 from consumer.runtime.state_store import StateStore
 from consumer.simulator.traffic import Traffic, records
@@ -197,7 +198,7 @@ class Pipeline:
         source = await self.read(settings.input_topic)
         state_log = await self.read(settings.state_topic)
         log = [json.loads(record.value or b"") for record in await self.read(settings.transitions_topic)]
-        dead = await self.read(settings.dead_letters_topic)
+        dead = [each for each in await self.read(settings.dead_letters_topic) if not is_marker(each)]
         expected = expect(source, model.Rules(record_bytes_max=settings.record_bytes_max))
         states = _latest(state_log)
         mismatches = [

@@ -220,3 +220,41 @@ async def test_topics_can_be_made_and_filled_with_the_permissions_that_are_liste
     secure_broker.allow(place.user, [Grant("topic", names["CC_INPUT_TOPIC"], "", ("Write",))])
     filled = await ended("generate --count 10", environ, WITHIN_S)
     assert filled.exit_code == OK, filled.printed
+
+
+async def test_repair_tools_get_along_with_the_permissions_that_are_listed_for_them(
+    secure_broker: SecureBroker, tmp_path: Path
+) -> None:
+    owner, place = (Place(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}") for _ in range(2))
+    names = {f"CC_{each}_TOPIC": f"{owner.user}-{each}" for each in ("INPUT", "STATE", "TRANSITIONS", "DEAD_LETTERS")}
+    for each in (owner, place):
+        secure_broker.add_user(each.user, "hunter2-password")
+    secure_broker.allow(
+        owner.user,
+        [Grant("topic", owner.user, "", ("Describe", "DescribeConfigs", "Create", "Write"), is_prefix=True)],
+    )
+    for command in ("topics --create", "generate --count 100"):
+        made = await ended(command, owner.scram() | names, WITHIN_S)
+        assert made.exit_code == OK, made.printed
+    source, letters, target = (names[f"CC_{each}_TOPIC"] for each in ("INPUT", "DEAD_LETTERS", "TRANSITIONS"))
+    ids = Grant("transactional-id", f"conversation-consumer-{source}-", "", ("Write",), is_prefix=True)
+    group = Grant("group", f"conversation-consumer-rekey.{source}.{target}", "", ("Read",))
+    environ = place.scram() | names
+    for command, grants in (
+        ("dead-letters list", [Grant("topic", letters, "", ("Read",)), Grant("topic", source, "", ("Describe",))]),
+        (
+            "dead-letters redrive --yes",
+            [Grant("topic", letters, "", ("Write",)), Grant("topic", source, "", ("Write",)), ids],
+        ),
+        (
+            f"rekey {source} {target}",
+            [Grant("topic", source, "", ("Read",)), Grant("topic", target, "", ("Write",)), group],
+        ),
+    ):
+        refused = await ended(command, environ, WITHIN_S)
+        assert refused.exit_code == CONFIG, refused.printed
+        assert "kafka-acls --add --allow-principal User:" in refused.printed
+        secure_broker.allow(place.user, grants)
+        found = await ended(command, environ, WITHIN_S)
+        assert found.exit_code == OK, found.printed
+    assert "copied 100 records" in found.printed
