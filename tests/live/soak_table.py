@@ -80,7 +80,7 @@ class Report(Struct):
             *self._eldest_rows(),
             ("mismatches", len(self.mismatches)),
         ]
-        return "\n".join(f"{name:{_WIDTH}}{told}" for name, told in rows)
+        return "\n".join(f"{name:{_WIDTH}} {told}" for name, told in rows)
 
     def _eldest_rows(self) -> list[tuple[str, object]]:
         if not self.eldest:
