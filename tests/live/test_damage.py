@@ -40,6 +40,28 @@ async def admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
     await client.close()
 
 
+async def configured(admin: AIOKafkaAdminClient, topic: str, **changed: str) -> None:
+    """Configure a topic, and wait until its partitions are kept by it.
+
+    A broker describes a change before it heeds it, but takes in one change after the other: once a second one, sent
+    after the first was described, is described as well, the first is heeded.
+    """
+    wanted = {"max.message.bytes": "1048588"} | {name.replace("_", "."): value for name, value in changed.items()}
+    for delay_ms in ("60001", "60002"):
+        wanted["file.delete.delay.ms"] = delay_ms
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, wanted)])
+        async with asyncio.timeout(15):
+            while not wanted.items() <= (await described(admin, topic)).items():
+                await asyncio.sleep(0.02)
+
+
+async def described(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """A topic's settings."""
+    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    ((*_, settings),) = answer.resources
+    return {name: value for name, value, *_ in settings}
+
+
 def traffic(seed: int, broken: float = 0.01) -> Traffic:
     return Traffic(seed=seed, start_ms=now_ms(), conversations=50, broken=broken)
 
@@ -97,8 +119,7 @@ async def test_a_truncated_state_topic_is_refused(pipeline: Pipeline, admin: AIO
     await worked_off(pipeline)
     partitions = [TopicPartition(pipeline.settings.state_topic, each) for each in range(PARTITIONS)]
     for policy in ("compact,delete", "compact"):
-        config = {"cleanup.policy": policy, "max.message.bytes": "1048588"}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, pipeline.settings.state_topic, config)])
+        await configured(admin, pipeline.settings.state_topic, cleanup_policy=policy)
         if policy == "compact,delete":
             await admin.delete_records({each: RecordsToDelete(before_offset=20) for each in partitions})
     assert "were committed: it was truncated" in await misfit(pipeline)
@@ -189,21 +210,15 @@ async def test_wrong_settings_of_the_state_topic_under_a_running_worker_lose_not
     pipeline: Pipeline, admin: AIOKafkaAdminClient
 ) -> None:
     topic = pipeline.settings.state_topic
-
-    async def configure(**changed: str) -> None:
-        config = {"cleanup.policy": "compact", "max.message.bytes": "1048588"}
-        config |= {name.replace("_", "."): value for name, value in changed.items()}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
-
     worker = await pipeline.start_worker()
     await pipeline.feed(traffic(15), COUNT)
     await pipeline.caught_up(60)
-    await configure(cleanup_policy="delete", max_message_bytes="900000")
+    await configured(admin, topic, cleanup_policy="delete", max_message_bytes="900000")
     await pipeline.feed(traffic(16), COUNT)
     await pipeline.caught_up(60)
     assert await worker.end(signal.SIGTERM, 10) == 0
     assert "has cleanup.policy=delete, it has to be compact" in await misfit(pipeline)
-    await configure()
+    await configured(admin, topic, cleanup_policy="compact")
     await worked_off(pipeline)
     assert (await pipeline.judge()).records == 2 * COUNT
 
@@ -230,8 +245,7 @@ async def test_partitions_added_to_the_input_end_the_worker_with_the_remedy(
 async def test_a_record_larger_than_a_fetch_becomes_a_dead_letter_with_all_its_bytes(
     pipeline: Pipeline, admin: AIOKafkaAdminClient
 ) -> None:
-    name = pipeline.settings.input_topic
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": "8388608"})])
+    await configured(admin, pipeline.settings.input_topic, max_message_bytes="8388608")
     value = b"{" + random.Random(1).randbytes(6_000_000)
     async with KafkaWriter(pipeline.settings) as writer:
         await writer.write([Draft(b"k", value, now_ms(), 0, broken=True)])
@@ -246,19 +260,14 @@ async def test_a_state_that_the_broker_refuses_is_never_followed_by_its_offset(
     pipeline: Pipeline, admin: AIOKafkaAdminClient
 ) -> None:
     topic = pipeline.settings.state_topic
-
-    async def allow(size: int) -> None:
-        config = {"cleanup.policy": "compact", "max.message.bytes": str(size)}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, config)])
-
     worker = await pipeline.start_worker()
     await worker.logged("lane.opened")
-    await allow(100)
+    await configured(admin, topic, cleanup_policy="compact", max_message_bytes="100")
     await pipeline.feed(traffic(6), COUNT)
     assert await worker.ended(40) == MISFIT
     assert "max.message.bytes" in str(worker.events("consumer.failed")[0]["error"])
     assert await pipeline.lag() == COUNT
-    await allow(1_048_588)
+    await configured(admin, topic, cleanup_policy="compact")
     await worked_off(pipeline)
     assert (await pipeline.judge()).records == COUNT
 
@@ -284,8 +293,7 @@ async def test_output_in_a_codec_that_is_not_installed_ends_the_worker_with_the_
 
 
 async def test_hostile_values_leave_memory_bounded(pipeline: Pipeline, admin: AIOKafkaAdminClient) -> None:
-    name = pipeline.settings.input_topic
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": "8388608"})])
+    await configured(admin, pipeline.settings.input_topic, max_message_bytes="8388608")
     hostile = [
         b'{"id":"k","participants":[' + b"{}," * 999_999 + b"{}]}",
         b'{"id":"k","participants":[' + b",".join(b'{"id":"p%d"}' % each for each in range(200_000)) + b"]}",
