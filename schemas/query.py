@@ -1,4 +1,4 @@
-"""The answers of the query port. `consumer/adapters/openapi.json` documents them for its users."""
+"""The answers of the query port. `consumer/adapters/web/openapi.json` documents them for its users."""
 
 from typing import Literal
 

@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import Struct, structs
 
 from consumer.adapters import logs
-from consumer.adapters.embedded import PARTITIONS, EmbeddedBroker
+from consumer.adapters.kafka.embedded import PARTITIONS, EmbeddedBroker
 from consumer.cli.exits import settings_or_exit
 from consumer.cli.service import Service, running
 from consumer.cli.story import record_lines

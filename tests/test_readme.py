@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from consumer.__main__ import main
-from consumer.adapters.kafka_permissions import grants
-from consumer.adapters.metrics import Metrics
+from consumer.adapters.kafka.permissions import grants
+from consumer.adapters.monitoring.metrics import Metrics
 from consumer.cli import exits
 from consumer.core.decode import SNAPSHOT_TIME_HEADER
 from consumer.core.record import Record

@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from consumer.adapters import logs
-from consumer.adapters.finding import Finding, Verdict
-from consumer.adapters.kafka_topics import TopicAdmin, checks
+from consumer.adapters.kafka.finding import Finding, Verdict
+from consumer.adapters.kafka.topics import TopicAdmin, checks
 from consumer.cli.exits import CONFIG, OK, UNAVAILABLE, exit_code, settings_of_environment
 from consumer.runtime.ports import WorldError
 from consumer.runtime.settings import Settings, SettingsError

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from consumer.adapters import logs
-from consumer.adapters.kafka_dead_letters import RATE_MAX, Counts, Letters, Order, Sight
+from consumer.adapters.kafka.dead_letters import RATE_MAX, Counts, Letters, Order, Sight
 from consumer.cli.columns import columns, printable
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
 from consumer.cli.long_work import Time, run_until_terminated

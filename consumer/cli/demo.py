@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from consumer.adapters import logs
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.cli.exits import exit_on_world_error
 from consumer.cli.service import Service, running
 from consumer.core.known import Known
@@ -45,7 +45,7 @@ def demo(*, seconds: int, rate: int, seed: int, port: int) -> None:
     Exit codes: 0 as it should be; 1 the final state is not that of the records in true order; 2 wrong options.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     try:
-        from consumer.adapters.embedded import EmbeddedBroker  # noqa: PLC0415 - only the demo needs librdkafka
+        from consumer.adapters.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - only the demo needs librdkafka
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error}: install conversation-consumer[demo]") from error
     with EmbeddedBroker() as broker, exit_on_world_error():

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
 from consumer.cli.progress import progress
 from consumer.runtime.settings import Settings

@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from consumer.adapters import logs
-from consumer.adapters.kafka_group import partition_of
-from consumer.adapters.kafka_reader import KafkaReader, Span
-from consumer.adapters.kafka_state_lookup import KafkaStateLookup
+from consumer.adapters.kafka.group import partition_of
+from consumer.adapters.kafka.reader import KafkaReader, Span
+from consumer.adapters.kafka.state_lookup import KafkaStateLookup
 from consumer.cli.columns import printable
 from consumer.cli.exits import NOT_FOUND, OK, exit_on_world_error, settings_or_exit
 from consumer.cli.progress import progress

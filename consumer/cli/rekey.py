@@ -4,8 +4,8 @@ import click
 import msgspec
 
 from consumer.adapters import logs
-from consumer.adapters.kafka_rekey import Progress
-from consumer.adapters.kafka_rekey import rekey as copied
+from consumer.adapters.kafka.rekey import Progress
+from consumer.adapters.kafka.rekey import rekey as copied
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
 from consumer.cli.long_work import run_until_terminated
 from consumer.cli.progress import progress

@@ -9,7 +9,7 @@ import sys
 import click
 
 from consumer.adapters import logs
-from consumer.adapters.kafka_topics import TopicAdmin
+from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.exits import OK, SOFTWARE, exit_code, settings_or_exit
 from consumer.cli.service import running
 from consumer.runtime.ports import WorldError

@@ -9,15 +9,15 @@ from functools import partial
 from msgspec import Struct
 
 from consumer.adapters import logs
-from consumer.adapters.admin import AdminServer
-from consumer.adapters.answers import LOOK_S, Answers
-from consumer.adapters.kafka_group import GroupIntake, Listener
-from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
-from consumer.adapters.kafka_state_log import KafkaStateLog
-from consumer.adapters.kafka_state_lookup import KafkaStateLookup
-from consumer.adapters.metrics import Metrics
-from consumer.adapters.query import QueryServer
-from consumer.adapters.telemetry import ServiceTelemetry
+from consumer.adapters.kafka.group import GroupIntake, Listener
+from consumer.adapters.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
+from consumer.adapters.kafka.state_log import KafkaStateLog
+from consumer.adapters.kafka.state_lookup import KafkaStateLookup
+from consumer.adapters.monitoring.metrics import Metrics
+from consumer.adapters.monitoring.telemetry import ServiceTelemetry
+from consumer.adapters.web.admin import AdminServer
+from consumer.adapters.web.answers import LOOK_S, Answers
+from consumer.adapters.web.query import QueryServer
 from consumer.runtime.board import Board
 from consumer.runtime.feed import Feed, ObservedPublisher
 from consumer.runtime.lane import World

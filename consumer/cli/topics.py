@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from consumer.adapters import logs
-from consumer.adapters.kafka_topics import TopicAdmin, TopicFound, misfits, plans, warnings
+from consumer.adapters.kafka.topics import TopicAdmin, TopicFound, misfits, plans, warnings
 from consumer.cli.exits import CONFIG, exit_on_world_error, settings_or_exit
 from consumer.runtime.settings import Settings
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from aiokafka import TopicPartition
 
-from consumer.adapters.kafka_group import GroupIntake, Listener
+from consumer.adapters.kafka.group import GroupIntake, Listener
 from consumer.core.topics import classify
 from consumer.runtime.settings import Settings
 from schemas.inbound import FlatParticipant, Participant, Payload

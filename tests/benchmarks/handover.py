@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from itertools import islice
 
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import records
 from tests.benchmarks import states

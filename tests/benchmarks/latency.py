@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from click.testing import CliRunner
 
-from consumer.adapters.kafka_dead_letters import Counts
-from consumer.adapters.kafka_rekey import Progress
+from consumer.adapters.kafka.dead_letters import Counts
+from consumer.adapters.kafka.rekey import Progress
 from consumer.cli.dead_letters import dead_letters, told
 from consumer.cli.exits import USAGE
 from consumer.cli.rekey import rekey

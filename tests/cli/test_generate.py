@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from consumer.cli.generate import generate
 from consumer.simulator.recording import read
-from tests.adapters.refusing_broker import refusing_broker
+from tests.adapters.kafka.refusing_broker import refusing_broker
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:

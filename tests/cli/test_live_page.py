@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.async_api import expect
 
-from consumer.adapters.embedded import EmbeddedBroker
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.embedded import EmbeddedBroker
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.cli.service import running
 from consumer.core.record import Record
 from consumer.runtime.settings import Settings

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from consumer.adapters.embedded import PARTITIONS, EmbeddedBroker
-from consumer.adapters.kafka_publisher import AtLeastOncePublisher
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.embedded import PARTITIONS, EmbeddedBroker
+from consumer.adapters.kafka.publisher import AtLeastOncePublisher
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.cli import service
 from consumer.cli.service import Service, running
 from consumer.runtime.ports import Effects, Misfit, Unreachable

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from consumer.adapters.bounded_http import Bounds
-from consumer.adapters.embedded import EmbeddedBroker
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.embedded import EmbeddedBroker
+from consumer.adapters.kafka.writer import KafkaWriter
+from consumer.adapters.web.bounded_http import Bounds
 from consumer.cli.service import Service, running
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Traffic, records
-from tests.adapters.attackers import ATTACKS
+from tests.adapters.web.attackers import ATTACKS
 
 ATTACK_S = 6.0
 RATE = 200
@@ -53,7 +53,7 @@ def settings() -> Iterator[Settings]:
 async def attacked(service: Service) -> AsyncIterator[asyncio.Task[dict[str, int]]]:
     ports = (str(service.admin_port), str(service.query_port))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.adapters.attackers", str(ATTACK_S), *ports, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.adapters.web.attackers", str(ATTACK_S), *ports, stdout=asyncio.subprocess.PIPE
     )
     try:
         yield asyncio.create_task(told(process))

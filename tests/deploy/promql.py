@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import AggregateExpr, BinaryExpr, Expr, VectorSelector
 
-from consumer.adapters.metrics import Metrics
+from consumer.adapters.monitoring.metrics import Metrics
 from consumer.runtime.census import Census
 from consumer.runtime.tally import Tally
 

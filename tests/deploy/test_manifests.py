@@ -11,9 +11,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from consumer.__main__ import main
-from consumer.adapters import bounded_http, kafka_group
-from consumer.adapters.admin import AdminServer
-from consumer.adapters.kafka_topics import plans
+from consumer.adapters.kafka import group
+from consumer.adapters.kafka.topics import plans
+from consumer.adapters.web import bounded_http
+from consumer.adapters.web.admin import AdminServer
 from consumer.runtime.settings import Settings, described, parse
 from tests.deploy.manifests import DEPLOY, EVERYTHING, OVERLAYS, ROOT, Manifest, of_kind, one, pod_templates
 
@@ -79,7 +80,7 @@ def test_a_pod_is_given_longer_than_a_drain_takes(rendered: Rendered, name: str)
     template = worker(rendered[name])
     environ = environment(rendered[name], template)
     drain_s = float(environ.get("CC_DRAIN_S", Settings(bootstrap_servers="x").drain_s))
-    bounded_s = drain_s + kafka_group._STOP_S + 2 * bounded_http._STOP_S
+    bounded_s = drain_s + group._STOP_S + 2 * bounded_http._STOP_S
     assert template["spec"]["terminationGracePeriodSeconds"] >= bounded_s + MARGIN_S
 
 

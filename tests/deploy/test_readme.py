@@ -5,7 +5,7 @@ import re
 import pytest
 
 from consumer.__main__ import main
-from consumer.adapters.metrics import Metrics
+from consumer.adapters.monitoring.metrics import Metrics
 from consumer.runtime.settings import described
 from tests.deploy.manifests import COMPONENTS, DEPLOY, ROOT
 from tests.deploy.readme import TEXT, commands

@@ -23,7 +23,7 @@ from pathlib import Path
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.runtime.ports import WorldError
 from consumer.simulator.traffic import Traffic, records
 from tests.live.broker import BrokerError, LocalBroker, jars

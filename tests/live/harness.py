@@ -20,9 +20,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from msgspec import Struct
 
-from consumer.adapters.kafka_state_log import KafkaStateLog
-from consumer.adapters.kafka_topics import TopicAdmin
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.state_log import KafkaStateLog
+from consumer.adapters.kafka.topics import TopicAdmin
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.core.record import Record
 from consumer.runtime.redrive import is_marker
 from consumer.runtime.settings import Settings

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from consumer.adapters.kafka_permissions import Grant
+from consumer.adapters.kafka.permissions import Grant
 from tests.live.authority import Authority
 from tests.live.broker import LocalBroker
 from tests.live.tokens import AUDIENCE, ISSUER, TokenIssuer

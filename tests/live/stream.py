@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
 from tests.live.harness import now_ms

@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from consumer.adapters.kafka_topics import TopicAdmin
-from consumer.adapters.kafka_writer import KafkaWriter
+from consumer.adapters.kafka.topics import TopicAdmin
+from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.simulator.traffic import Draft, Traffic
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from aiokafka import AIOKafkaProducer
 
-from consumer.adapters.kafka_state_lookup import KafkaStateLookup
+from consumer.adapters.kafka.state_lookup import KafkaStateLookup
 from consumer.runtime.lookup import Found, Unfinished
 from consumer.simulator.traffic import Traffic
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from consumer.adapters.kafka_permissions import Grant
+from consumer.adapters.kafka.permissions import Grant
 from tests.live.authority import Authority
 from tests.live.commands import ended
 from tests.live.secure_broker import SecureBroker

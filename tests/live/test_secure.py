@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka_permissions import GROUP, TOPIC, Grant, grants
-from consumer.adapters.kafka_publisher import TransactionalPublisher
-from consumer.adapters.kafka_topics import TopicAdmin
+from consumer.adapters.kafka.permissions import GROUP, TOPIC, Grant, grants
+from consumer.adapters.kafka.publisher import TransactionalPublisher
+from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.service import running
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings

@@ -10,7 +10,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from consumer.adapters.kafka_topics import TopicAdmin
+from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.check import check
 from consumer.cli.exits import CONFIG, OK
 from consumer.cli.topics import topics

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from consumer.__main__ import main
-from consumer.adapters.kafka_publisher import AtLeastOncePublisher, TransactionalPublisher
-from consumer.adapters.telemetry import ServiceTelemetry
+from consumer.adapters.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
+from consumer.adapters.monitoring.telemetry import ServiceTelemetry
 from consumer.runtime.ports import Effects
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally

@@ -1,0 +1,229 @@
+"""What every connection to Kafka has in common: arguments from the settings, and errors in the runtime's words."""
+
+import asyncio
+import datetime as dt
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.codec import has_snappy, has_zstd
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.protocol.metadata import MetadataRequest
+
+from consumer.adapters.kafka import tls, tokens
+from consumer.adapters.kafka.bounds import within
+from consumer.runtime.ports import Fenced, Misfit, Unreachable, WorldError
+from consumer.runtime.settings import Settings
+
+USER = "the service's user (CC_SASL_USERNAME, or the subject of the token or of the client certificate)"
+"""Who the broker sees, in words."""
+
+_PROBE_S = 5.0
+_PORT_MAX = 65_535
+_CODECS = {"snappy": has_snappy, "zstd": has_zstd}
+_FENCED = (errors.ProducerFenced, errors.InvalidProducerEpoch)
+_AUTHENTICATION = (
+    errors.AuthenticationFailedError,
+    errors.AuthenticationMethodNotSupported,
+    errors.SaslAuthenticationFailed,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+)
+_TOO_OLD = (errors.UnsupportedVersionError, errors.IncompatibleBrokerVersion, errors.UnrecognizedBrokerVersion)
+_TOO_LARGE = (errors.RecordTooLargeError, errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+_GRANT = f"a permission is missing: grant {USER}"
+_TOPICS_GRANT = (
+    f"{_GRANT} Read on the input and state topics, Write on the state, transitions and dead letters topics, and "
+    f"DescribeConfigs on all: `conversation-consumer check` tells which is missing"
+)
+_CREDENTIALS = (
+    "the broker refused the credentials: check CC_SECURITY_PROTOCOL, CC_SASL_MECHANISM, CC_SASL_USERNAME and "
+    "CC_SASL_PASSWORD"
+)
+_SESSION = "CC_SESSION_TIMEOUT_MS is outside the broker's group.min.session.timeout.ms and group.max.session.timeout.ms"
+_TRANSACTION = (
+    "CC_TRANSACTION_TIMEOUT_MS is above the broker's transaction.max.timeout.ms: lower the one or raise the other"
+)
+_REMEDIES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    (_AUTHENTICATION, _CREDENTIALS),
+    ((errors.TopicAuthorizationFailedError,), _TOPICS_GRANT),
+    ((errors.GroupAuthorizationFailedError,), f"{_GRANT} Read on the group of CC_GROUP_ID"),
+    (
+        (errors.TransactionalIdAuthorizationFailed,),
+        f"{_GRANT} Write on transactional ids that begin with CC_GROUP_ID-CC_INPUT_TOPIC-",
+    ),
+    ((errors.ClusterAuthorizationFailedError,), f"{_GRANT} IdempotentWrite on the cluster"),
+    (_TOO_OLD, "the broker is too old for this version: upgrade it"),
+    (_TOO_LARGE, "a batch is too large for its topic: lower CC_BATCH_BYTES_MAX, or raise its max.message.bytes"),
+    ((errors.InvalidTopicError,), "a topic's name is not valid: check CC_INPUT_TOPIC and the settings of the outputs"),
+    ((errors.InvalidTransactionTimeout,), _TRANSACTION),
+    ((errors.InvalidSessionTimeoutError,), _SESSION),
+    (
+        (errors.InconsistentGroupProtocolError,),
+        "the group of CC_GROUP_ID is used by another kind of consumer: choose another id",
+    ),
+    ((errors.UnsupportedCodecError,), "a codec is not installed: install the locked requirements (cramjam)"),
+)
+"""What only an operator can mend, with what to do."""
+
+
+def connection_arguments(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for any aiokafka client. Raises Misfit if an address, codec or certificate cannot be used."""
+    _check_addresses(settings.bootstrap_servers)
+    _check_codec(settings.compression)
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "client_id": settings.client_id,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.endswith("SSL"):
+        arguments["ssl_context"] = tls.context(settings)
+    if settings.security_protocol.startswith("SASL"):
+        arguments["sasl_mechanism"] = settings.sasl_mechanism
+        if settings.sasl_mechanism == "OAUTHBEARER":
+            tokens.heed_refusals()
+            arguments["sasl_oauth_token_provider"] = tokens.TokenFile(settings.sasl_oauth_token_file)
+        else:
+            arguments["sasl_plain_username"] = settings.sasl_username
+            arguments["sasl_plain_password"] = settings.sasl_password
+    return arguments
+
+
+def _check_addresses(bootstrap_servers: str) -> None:
+    """Refuse what aiokafka would answer with a ValueError or an OverflowError, and only when it connects."""
+    try:
+        usable = all(host and 0 < port <= _PORT_MAX for host, port, _ in collect_hosts(bootstrap_servers))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Misfit(f"CC_BOOTSTRAP_SERVERS: {bootstrap_servers!r} is no list of `host:port` separated by commas")
+
+
+def _check_codec(compression: str) -> None:
+    """Refuse what aiokafka's producer would answer with a RuntimeError."""
+    if compression != "none" and not _CODECS[compression]():
+        raise Misfit(
+            f"CC_COMPRESSION={compression}: the codec is not installed: install the locked requirements (cramjam), or "
+            f"set it to none"
+        )
+
+
+class Expired(Unreachable):
+    """A certificate or a token that was good for its time. It is renewed without a change of settings."""
+
+
+class Renewable(Misfit):
+    """Certificates or a token that do not do, but are read anew for every connection: they may be renewed meanwhile."""
+
+
+def world_error(error: BaseException, doing: str) -> WorldError:
+    """An error of aiokafka in the runtime's words; `doing` says what was tried. Never the error's own text.
+
+    A topic that the broker does not know is Unreachable: aiokafka says the same when the broker is only away.
+    """
+    kind = type(error).__name__
+    if isinstance(error, _FENCED):
+        return Fenced(f"{doing}: another worker took the partition over ({kind})")
+    # A broker refuses a client certificate after the handshake: aiokafka sees a connection that is closed under it.
+    cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
+    if isinstance(cause, ssl.SSLError) and (remedy := tls.remedy(cause)):
+        fault = Expired if tls.is_time_fault(cause) else Renewable
+        return fault(f"{doing}: {remedy} ({type(cause).__name__})")
+    for kinds, remedy in _REMEDIES:
+        if isinstance(error, kinds):
+            return Misfit(f"{doing}: {remedy} ({kind})")
+    if isinstance(error, errors.UnknownTopicOrPartitionError):
+        return Unreachable(f"{doing}: the broker does not know the topic just now: see `conversation-consumer topics`")
+    return Unreachable(f"{doing}: {kind}")
+
+
+async def unconnected(settings: Settings, error: WorldError) -> WorldError:
+    """Why a client could not connect, better told than in its own `error`: wrong credentials are a Misfit."""
+    fault = await connection_fault(settings)
+    if isinstance(fault, Misfit | Expired):
+        return fault
+    return Unreachable(
+        f"{fault or error}: are CC_BOOTSTRAP_SERVERS and CC_SECURITY_PROTOCOL right, and does the broker run?"
+    )
+
+
+async def start(
+    starting: Awaitable[None], settings: Settings, seconds: float, stop: Callable[[], Awaitable[None]], doing: str = ""
+) -> None:
+    """Wait for a client's first connection; where there is none, or nobody waits for it, the client is stopped.
+
+    `doing` says what was tried if it is more than to connect. Raises WorldError.
+    """
+    try:
+        await within(seconds, starting)
+    except (errors.KafkaError, errors.IllegalOperation, TimeoutError, OSError) as error:
+        await stop()
+        told = world_error(error, doing or f"connecting to {settings.bootstrap_servers}")
+        raise (await unconnected(settings, told) if isinstance(told, Unreachable) else told) from error
+    except BaseException:
+        await stop()
+        raise
+
+
+def outlasted(fault: WorldError) -> WorldError:
+    """The same fault for a client that could connect once: what new files can mend is Unreachable."""
+    return Unreachable(str(fault)) if isinstance(fault, Renewable) else fault
+
+
+async def connection_fault(settings: Settings) -> WorldError | None:
+    """Why the cluster of CC_BOOTSTRAP_SERVERS cannot be used, None if it can. A Misfit is told before others.
+
+    aiokafka's clients only log this and say that they could not bootstrap, also when the password is wrong. One
+    address that lets the client in is enough, if all brokers that it names do as well.
+    """
+    hosts = [(host, port) for host, port, _ in collect_hosts(settings.bootstrap_servers)]
+    found = await asyncio.gather(*(_probe(settings, *each) for each in hosts))
+    for brokers in found:
+        if not isinstance(brokers, WorldError):
+            others = [each for each in brokers if each not in hosts]
+            found = await asyncio.gather(*(_probe(settings, *each) for each in others))
+            break
+    faults = [each for each in found if isinstance(each, WorldError)]
+    return next((each for each in faults if isinstance(each, Misfit)), next(iter(faults), None))
+
+
+async def _probe(settings: Settings, host: str, port: int) -> list[tuple[str, int]] | WorldError:
+    """The addresses that a broker names, its own among them, or why it does not."""
+    arguments = connection_arguments(settings)
+    del arguments["bootstrap_servers"]
+    doing = f"connecting to {host}:{port}"
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            connection = await create_conn(host, port, **arguments)
+            try:
+                answer = await connection.send(MetadataRequest([]))
+            finally:
+                connection.close()
+    except tokens.TokenUnusableError as error:
+        return Renewable(
+            f"{doing}: CC_SASL_OAUTH_TOKEN_FILE: cannot use {settings.sasl_oauth_token_file!r}: {error.args[0]}: name "
+            f"a readable file that holds one token"
+        )
+    except _AUTHENTICATION as error:
+        if settings.sasl_mechanism == "OAUTHBEARER" and isinstance(error, errors.SaslAuthenticationFailed):
+            return _refused_token(settings, doing)
+        return world_error(error, doing)
+    except (errors.KafkaError, TimeoutError, OSError) as error:
+        return world_error(error, doing)
+    return [(address, number) for _, address, number, *_ in answer.brokers]
+
+
+def _refused_token(settings: Settings, doing: str) -> WorldError:
+    """A token that has expired is renewed by whoever keeps the file; why any other is refused, no broker says."""
+    told = f"{doing}: the broker refused the token of CC_SASL_OAUTH_TOKEN_FILE"
+    try:
+        expires = tokens.expiry(tokens.read_token(settings.sasl_oauth_token_file))
+    except tokens.TokenUnusableError:
+        expires = None
+    if expires is not None and expires <= dt.datetime.now(dt.UTC):
+        return Expired(f"{told}: it expired at {expires:%Y-%m-%dT%H:%M:%SZ}: see why nobody renews the file")
+    return Renewable(
+        f"{told}: check its issuer, audience and signing key against the broker's sasl.oauthbearer settings"
+    )

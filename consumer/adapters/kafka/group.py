@@ -1,0 +1,222 @@
+"""The group member that reads the input topic, by aiokafka.
+
+Facts of aiokafka 0.14 that shape it: `getmany` hands out records while `on_partitions_assigned` is still awaited, so
+every fetch names its partition and a lane seeks before its first; exceptions of the callbacks are swallowed, so they
+only record; `stop()` calls no callback and may hang, so it is bounded; rebalances are eager; `committed()` looks at the
+errors of partitions only, and takes the error of the whole answer (another broker coordinates the group now, or has not
+loaded it yet) for no commit at all, so the answer is read here; a member that fetches nothing for
+`max_poll_interval_ms` leaves the group and cannot come back, though it may have nothing to fetch: no partition, only
+blocked lanes, a long restore. So the worker says that it is alive.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+from aiokafka.partitioner import murmur2
+from aiokafka.protocol.commit import OffsetFetchRequest
+
+from consumer.adapters.kafka.bounds import stopped, within
+from consumer.adapters.kafka.connection import (
+    connection_arguments,
+    connection_fault,
+    outlasted,
+    unconnected,
+    world_error,
+)
+from consumer.core.record import Record
+from consumer.runtime.ports import Committed, Unreachable, WorldError
+from consumer.runtime.settings import Settings
+
+_JOIN_S = 60.0
+_METADATA_MS = 30_000  # within which partitions that were added are noticed
+_STOP_S = 10.0
+_POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
+
+
+_COORDINATOR_MOVED = {NotCoordinatorForGroupError.errno, GroupCoordinatorNotAvailableError.errno}
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of so many in which Kafka's own partitioner puts a key."""
+    return int(murmur2(key) & _POSITIVE) % partitions
+
+
+def committed_of(answer: Any, topic: str, partition: int) -> Committed | None:
+    """What an OffsetFetch answer says of one partition, None if nothing was ever committed. Raises WorldError."""
+    for code in _errors(answer):
+        raise world_error(for_code(code)(), "reading the committed offset")
+    for name, partitions in answer.topics:
+        for number, offset, metadata, _ in partitions:
+            if (name, number) == (topic, partition):
+                return None if offset < 0 else Committed(offset, metadata or "")
+    raise Unreachable(f"reading the committed offset: the answer does not tell of partition {partition}")
+
+
+def _errors(answer: Any) -> set[int]:
+    """The error codes of an OffsetFetch answer: the whole answer's, which version 1 does not have, and partitions'."""
+    codes = {each[3] for _, partitions in answer.topics for each in partitions}
+    return (codes | {getattr(answer, "error_code", 0)}) - {0}
+
+
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Passes what the group decides on to the worker, as partition numbers."""
+
+    def __init__(
+        self, assigned: Callable[[Sequence[int]], None], revoked: Callable[[Sequence[int]], Awaitable[None]]
+    ) -> None:
+        self._assigned = assigned
+        self._revoked = revoked
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Called after each rebalance with all partitions of this member."""
+        self._assigned(sorted(each.partition for each in assigned))
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Called before each rebalance with all partitions of this member."""
+        if revoked:
+            await self._revoked(sorted(each.partition for each in revoked))
+
+
+class GroupIntake:
+    """Implements `runtime.ports.Intake`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._timeout_s = settings.request_timeout_ms / 1_000
+        self._consumer = AIOKafkaConsumer(
+            group_id=settings.group_id,
+            group_instance_id=settings.group_instance_id or None,
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=settings.heartbeat_interval_ms,
+            rebalance_timeout_ms=settings.rebalance_timeout_ms,
+            max_poll_interval_ms=settings.max_poll_interval_ms,
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # a position that is gone is told to the lane, which opens anew
+            isolation_level="read_committed",
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+            max_partition_fetch_bytes=settings.partition_fetch_bytes_max,
+            fetch_max_wait_ms=500,
+            metadata_max_age_ms=_METADATA_MS,
+            **connection_arguments(settings),
+        )
+
+    async def start(self, listener: Listener) -> None:
+        """Join the group. Raises Unreachable or Misfit."""
+        self._consumer.subscribe([self._settings.input_topic], listener=listener)
+        try:
+            await self._bounded(self._consumer.start(), "joining the consumer group", _JOIN_S)
+        except Unreachable as error:
+            raise await unconnected(self._settings, error) from error
+
+    async def fault(self) -> WorldError | None:
+        """Why the member gets nothing to read, None while it may. aiokafka tries again for ever, and tells nobody."""
+        if self._settings.input_topic in self._consumer._client.cluster.unauthorized_topics:  # noqa: SLF001 - as below
+            return world_error(TopicAuthorizationFailedError(), "reading the input topic")
+        if any(each.connected() for each in self._consumer._client._conns.values()):  # noqa: SLF001 - nothing public tells it
+            return None
+        fault = await connection_fault(self._settings)
+        return None if fault is None else outlasted(fault)
+
+    async def stop(self) -> None:
+        """Leave the group, within a bounded time."""
+        await stopped(self._consumer.stop(), self._consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
+
+    def alive(self) -> None:
+        """Say that the worker makes progress, which aiokafka only takes from the time of the last fetch."""
+        self._consumer._subscription._last_fetch_ended = time.monotonic()  # noqa: SLF001
+
+    async def fetch(self, partition: int, records_max: int, timeout_s: float) -> list[Record]:
+        """See `Intake.fetch`."""
+        tp = self._partition(partition)
+        try:
+            fetched = await self._consumer.getmany(tp, timeout_ms=int(timeout_s * 1_000), max_records=records_max)
+        except KafkaError as error:
+            raise world_error(error, "reading the input topic") from error
+        return [
+            Record(each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, each.headers)
+            for each in fetched.get(tp, ())
+        ]
+
+    async def committed(self, partition: int) -> Committed | None:
+        """See `Intake.committed`."""
+        answer = await self._bounded(self._ask_committed(partition), "reading the committed offset")
+        return committed_of(answer, self._settings.input_topic, partition)
+
+    async def _ask_committed(self, partition: int) -> Any:
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - the only one that knows which broker to ask
+        await coordinator.ensure_coordinator_known()
+        request = OffsetFetchRequest(self._settings.group_id, [(self._settings.input_topic, [partition])])
+        answer = await coordinator._send_req(request)  # noqa: SLF001
+        if _errors(answer) & _COORDINATOR_MOVED:
+            coordinator.coordinator_dead()
+        return answer
+
+    async def seek(self, partition: int, next_offset: int | None) -> int:
+        """See `Intake.seek`."""
+        tp = self._partition(partition)
+        beginnings = await self._bounded(self._consumer.beginning_offsets([tp]), "reading the first offset")
+        ends = await self._bounded(self._consumer.end_offsets([tp]), "reading the last offset")
+        if next_offset is None or not beginnings[tp] <= next_offset <= ends[tp]:
+            next_offset = int(beginnings[tp])
+        try:
+            self._consumer.seek(tp, next_offset)
+        except KafkaError as error:
+            raise Unreachable(f"partition {partition} is not assigned any more") from error
+        return next_offset
+
+    async def lag_records(self, partition: int) -> int | None:
+        """See `Intake.lag_records`. Asks no broker: both numbers came with the last fetch."""
+        tp = self._partition(partition)
+        if tp not in self._consumer.assignment():
+            return None
+        end = self._consumer.last_stable_offset(tp)
+        if end is None or end < 0:
+            return None
+        try:
+            position = await within(self._timeout_s, self._consumer.position(tp))
+        except (KafkaError, TimeoutError):
+            return None
+        return max(0, int(end) - int(position))
+
+    def partition_of(self, key: bytes) -> int | None:
+        """The partition in which Kafka's own partitioner puts a key; None while the topic is not known yet."""
+        partitions = self._consumer.partitions_for_topic(self._settings.input_topic)
+        return partition_of(key, len(partitions)) if partitions else None
+
+    async def ends(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The offsets after the last stable records, as far as the broker tells. Also of what is not being fetched."""
+        tps = [self._partition(partition) for partition in partitions]
+        try:
+            found = await self._bounded(self._consumer.end_offsets(tps), "reading the last offsets")
+        except WorldError:
+            return {}
+        return {tp.partition: int(end) for tp, end in found.items()}
+
+    def partitions(self) -> int | None:
+        """Partitions of the input topic as of the last metadata; None if not known yet."""
+        found = self._consumer.partitions_for_topic(self._settings.input_topic)
+        return len(found) if found else None
+
+    async def commit(self, partition: int, committed: Committed) -> None:
+        """Commit an offset outside of a transaction. Raises Unreachable, also if the partition was lost."""
+        offsets = {self._partition(partition): (committed.next_offset, committed.metadata)}
+        await self._bounded(self._consumer.commit(offsets), "committing an offset")
+
+    def _partition(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._settings.input_topic, partition)
+
+    async def _bounded(self, doing: Awaitable[Any], what: str, timeout_s: float | None = None) -> Any:
+        try:
+            return await within(timeout_s or self._timeout_s, doing)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise world_error(error, what) from error

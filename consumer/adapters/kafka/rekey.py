@@ -1,0 +1,181 @@
+"""Copying a topic into another, keyed by conversation id, exactly once; `runtime.rekey` says where it begins.
+
+One transactional id for the pair of topics: whoever starts last fences the one before, settles its transaction, and
+only then reads where it stood.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+from aiokafka.client import CoordinationType
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from consumer.adapters.kafka.connection import world_error
+from consumer.adapters.kafka.permissions import GROUP, TOPIC, Grant
+from consumer.adapters.kafka.republisher import Republisher
+from consumer.adapters.kafka.topic_reader import TopicReader
+from consumer.core.record import Record
+from consumer.runtime.ports import Misfit
+from consumer.runtime.rekey import Beginning, beginning
+from consumer.runtime.republish import rekeyed
+from consumer.runtime.settings import Settings
+
+_RECORDS_MAX: Final = 2_000
+_BYTES_MAX: Final = 8 * 1_048_576
+_STAGED_S_MAX: Final = 0.5
+"""What a transaction holds at most, but for the records of one fetch, and how long they wait for others."""
+_COORDINATOR_POLL_S = 0.1
+_COMING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a rekey is: what this run has committed."""
+
+    has_begun: bool = False
+    """Whether it knows where to begin."""
+    lost: int = 0
+    """Offsets that nobody had read and that the source does not hold any more."""
+    is_resumed: bool = False
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Records by what became of their keys, of `runtime.republish.REKEY_OUTCOMES`."""
+
+
+async def rekey(
+    settings: Settings, source: str, target: str, *, follow: bool, on_progress: Callable[[Progress], None]
+) -> None:
+    """Copy what the source held when it began, or with `follow` until it is cancelled. Raises WorldError.
+
+    It may be cancelled or killed at any time: the next one goes on where the last transaction ended.
+    """
+    grants = [Grant(TOPIC, source, "SOURCE", ("Read",)), Grant(TOPIC, target, "TARGET", ("Write",))]
+    transactional_id = f"{settings.group_id}-{settings.input_topic}-rekey.{source}.{target}"
+    async with TopicReader(settings) as reader:
+        partitions = await reader.partitions(grants)
+        async with Republisher(settings, transactional_id, "rekey", partitions) as publisher:
+            copying = _Copying(settings, source, target, reader, publisher, on_progress)
+            await copying.begin(partitions)
+            await copying.run(follow=follow)
+
+
+class _Copying:
+    """A rekey under way."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: str,
+        target: str,
+        reader: TopicReader,
+        publisher: Republisher,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._progress = Progress()
+        self._settings = settings
+        self._rules = settings.rules()
+        self._source = source
+        self._target = target
+        self._reader = reader
+        self._publisher = publisher
+        self._on_progress = on_progress
+        self._group_id = f"{settings.group_id}-rekey.{source}.{target}"
+        self._next: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+
+    async def begin(self, partitions: dict[str, int]) -> None:
+        """Find out where to begin, and commit it if that is not done."""
+        begins, self._ends = await self._reader.bounds(self._source, range(partitions[self._source]))
+        target_begins, target_ends = await self._reader.bounds(self._target, range(partitions[self._target]))
+        committed = await self._committed(list(begins))
+        found = beginning(begins, committed, is_target_empty=target_begins == target_ends)
+        if not isinstance(found, Beginning):
+            raise Misfit(
+                f"topic {self._target!r} holds records, but no rekey from {self._source!r} is known to be under way "
+                f"(group {self._group_id!r} has no offsets): name a TARGET that is empty"
+            )
+        self._next = found.starts
+        if found.is_new:
+            await self._publisher.publish([], self._offsets(found.starts), self._group_id)
+        self._progress = Progress(
+            has_begun=True, lost=found.lost, is_resumed=any(at is not None for at in committed.values())
+        )
+        self._on_progress(self._progress)
+
+    async def run(self, *, follow: bool) -> None:
+        """Copy to the end."""
+        staged: list[Record] = []
+        staged_bytes, since_s = 0, 0.0
+        ends = None if follow else {number: end for number, end in self._ends.items() if end > self._next[number]}
+        starts = self._next if ends is None else {number: self._next[number] for number in ends}
+        if not starts:
+            return
+        async with aclosing(self._reader.read(self._source, starts, ends)) as parts:
+            async for part in parts:
+                if part and not staged:
+                    since_s = time.monotonic()
+                staged += part
+                staged_bytes += sum(len(each.value or b"") for each in part)
+                is_full = len(staged) >= _RECORDS_MAX or staged_bytes >= _BYTES_MAX
+                if staged and (is_full or not part or time.monotonic() - since_s >= _STAGED_S_MAX):
+                    await self._commit(staged)
+                    staged, staged_bytes = [], 0
+        if staged:
+            await self._commit(staged)
+
+    async def _commit(self, records: Sequence[Record]) -> None:
+        found = [rekeyed(record, self._target, self._rules) for record in records]
+        offsets = {record.partition: record.next_offset for record in records}
+        await self._publisher.publish([each.copy for each in found], self._offsets(offsets), self._group_id)
+        outcomes = self._progress.outcomes + Counter(each.outcome for each in found)
+        self._progress = replace(self._progress, outcomes=outcomes)
+        self._on_progress(self._progress)
+
+    def _offsets(self, offsets: dict[int, int]) -> dict[TopicPartition, int]:
+        return {TopicPartition(self._source, number): at for number, at in offsets.items()}
+
+    async def _committed(self, partitions: list[int]) -> dict[int, int | None]:
+        """The group's offsets. The producer has been started before, so that none is still on its way."""
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1_000):
+                while True:
+                    found = await self._ask_committed(partitions)
+                    if found is not None:
+                        return found
+                    await asyncio.sleep(_COORDINATOR_POLL_S)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise self._denied(error) from error
+
+    async def _ask_committed(self, partitions: list[int]) -> dict[int, int | None] | None:
+        """None if no broker can tell just now."""
+        client: Any = self._reader.client
+        try:
+            node = await client.coordinator_lookup(CoordinationType.GROUP, self._group_id)
+            answer = await client.send(node, OffsetFetchRequest(self._group_id, [(self._source, partitions)]))
+            codes = {code for _, some in answer.topics for *_, code in some} | {getattr(answer, "error_code", 0)}
+            errors = [for_code(code) for code in codes - {0}]
+            if errors:
+                raise errors[0]
+        except _COMING:
+            return None
+        found = {number: offset for _, some in answer.topics for number, offset, *_ in some}
+        return {number: found[number] if found[number] >= 0 else None for number in partitions}
+
+    def _denied(self, error: BaseException) -> Exception:
+        told = world_error(error, f"reading the offsets of group {self._group_id!r}")
+        if isinstance(told, Misfit):
+            grant = Grant(GROUP, self._group_id, "CC_GROUP_ID, SOURCE, TARGET", ("Read",))
+            return Misfit(grant.remedy(self._settings))
+        return told

@@ -1,0 +1,138 @@
+"""Reading partitions of a topic from here to there, by aiokafka, without a group: what the repair tools need.
+
+Done means `position() >= end`, the end asked with read_committed: transaction markers and aborted records have offsets
+of their own, and no record comes to tell that they were passed.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+
+from consumer.adapters.kafka.bounds import stopped, within
+from consumer.adapters.kafka.connection import connection_arguments, start, world_error
+from consumer.adapters.kafka.permissions import Grant, allows
+from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
+from consumer.core.record import Record
+from consumer.runtime.ports import Misfit, Unreachable
+from consumer.runtime.settings import Settings
+
+_POLL_MS = 200
+_STOP_S = 5.0
+
+
+class TopicReader:
+    """A consumer without a group, as an async context manager. Raises WorldError from every method but leaving."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._timeout_s = settings.request_timeout_ms / 1_000
+        self._consumer = AIOKafkaConsumer(
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=settings.partition_fetch_bytes_max,
+            **connection_arguments(settings),
+        )
+
+    async def __aenter__(self) -> Self:
+        await start(self._consumer.start(), self._settings, self._timeout_s, self._stop)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    @property
+    def client(self) -> Any:
+        """The connection to the cluster, for requests that aiokafka's consumer does not make."""
+        return self._consumer._client  # noqa: SLF001 - nothing public gives it
+
+    async def partitions(self, needed: Iterable[Grant]) -> dict[str, int]:
+        """How many partitions the topics have. Makes none; raises Misfit with all that lack or may not be used so."""
+        grants = {each.name: each for each in needed}
+        asked = self.client.send(self.client.get_random_node(), AuthorizedTopicsRequest(list(grants)))
+        try:
+            answer = await self._bounded(asked, "asking for topics")
+        except NotImplementedError as error:  # no released broker that has transactions and matters here is so old
+            raise Misfit("the broker is too old for this version: upgrade it") from error
+        found: dict[str, int] = {}
+        problems: list[str] = []
+        for code, name, _, partitions, operations in answer.topics:
+            grant = grants[name]
+            missing = tuple(each for each in grant.operations if code or not allows(operations, each))
+            if code == UnknownTopicOrPartitionError.errno:
+                problems.append(f"topic {name!r} ({grant.setting}) does not exist: check the name, or create it")
+            elif code not in (0, TopicAuthorizationFailedError.errno):
+                raise Unreachable(f"asking for topic {name!r}: error {code}")
+            elif missing:
+                problems.append(Grant(grant.resource, name, grant.setting, missing).remedy(self._settings))
+            else:
+                found[name] = len(partitions)
+        if problems:
+            raise Misfit("\n".join(problems))
+        return found
+
+    async def bounds(self, topic: str, partitions: Iterable[int]) -> tuple[dict[int, int], dict[int, int]]:
+        """The first offset of each partition, and the one after the last stable record."""
+        tps = [TopicPartition(topic, each) for each in partitions]
+        begins = await self._bounded(self._consumer.beginning_offsets(tps), "reading the first offsets")
+        ends = await self._bounded(self._consumer.end_offsets(tps), "reading the last offsets")
+        return {tp.partition: int(at) for tp, at in begins.items()}, {tp.partition: int(at) for tp, at in ends.items()}
+
+    async def read(
+        self, topic: str, starts: Mapping[int, int], ends: Mapping[int, int] | None
+    ) -> AsyncGenerator[list[Record], None]:
+        """Records from `starts` to before `ends`, for ever without `ends`; in order within each partition.
+
+        An empty list says that nothing came for a while. At most CC_FETCH_RECORDS_MAX at a time. Raises Unreachable
+        if nothing moves for as long as a request may take, and there should be something.
+        """
+        tps = {number: TopicPartition(topic, number) for number in starts}
+        self._consumer.assign(list(tps.values()))
+        await self._bounded(self.client.force_metadata_update(), "asking for topics")
+        for number, tp in tps.items():
+            self._consumer.seek(tp, starts[number])
+        moved_s, before = time.monotonic(), dict(starts)
+        while tps:
+            fetched = await self._fetch(list(tps.values()))
+            records = [
+                Record(each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, each.headers)
+                for some in fetched.values()
+                for each in some
+                if ends is None or each.offset < ends[each.partition]
+            ]
+            yield records
+            if ends is None:
+                continue
+            at = {number: await self._position(tp) for number, tp in tps.items()}
+            tps = {number: tp for number, tp in tps.items() if at[number] < ends[number]}
+            if any(at[number] > before[number] for number in at):
+                moved_s, before = time.monotonic(), before | at
+            elif time.monotonic() - moved_s > self._timeout_s:
+                raise Unreachable(
+                    f"reading topic {topic!r} stands still in partitions {sorted(tps)}: start again later"
+                )
+
+    async def _fetch(self, tps: list[TopicPartition]) -> dict[Any, list[Any]]:
+        records_max = self._settings.fetch_records_max
+        try:
+            fetched = await self._consumer.getmany(*tps, timeout_ms=_POLL_MS, max_records=records_max)
+        except KafkaError as error:
+            raise world_error(error, "reading records") from error
+        await asyncio.sleep(0)  # getmany does not suspend while it has records
+        return dict(fetched)
+
+    async def _position(self, tp: TopicPartition) -> int:
+        return int(await self._bounded(self._consumer.position(tp), "reading records"))
+
+    async def _stop(self) -> None:
+        await stopped(self._consumer.stop(), self.client, _STOP_S)
+
+    async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
+        try:
+            return await within(self._timeout_s, doing)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise world_error(error, what) from error

@@ -1,0 +1,173 @@
+"""What the runtime tells, as metrics and as log lines: one wide line per interval, and one per life event.
+
+1. No line holds anything of a record: numbers, partitions, and the runtime's own sentences only.
+2. A lane that fails over and over is logged once per interval, with how often it failed since.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct, field
+
+from consumer.adapters.logs import logger
+from consumer.adapters.monitoring.metrics import Metrics
+from consumer.core.step import DISPOSITIONS
+from consumer.runtime.ports import Fenced, WorldError
+from consumer.runtime.state_store import StateStore
+from consumer.runtime.tally import Tally
+
+PROGRESS_S: Final = 10.0
+"""Least time between two `consumer.progress` lines, and between two failures of one lane."""
+
+_GROUP_EVENTS: Final = {"assigned": "group.assigned", "revoked": "group.revoked"}
+
+
+class _Interval(Struct):
+    """What was committed since the last `consumer.progress` line."""
+
+    dispositions: Counter[str] = field(default_factory=Counter)
+    commits: int = 0
+    transitions: int = 0
+    corrections: int = 0
+    evicted: int = 0
+    slowest_s: float = 0.0
+    oldest_ms: int = 0
+
+    def add(self, tally: Tally, duration_s: float) -> None:
+        """Take in a commit."""
+        for (disposition, _), count in tally.records.items():
+            self.dispositions[disposition] += count
+        self.commits += 1
+        self.transitions += tally.asserted.total()
+        self.corrections += tally.retracted.total()
+        self.evicted += tally.evicted
+        self.slowest_s = max(self.slowest_s, duration_s)
+        self.oldest_ms = max(self.oldest_ms, max(tally.ages_ms, default=0))
+
+
+class ServiceTelemetry:
+    """Implements `runtime.ports.Telemetry`."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._metrics = metrics
+        self._monotonic_s, self._wall_s = monotonic_s, wall_s
+        self._log = logger()
+        self._since_s = monotonic_s()
+        self._open: set[int] = set()
+        """Partitions whose lane has opened and not failed since."""
+        self._lag_records: dict[int, int] = {}
+        self._failures: dict[int, tuple[float, int]] = {}
+        """By partition: when its last failure was logged, and how many were not since."""
+        self._done = _Interval()
+
+    def committed(self, partition: int, tally: Tally, duration_s: float, lag_records: int | None) -> None:
+        """See `Telemetry.committed`."""
+        self._metrics.committed(partition, tally, duration_s, lag_records, self._wall_s())
+        self._done.add(tally, duration_s)
+        if lag_records is not None:
+            self._lag_records[partition] = lag_records
+        self.progress()
+
+    def lagging(self, partition: int, lag_records: int) -> None:
+        """A lane that commits nothing is so far behind the end of its partition."""
+        self._metrics.lagging(partition, lag_records)
+        self._lag_records[partition] = lag_records
+
+    def input_partitions(self, count: int | None) -> None:
+        """The input topic has so many partitions, of this worker or not; None if it is not known yet."""
+        if count is not None:
+            self._metrics.input_partitions(count)
+
+    def progress(self, *, now: bool = False) -> None:
+        """Log what was done since the last time, if enough time has passed (or `now`) and anything was done."""
+        elapsed_s, done = self._monotonic_s() - self._since_s, self._done
+        if not done.commits or not (now or elapsed_s >= PROGRESS_S):
+            return
+        self._log.info(
+            "consumer.progress",
+            seconds=round(elapsed_s, 1),
+            consumed=done.dispositions.total(),
+            **{disposition: done.dispositions[disposition] for disposition in DISPOSITIONS},
+            transitions=done.transitions,
+            corrections=done.corrections,
+            evicted=done.evicted,
+            commits=done.commits,
+            slowest_commit_s=round(done.slowest_s, 3),
+            lag_records=sum(self._lag_records.values()),
+            oldest_age_s=round(done.oldest_ms / 1_000, 3),
+        )
+        self._since_s = self._monotonic_s()
+        self._done = _Interval()
+
+    def commit_failed(self, partition: int, error: WorldError) -> None:
+        """See `Telemetry.commit_failed`. A lane that is not open has failed to open."""
+        if partition in self._open:
+            self._open.discard(partition)
+            self._metrics.commit_failed()
+        else:
+            self._metrics.opening_failed()
+        logged_s, repeated = self._failures.get(partition, (float("-inf"), 0))
+        fenced = isinstance(error, Fenced)
+        if not fenced and self._monotonic_s() - logged_s < PROGRESS_S:
+            self._failures[partition] = (logged_s, repeated + 1)
+            return
+        self._failures[partition] = (self._monotonic_s(), 0)
+        self._log.warning(
+            "lane.fenced" if fenced else "lane.failed", partition=partition, error=str(error), repeated=repeated
+        )
+
+    def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
+        """See `Telemetry.restored`."""
+        self._open.add(partition)
+        self._metrics.lane_opened(partition, len(store), duration_s)
+        self._metrics.watch(partition, store.census, lambda: (len(store), store.committed_bytes))
+        self._log.info(
+            "lane.opened",
+            partition=partition,
+            conversations=len(store),
+            state_bytes=store.committed_bytes,
+            seconds=round(duration_s, 3),
+        )
+
+    def restoring(self, partition: int, read: int, remaining: int) -> None:  # noqa: ARG002 - the metric shows what is left
+        """See `Telemetry.restoring`."""
+        self._metrics.restoring(partition, remaining)
+
+    def offset_reset(self, partition: int, wanted: int, at: int) -> None:
+        """See `Telemetry.offset_reset`."""
+        self._metrics.offset_reset()
+        self._log.warning("lane.offset_reset", partition=partition, wanted=wanted, at=at)
+
+    def lane_closed(self, partition: int, reason: str) -> None:
+        """See `Telemetry.lane_closed`."""
+        self._metrics.lane_closed(partition)
+        self._open.discard(partition)
+        self._lag_records.pop(partition, None)
+        self._failures.pop(partition, None)
+        self._log.info("lane.closed", partition=partition, reason=reason)
+
+    def breaker_opened(self, partition: int, cause: str) -> None:
+        """See `Telemetry.breaker_opened`."""
+        self._metrics.breaker_opened(partition)
+        self._log.error(
+            "breaker.opened",
+            partition=partition,
+            cause=cause,
+            todo="nothing is lost: mend what writes the input topic, then restart the worker to go on",
+        )
+
+    def rebalanced(self, kind: str, partitions: Sequence[int]) -> None:
+        """See `Telemetry.rebalanced`."""
+        self._metrics.rebalanced(kind, partitions)
+        self._log.info(_GROUP_EVENTS[kind], partitions=list(partitions))
+
+    def spent(self, activity: str, seconds: float) -> None:
+        """See `Telemetry.spent`."""
+        self._metrics.spent(activity, seconds, self._wall_s())

@@ -1,0 +1,67 @@
+"""What the service needs to be allowed, and how a lack of it is told: the pure half of the permissions adapter."""
+
+from typing import Any
+
+import pytest
+
+from consumer.adapters.kafka.permissions import Grant, grants
+from consumer.runtime.settings import Settings
+
+SECRET = "hunter2-marked"
+
+
+def settings(**changed: Any) -> Settings:
+    return Settings(**{"bootstrap_servers": "b:1", "input_topic": "in", "group_id": "g", **changed})
+
+
+def test_at_least_once_needs_no_transactional_id() -> None:
+    exactly = grants(settings())
+    assert grants(settings(delivery="at_least_once")) == [
+        each for each in exactly if each.resource != "transactional-id"
+    ]
+    assert [(each.name, each.is_prefix) for each in exactly if each.resource == "transactional-id"] == [("g-in-", True)]
+
+
+@pytest.mark.parametrize(
+    ("grant", "says"),
+    [
+        (
+            Grant("topic", "in", "CC_INPUT_TOPIC", ("Read", "DescribeConfigs")),
+            (
+                "topic 'in' (CC_INPUT_TOPIC): Read and DescribeConfigs not allowed: `kafka-acls --add "
+                "--allow-principal User:me --operation Read --operation DescribeConfigs --topic in`"
+            ),
+        ),
+        (
+            Grant("group", "our group", "CC_GROUP_ID", ("Read",)),
+            (
+                "group 'our group' (CC_GROUP_ID): Read not allowed: `kafka-acls --add --allow-principal User:me "
+                "--operation Read --group 'our group'`"
+            ),
+        ),
+        (
+            Grant("transactional-id", "g-in-", "CC_GROUP_ID, CC_INPUT_TOPIC", ("Write",), is_prefix=True),
+            (
+                "transactional ids that begin with 'g-in-' (CC_GROUP_ID, CC_INPUT_TOPIC): Write not allowed: "
+                "`kafka-acls --add --allow-principal User:me --operation Write --transactional-id g-in- "
+                "--resource-pattern-type prefixed`"
+            ),
+        ),
+    ],
+)
+def test_what_is_missing_comes_with_the_command_that_grants_it(grant: Grant, says: str) -> None:
+    secured = settings(security_protocol="SASL_SSL", sasl_username="me", sasl_password=SECRET)
+    assert grant.remedy(secured) == says
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"security_protocol": "SSL"},
+        {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_file": "/token"},
+    ],
+)
+def test_a_user_that_the_settings_do_not_name_is_told_of_in_words(user: dict[str, str]) -> None:
+    told = Grant("topic", "in", "CC_INPUT_TOPIC", ("Read",)).remedy(settings(**user))
+    assert "User:NAME --operation Read" in told
+    assert "where NAME is the service's user (CC_SASL_USERNAME, or the subject of the token" in told

@@ -1,0 +1,155 @@
+"""What does not fit, as sentences: the pure half of the topics adapter."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from consumer.adapters.kafka.topics import TopicFound, misfits, plans, warnings
+from consumer.runtime.settings import Settings
+
+SETTINGS = Settings(
+    bootstrap_servers="b:1", input_topic="in", state_topic="state", transitions_topic="moves", dead_letters_topic="dead"
+)
+
+
+def topic(partitions: int = 4, replicas: int = 3, **configs: str) -> TopicFound:
+    given = {name.replace("_", "."): value for name, value in configs.items()}
+    usual = {"cleanup.policy": "delete", "max.message.bytes": "8388608", "min.insync.replicas": "2"}
+    return TopicFound(partitions, replicas, {**usual, **given})
+
+
+def fitting(**changed: TopicFound | None) -> dict[str, TopicFound]:
+    usual: dict[str, TopicFound | None] = {
+        "in": topic(),
+        "state": topic(cleanup_policy="compact"),
+        "moves": topic(),
+        "dead": topic(),
+    }
+    return {name: each for name, each in {**usual, **changed}.items() if each is not None}
+
+
+def test_topics_as_they_should_be_leave_nothing_to_say() -> None:
+    assert (misfits(SETTINGS, fitting()), warnings(SETTINGS, fitting())) == ([], [])
+
+
+def test_topics_made_by_plan_fit_the_plan() -> None:
+    found = {plan.name: TopicFound(4, 3, {"min.insync.replicas": "2", **plan.configs}) for plan in plans(SETTINGS)}
+    assert misfits(SETTINGS, found) == []
+
+
+def test_every_missing_topic_is_named_with_its_setting_and_the_command() -> None:
+    problems = misfits(SETTINGS, {})
+    for problem, (name, setting) in zip(
+        problems,
+        [
+            ("in", "CC_INPUT_TOPIC"),
+            ("state", "CC_STATE_TOPIC"),
+            ("moves", "CC_TRANSITIONS_TOPIC"),
+            ("dead", "CC_DEAD_LETTERS_TOPIC"),
+        ],
+        strict=True,
+    ):
+        assert problem.startswith(f"topic {name!r} ({setting}) does not exist")
+        assert "topics --create --partitions" in problem
+
+
+@pytest.mark.parametrize("name", ["state", "moves", "dead"])
+def test_fewer_partitions_than_the_input_do_not_fit(name: str) -> None:
+    policy = "compact" if name == "state" else "delete"
+    (problem,) = misfits(SETTINGS, fitting(**{name: topic(3, cleanup_policy=policy)}))
+    assert f"topic {name!r} has 3 partitions but 'in' has 4" in problem
+    assert f"`kafka-topics --alter --topic {name} --partitions 4`" in problem
+
+
+def test_a_grown_input_is_not_mended_by_growing_the_state_alone() -> None:
+    (problem,) = misfits(SETTINGS, fitting(state=topic(3, cleanup_policy="compact")))
+    assert "its keys have moved" in problem
+
+
+@pytest.mark.parametrize(("partitions", "count"), [(1, 0), (2, 1)])
+def test_records_with_other_keys_are_applied_from_one_partition_only(partitions: int, count: int) -> None:
+    found = {name: topic(partitions, cleanup_policy="compact" if name == "state" else "delete") for name in fitting()}
+    problems = misfits(replace(SETTINGS, key_mismatch="apply"), found)
+    assert len(problems) == count
+    assert all("CC_KEY_MISMATCH=apply" in each and "(CC_INPUT_TOPIC) has 2" in each for each in problems)
+    assert misfits(SETTINGS, found) == []
+
+
+def test_only_dead_letters_may_have_more_partitions() -> None:
+    found = fitting(state=topic(5, cleanup_policy="compact"), moves=topic(5), dead=topic(5))
+    problems = misfits(SETTINGS, found)
+    assert [problem.split(":")[0] for problem in problems] == [
+        "topic 'state' has 5 partitions but 'in' has 4",
+        "topic 'moves' has 5 partitions but 'in' has 4",
+    ]
+    assert "name another topic in CC_STATE_TOPIC" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "wanted"),
+    [
+        ("state", "delete", "compact"),
+        ("state", "compact,delete", "compact"),
+        ("moves", "compact", "delete"),
+        ("moves", "compact,delete", "delete"),
+        ("dead", "compact", "delete"),
+    ],
+)
+def test_a_cleanup_policy_that_loses_data_does_not_fit(name: str, policy: str, wanted: str) -> None:
+    (problem,) = misfits(SETTINGS, fitting(**{name: topic(cleanup_policy=policy)}))
+    assert problem == (
+        f"topic {name!r} has cleanup.policy={policy}, it has to be {wanted}: `kafka-configs --alter "
+        f"--entity-type topics --entity-name {name} --add-config cleanup.policy={wanted}`"
+    )
+
+
+@pytest.mark.parametrize(("size", "fits"), [("899999", False), ("900000", True)])
+def test_a_batch_has_to_fit_every_output_topic(size: str, fits: bool) -> None:  # noqa: FBT001 - a column of the table
+    problems = misfits(SETTINGS, fitting(moves=topic(max_message_bytes=size)))
+    assert (problems == []) is fits
+    assert fits or "below CC_BATCH_BYTES_MAX=900000" in problems[0]
+
+
+@pytest.mark.parametrize(("size", "fits"), [("8388607", False), ("8388608", True)])
+def test_the_largest_dead_letter_has_to_fit_its_topic(size: str, fits: bool) -> None:  # noqa: FBT001 - as above
+    problems = misfits(SETTINGS, fitting(dead=topic(max_message_bytes=size)))
+    assert (problems == []) is fits
+    assert fits or "below CC_DEAD_LETTER_BYTES_MAX=8388608" in problems[0]
+
+
+def test_more_insync_replicas_than_replicas_do_not_fit() -> None:
+    (problem,) = misfits(SETTINGS, fitting(moves=topic(replicas=1, min_insync_replicas="2")))
+    assert "nothing can be written to it" in problem
+    assert "--add-config min.insync.replicas=1" in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = fitting(state=topic(3), moves=topic(max_message_bytes="1000"), dead=None)
+    assert len(misfits(SETTINGS, found)) == 4
+
+
+@pytest.mark.parametrize(
+    ("configs", "warned"),
+    [
+        ({"message_timestamp_after_max_ms": "9223372036854775807"}, True),
+        ({"message_timestamp_after_max_ms": "3600001"}, True),
+        ({"message_timestamp_after_max_ms": "3600000"}, False),
+        ({"message_timestamp_after_max_ms": "3600001", "message_timestamp_type": "LogAppendTime"}, False),
+        ({}, False),
+    ],
+)
+def test_timestamps_from_the_future_are_warned_of(configs: dict[str, Any], warned: bool) -> None:  # noqa: FBT001 - as above
+    told = warnings(SETTINGS, fitting(**{"in": topic(**configs)}))
+    assert bool(told) is warned
+    assert not warned or "--add-config message.timestamp.after.max.ms=3600000" in told[0]
+
+
+def test_copies_that_do_not_count_are_warned_of() -> None:
+    (told,) = warnings(SETTINGS, fitting(moves=topic(min_insync_replicas="1")))
+    assert told.startswith("topic 'moves' has 3 replicas but min.insync.replicas=1")
+
+
+def test_single_replicas_are_warned_of_in_one_line() -> None:
+    (told,) = warnings(SETTINGS, fitting(moves=topic(replicas=1, min_insync_replicas="1"), dead=topic(replicas=1)))
+    assert told.startswith("'moves', 'dead': one replica")

@@ -1,0 +1,254 @@
+"""The limits of the ports, each on its own, over raw sockets."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from consumer.adapters.web.bounded_http import BoundedServer, Bounds
+
+WAIT_S = 10.0
+LARGE = 4 << 20
+QUICK = Bounds(connections_max=4, request_bytes_max=8_192, request_s=0.3, answer_s=0.5, idle_s=60.0, per_s=10_000.0)
+HELLO = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Site:
+    """A server with a few odd pages."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.refused: list[str] = []
+        self.entered = self.ended = 0
+        self.let_go = asyncio.Event()
+        app = web.Application(client_max_size=100)
+        app.add_routes(
+            [
+                web.get("/hello", self._hello),
+                web.get("/large", self._large),
+                web.get("/held", self._held),
+                web.post("/body", self._body),
+            ]
+        )
+        self.server = BoundedServer(app, self.refused.append, bounds)
+        self.port = 0
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def _hello(self, _: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async def _large(self, _: web.Request) -> web.Response:
+        return web.Response(body=bytes(LARGE))
+
+    async def _held(self, _: web.Request) -> web.Response:
+        self.entered += 1
+        try:
+            await self.let_go.wait()
+        finally:
+            self.ended += 1
+        return web.Response(text="held")
+
+    async def _body(self, request: web.Request) -> web.Response:
+        return web.Response(text=str(len(await request.read())))
+
+
+@asynccontextmanager
+async def serving(**changed: Any) -> AsyncIterator[Site]:
+    site = Site(Bounds(**{name: changed.get(name, getattr(QUICK, name)) for name in QUICK.__struct_fields__}))
+    site.port = await site.server.start("127.0.0.1", 0)
+    try:
+        yield site
+    finally:
+        await asyncio.wait_for(site.server.stop(), WAIT_S)
+        assert site.server.connections == 0
+
+
+async def answer(site: Site, request: bytes) -> bytes:
+    """What comes back until the server closes."""
+    reader, writer = await site.connect()
+    try:
+        writer.write(request)
+        async with asyncio.timeout(WAIT_S):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What still comes before the connection is closed or reset."""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            return await reader.read()
+    except ConnectionError:
+        return b""
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("sent", "then"),
+    [
+        (b"", b""),
+        (b"GET /hello HTTP/1.1\r\nHost: x\r\n", b"X"),
+        (b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n", b"x"),
+        (HELLO + b"GET /he", b"l"),
+    ],
+    ids=["nothing", "head", "body", "second request"],
+)
+async def test_a_request_that_does_not_come_to_its_end_in_time_ends_the_connection(sent: bytes, then: bytes) -> None:
+    async with serving() as site:
+        reader, writer = await site.connect()
+        started_s = time.monotonic()
+        writer.write(sent)
+        gone = asyncio.create_task(ended(reader))
+        while not gone.done():
+            writer.write(then)
+            await asyncio.sleep(0.02)
+        assert time.monotonic() - started_s >= QUICK.request_s
+        assert site.refused == ["slow"]
+        writer.close()
+
+
+async def test_a_client_that_does_not_read_its_answer_is_dropped_with_what_is_left_of_it() -> None:
+    async with serving() as site:
+        reader, writer = await site.connect()
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readexactly(1)
+        await until(lambda: site.server.connections == 0)
+        assert site.refused == ["slow"]
+        writer.close()
+
+
+async def test_a_client_that_reads_gets_a_large_answer_whole() -> None:
+    async with serving() as site:
+        body = await answer(site, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert body.endswith(bytes(LARGE))
+        assert site.refused == []
+
+
+async def test_an_answer_that_is_not_ready_in_time_is_given_up() -> None:
+    async with serving() as site:
+        told = await answer(site, b"GET /held HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert told.startswith(b"HTTP/1.1 504 ")
+        assert (site.entered, site.ended) == (1, 1)
+
+
+async def test_what_is_done_for_a_client_that_left_is_given_up() -> None:
+    async with serving(answer_s=60) as site:
+        _, writer = await site.connect()
+        writer.write(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: site.entered == 1)
+        writer.transport.abort()
+        await until(lambda: site.ended == 1)
+
+
+async def test_past_the_limit_the_connection_that_waited_longest_makes_room() -> None:
+    async with serving(request_s=60) as site, AsyncExitStack() as opened:
+        streams = []
+        for _ in range(QUICK.connections_max):
+            streams.append(await site.connect())
+            opened.callback(streams[-1][1].close)
+            await until(lambda: site.server.connections == len(streams))
+        streams[0][1].write(HELLO)  # the oldest, but it has just been served
+        assert (await streams[0][0].readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+        assert b"hello" in await answer(site, HELLO.replace(b"Host", b"Connection: close\r\nHost"))
+        assert await ended(streams[1][0]) == b""
+        assert site.refused == ["connections"]
+        streams[0][1].write(HELLO)
+        await streams[0][0].readuntil(b"hello")
+
+
+async def test_past_the_limit_a_connection_is_refused_while_all_others_are_being_served() -> None:
+    async with serving(answer_s=60) as site, AsyncExitStack() as opened:
+        streams = [await site.connect() for _ in range(QUICK.connections_max)]
+        for reader, writer in streams:
+            opened.callback(writer.close)
+            writer.write(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert reader
+        await until(lambda: site.entered == QUICK.connections_max)
+        assert await answer(site, b"") == b""
+        assert site.refused == ["connections"]
+        site.let_go.set()
+        for reader, _ in streams:
+            await reader.readuntil(b"held")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        HELLO.replace(b"Host", b"".join(b"X-%d: %s\r\n" % (each, b"x" * 1_000) for each in range(9)) + b"Host"),
+        HELLO * 1_000,
+        b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n" + bytes(9_000),
+    ],
+    ids=["fields", "pipelined", "body"],
+)
+async def test_more_than_a_request_may_have_is_refused(request_bytes: bytes) -> None:
+    async with serving() as site:
+        reader, writer = await site.connect()
+        writer.write(request_bytes)
+        told = await ended(reader)
+        assert told == b"" or told.startswith(b"HTTP/1.1 431 "), "reset, or told why"
+        assert site.refused == ["size"]
+        writer.close()
+
+
+async def test_pipelined_requests_within_the_limit_are_answered_in_order() -> None:
+    async with serving() as site:
+        told = await answer(site, HELLO * 20 + b"GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert [line.split()[1] for line in told.split(b"\r\n") if b"HTTP/1.1 " in line] == [b"200"] * 20 + [b"404"]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
+        (b"GET\r\n\r\n", b"400"),
+        (b"GET /hello HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 5_000 + b"\r\n\r\n", b"400"),
+        (b"GET /" + b"x" * 5_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /hello HTTP/1.1\r\n" + b"X: y\r\n" * 100 + b"Host: x\r\n\r\n", b"400"),
+        (b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400"),
+        (b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n" + bytes(9), b"200"),
+        (b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\nConnection: close\r\n\r\n" + bytes(200), b"413"),
+        (b"DELETE /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"405"),
+        (b"BREW /hello HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\nConnection: close\r\n\r\n", b"404"),
+    ],
+)
+async def test_what_is_no_good_request_is_told_so_and_the_next_client_is_served(
+    request_bytes: bytes, status: bytes
+) -> None:
+    async with serving() as site:
+        told = await answer(site, request_bytes)
+        assert told.split()[1] == status, told
+        assert b"hello" in await answer(site, HELLO.replace(b"Host", b"Connection: close\r\nHost"))
+
+
+async def test_requests_come_at_a_pace() -> None:
+    async with serving(per_s=50) as site:
+        started_s = time.monotonic()
+        told = await answer(site, HELLO * 40 + b"GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert told.count(b"hello") == 40
+        assert time.monotonic() - started_s > (41 - 10) / 50
+
+
+async def test_a_busy_server_stops_in_bounded_time() -> None:
+    async with serving(answer_s=60, request_s=60) as site, AsyncExitStack() as opened:
+        for sent in (
+            b"",
+            b"GET /he",
+            b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+        ):
+            _, writer = await site.connect()
+            opened.callback(writer.close)
+            writer.write(sent)
+        await until(lambda: site.entered == 1)
