@@ -30,8 +30,8 @@ from consumer.adapters.kafka.republisher import Republisher
 from consumer.adapters.kafka.topic_reader import TopicReader
 from consumer.core.record import Record
 from consumer.runtime.ports import Misfit
-from consumer.runtime.rekey import Beginning, beginning
-from consumer.runtime.republish import rekeyed
+from consumer.runtime.rekey import beginning
+from consumer.runtime.republish import RekeyOutcome, rekeyed
 from consumer.runtime.settings import Settings
 
 _RECORDS_MAX: Final = 2_000
@@ -50,8 +50,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     lost: int = 0
     """Offsets that nobody had read and that the source does not hold any more."""
     is_resumed: bool = False
-    outcomes: Counter[str] = field(default_factory=Counter)
-    """Records by what became of their keys, of `runtime.republish.REKEY_OUTCOMES`."""
+    outcomes: Counter[RekeyOutcome] = field(default_factory=Counter)
+    """Records by what became of their keys."""
 
 
 async def rekey(
@@ -101,7 +101,7 @@ class _Copying:
         target_begins, target_ends = await self._reader.bounds(self._target, range(partitions[self._target]))
         committed = await self._committed(list(begins))
         found = beginning(begins, committed, is_target_empty=target_begins == target_ends)
-        if not isinstance(found, Beginning):
+        if found is None:
             raise Misfit(
                 f"topic {self._target!r} holds records, but no rekey from {self._source!r} is known to be under way "
                 f"(group {self._group_id!r} has no offsets): name a TARGET that is empty"
