@@ -23,7 +23,7 @@ from consumer.core.differences import Differing, differing
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.view import communications
-from consumer.runtime.dead_letters import HEADER_PREFIX
+from consumer.runtime.dead_letters import opened
 from consumer.runtime.replay import Replay
 from schemas.state import ConversationState, Source
 from schemas.transition import Transition
@@ -46,7 +46,7 @@ class _Sourced(Struct):
     source: Source
 
 
-_BY_ARRIVAL = frozenset((b"late", b"too_large", b"internal_error"))
+_BY_ARRIVAL = frozenset(("late", "too_large", "internal_error"))
 _TIME = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"')
 _DIGEST_BYTES = 16
 _FIRST_RECORDS = 100
@@ -146,16 +146,10 @@ class Verification:
         """Transitions up to this time may have been deleted from their topic; None where it holds all."""
 
     def take_letter(self, record: Record) -> None:
-        """Take in a dead letter."""
-        headers = dict(record.headers)
-        offset = headers.get(f"{HEADER_PREFIX}source-offset") or b""
-        topic = headers.get(f"{HEADER_PREFIX}source-topic")
-        if (
-            headers.get(f"{HEADER_PREFIX}reason") in _BY_ARRIVAL
-            and topic == self._input_topic.encode()
-            and offset.isdigit()
-        ):
-            self._refused_offsets.add(int(offset))
+        """Take in a record of the dead letters topic."""
+        letter = opened(record)
+        if letter is not None and letter.reason in _BY_ARRIVAL and letter.original.topic == self._input_topic:
+            self._refused_offsets.add(letter.original.offset)
 
     def take_input(self, records: list[Record]) -> None:
         """Recompute from records before the bound."""
@@ -165,7 +159,7 @@ class Verification:
             _, outcome = self._replay.take(record)
             self.tally.records += 1
             was_refused = record.offset in self._refused_offsets
-            if outcome.conversation_id and was_refused != (outcome.reason.encode() in _BY_ARRIVAL):
+            if outcome.conversation_id and was_refused != (outcome.reason in _BY_ARRIVAL):
                 self._refused.add(outcome.conversation_id)
         self._replay.settle()
 

@@ -54,16 +54,14 @@ async def test_the_latest_operations_come_first_also_those_of_one_conversation()
     assert board.glance().dead_letters == [("late", 2), ("no_time", 1)]
 
 
-def test_only_so_many_operations_are_kept_and_all_are_counted() -> None:
+def test_only_the_latest_operations_are_kept() -> None:
     feed = Feed()
     letters = [Letter(b"c%d" % number, b"") for number in range(feed_module.KEPT_MAX + 3)]
     feed.add(Effects(1, "", [], letters[:2], []))
     feed.add(Effects(2, "", [], letters, []))
     assert len(feed.operations) == feed_module.KEPT_MAX
-    assert [(each.number, each.conversation_id) for each in (feed.operations[0], feed.operations[-1])] == [
-        (6, "c3"),
-        (feed_module.KEPT_MAX + 5, f"c{feed_module.KEPT_MAX + 2}"),
-    ]
+    assert feed.operations[0].conversation_id == "c3"
+    assert feed.operations[-1].conversation_id == f"c{feed_module.KEPT_MAX + 2}"
 
 
 async def test_a_commit_that_failed_is_not_taken_in() -> None:
