@@ -226,8 +226,8 @@ class FakeTelemetry:
     def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
         self.told.append(("restored", (partition, len(store), duration_s)))
 
-    def restoring(self, partition: int, read: int, remaining: int) -> None:
-        self.told.append(("restoring", (partition, read, remaining)))
+    def restoring(self, partition: int, remaining: int) -> None:
+        self.told.append(("restoring", (partition, remaining)))
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         self.told.append(("offset_reset", (partition, wanted, at)))

@@ -21,7 +21,6 @@ import msgspec
 from msgspec import Struct
 
 from consumer.core.record import Record
-from consumer.core.rules import Rules
 from consumer.core.step import step
 from consumer.runtime import bookmark
 from consumer.runtime.bookmark import Bookmark
@@ -42,7 +41,7 @@ from consumer.runtime.ports import (
     Unreachable,
 )
 from consumer.runtime.settings import Settings
-from consumer.runtime.state_store import EVICTIONS_PER_RECORD_MAX, StateStore
+from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
 Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
@@ -80,7 +79,7 @@ class Lane:
         self.committed_offset: int | None = None
         """Where the lane would go on if it opened anew; None as long as it does not know."""
         self._settings = settings
-        self._rules: Rules = settings.rules()
+        self._rules = settings.rules()
         self._is_atomic = settings.delivery == "exactly_once"
         self._policy = policy
         self._world = world
@@ -108,16 +107,16 @@ class Lane:
         """Whether it owns the partition and its store holds all that is committed, as far as it can know."""
         return self.phase in {"running", "blocked"}
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it runs and has nothing to commit."""
+        return self.phase == "running" and not self._staged.records
+
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
         self._stop.set()
         if self._waiting is not None:
             self._waiting.cancel()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it runs and has nothing to commit."""
-        return self.phase == "running" and not self._staged.records
 
     async def run(self) -> None:
         """Consume until stopped. Raises Misfit for what only an operator can mend, and when retrying took too long."""
@@ -209,7 +208,6 @@ class Lane:
 
     async def _restore(self) -> None:
         """Read the state log from where the store left off, which is its beginning for a new one."""
-        read = 0
         async with contextlib.aclosing(self._world.state_log.read(self.partition, self.store.log_offset)) as chunks:
             async for chunk in chunks:
                 if self._stop.is_set():
@@ -221,9 +219,8 @@ class Lane:
                     )
                 await self._take_in(chunk)
                 self.store.log_offset = max(self.store.log_offset, chunk.next_offset)
-                read += len(chunk.entries)
                 self._progress()
-                self._world.telemetry.restoring(self.partition, read, max(0, chunk.end_offset - chunk.next_offset))
+                self._world.telemetry.restoring(self.partition, max(0, chunk.end_offset - chunk.next_offset))
 
     async def _take_in(self, chunk: Chunk) -> None:
         try:
@@ -320,7 +317,7 @@ class Lane:
             self._staged.bytes += len(record.value or b"")
         if outcome.stream_ms is not None and outcome.stream_ms != self._stream_ms:
             self._stream_ms = outcome.stream_ms
-            self._tally.evicted += self.store.evict(self._stream_ms, EVICTIONS_PER_RECORD_MAX)
+            self._tally.evicted += self.store.evict(self._stream_ms)
         self.breaker.add(outcome)
 
     async def _commit(self, publisher: Publisher) -> None:

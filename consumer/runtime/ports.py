@@ -120,8 +120,8 @@ class Telemetry(Protocol):
     def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
         """A lane has restored its state and opens its gate. The store may be read until `lane_closed`."""
 
-    def restoring(self, partition: int, read: int, remaining: int) -> None:
-        """Progress of a restore, in records of the state topic."""
+    def restoring(self, partition: int, remaining: int) -> None:
+        """So many records of the state topic are left to restore."""
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         """The committed offset is not in the partition: a lane starts at its beginning."""

@@ -136,7 +136,7 @@ class ServiceTelemetry:
             seconds=round(duration_s, 3),
         )
 
-    def restoring(self, partition: int, read: int, remaining: int) -> None:  # noqa: ARG002 - the metric shows what is left
+    def restoring(self, partition: int, remaining: int) -> None:
         """See `Telemetry.restoring`."""
         self._metrics.restoring(partition, remaining)
 
