@@ -61,7 +61,9 @@ async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_th
     mine = [
         record
         for record in source
-        if record.partition == home and chosen.encode() in (record.key or b"") + (record.value or b"")
+        if record.partition == home
+        and chosen.encode() in (record.key or b"") + (record.value or b"")
+        and (record.key is not None or not isinstance(model.judge(record, model.Rules()), model.Ignored))
     ]
     keyless = {record.offset for record in mine if record.key is None}
     told = await command(pipeline, f"inspect {chosen} --why --json")
