@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from consumer.adapters import logs
-from consumer.adapters.kafka.group import partition_of
-from consumer.adapters.kafka.reader import KafkaReader, Span
+from consumer.adapters.kafka.reader import KafkaReader
+from consumer.adapters.kafka.records import Span, partition_of
 from consumer.adapters.kafka.state_lookup import KafkaStateLookup
 from consumer.cli.columns import printable
 from consumer.cli.exits import NOT_FOUND, OK, exit_on_world_error, settings_or_exit

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from consumer.adapters import logs
-from consumer.adapters.kafka.reader import KafkaReader, Span
+from consumer.adapters.kafka.reader import KafkaReader
+from consumer.adapters.kafka.records import Span
 from consumer.cli.columns import columns, printable
 from consumer.cli.exits import DIFFERENCES, OK, exit_on_world_error, settings_or_exit
 from consumer.cli.progress import progress

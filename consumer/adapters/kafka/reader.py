@@ -5,25 +5,17 @@ for their metadata, which could create them.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.client import CoordinationType
-from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    KafkaError,
-    NotCoordinatorForGroupError,
-    OffsetOutOfRangeError,
-    TopicAuthorizationFailedError,
-)
-from aiokafka.protocol.commit import OffsetFetchRequest
-from msgspec import Struct
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
+from consumer.adapters.kafka import coordinator
+from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import USER, connection_arguments, world_error
-from consumer.adapters.kafka.group import committed_of
+from consumer.adapters.kafka.records import Span, record_of
 from consumer.adapters.kafka.topics import TopicAdmin, plans
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Misfit, Unreachable
@@ -33,18 +25,9 @@ _POLL_MS = 200
 _WAIT_MS = 20
 """A fetch that still waits at the end of one partition holds up the first of the next."""
 _RECORDS_MAX = 500
-_COORDINATOR_POLL_S = 0.2
 _UNDECIDED_S = 20.0
 """The broker looks for transactions that have timed out every 10 s."""
 _STOP_S = 5.0
-_COMING = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)
-
-
-class Span(Struct, frozen=True):
-    """The offsets that a partition holds: from `begin` up to, and without, `end`."""
-
-    begin: int
-    end: int
 
 
 class KafkaReader:
@@ -85,9 +68,10 @@ class KafkaReader:
 
     async def offset_of_group(self, partition: int) -> Committed | None:
         """Where the group stands in a partition of the input, None if it never committed."""
-        return await self._bounded(  # type: ignore[no-any-return]
-            self._ask_offset(partition), "reading the committed offset of the group"
-        )
+        group_id, topic = self._settings.group_id, self._settings.input_topic
+        asked = coordinator.committed(self._committed._client, group_id, topic, [partition])  # noqa: SLF001 - as it has none of its own
+        found: Committed | None = (await self._bounded(asked, "reading the committed offset of the group"))[partition]
+        return found
 
     async def span(self, topic: str, partition: int) -> Span:
         """What was written to a partition so far, with what is not committed yet."""
@@ -109,11 +93,7 @@ class KafkaReader:
         patience_s = self._settings.transaction_timeout_ms / 1_000 + _UNDECIDED_S
         while position < span.end:
             fetched = await self._getmany(tp)
-            records = [
-                Record(each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, each.headers)
-                for each in fetched
-                if each.offset < span.end
-            ]
+            records = [record_of(each) for each in fetched if each.offset < span.end]
             at = int(await self._bounded(consumer.position(tp), "reading"))
             if at > position:
                 moved_s, position = time.monotonic(), at
@@ -140,30 +120,12 @@ class KafkaReader:
         found: Sequence[Any] = fetched.get(tp, ())
         return found
 
-    async def _ask_offset(self, partition: int) -> Committed | None:
-        settings, client = self._settings, self._committed._client  # noqa: SLF001 - aiokafka's own calls need a member
-        request = OffsetFetchRequest(settings.group_id, [(settings.input_topic, [partition])])
-        while True:
-            try:
-                node = await client.coordinator_lookup(CoordinationType.GROUP, settings.group_id)
-                answer = await client.send(node, request)
-            except _COMING:  # the coordinator moves, or the broker still makes its topic of offsets
-                await asyncio.sleep(_COORDINATOR_POLL_S)
-                continue
-            if getattr(answer, "error_code", 0) not in {each.errno for each in _COMING}:
-                return committed_of(answer, settings.input_topic, partition)
-            await asyncio.sleep(_COORDINATOR_POLL_S)
-
     async def _stop(self) -> None:
         for consumer in (self._committed, self._written):
-            try:
-                await asyncio.wait_for(consumer.stop(), _STOP_S)
-            except (KafkaError, TimeoutError):
-                with contextlib.suppress(KafkaError, OSError):
-                    await consumer._client.close()  # noqa: SLF001 - the only way left to close its sockets
+            await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
-            return await asyncio.wait_for(doing, self._timeout_s)
+            return await within(self._timeout_s, doing)
         except (KafkaError, TimeoutError, OSError) as error:
             raise world_error(error, what) from error

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTo
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import connection_arguments, start, world_error
 from consumer.adapters.kafka.permissions import Grant, allows
+from consumer.adapters.kafka.records import record_of
 from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
 from consumer.core.record import Record
 from consumer.runtime.ports import Misfit, Unreachable
@@ -99,7 +100,7 @@ class TopicReader:
         while tps:
             fetched = await self._fetch(list(tps.values()))
             records = [
-                Record(each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, each.headers)
+                record_of(each)
                 for some in fetched.values()
                 for each in some
                 if ends is None or each.offset < ends[each.partition]
