@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from consumer.adapters.kafka.embedded import PARTITIONS, EmbeddedBroker
 from consumer.adapters.kafka.publisher import AtLeastOncePublisher
 from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.cli import service
+from consumer.cli import watch
 from consumer.cli.service import Service, running
 from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
@@ -24,7 +24,7 @@ BREAKER = 5
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    monkeypatch.setattr(service, "_LAG_S", 0.1)
+    monkeypatch.setattr(watch, "_LAG_S", 0.1)
     with EmbeddedBroker() as broker:
         made = Settings(
             bootstrap_servers=broker.bootstrap_servers,
