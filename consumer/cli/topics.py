@@ -6,6 +6,7 @@ import click
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.topics import TopicAdmin, TopicFound, misfits, plans, warnings
+from consumer.cli.columns import columns
 from consumer.cli.exits import CONFIG, exit_on_world_error, settings_or_exit
 from consumer.runtime.settings import Settings
 
@@ -57,13 +58,12 @@ def table(settings: Settings, found: dict[str, TopicFound], created: list[str]) 
     for plan in plans(settings):
         topic = found.get(plan.name)
         if topic is None:
-            rows.append((plan.name, "missing", "-", "-", *("-" for _ in _SHOWN)))
+            rows.append((plan.name, "missing", "", "", *("" for _ in _SHOWN)))
         else:
             status = "created" if plan.name in created else "exists"
-            shown = (topic.configs.get(name, "-") for name in _SHOWN)
+            shown = (topic.configs.get(name, "") for name in _SHOWN)
             rows.append((plan.name, status, str(topic.partitions), str(topic.replicas), *shown))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return columns(rows)
 
 
 async def _find(settings: Settings) -> tuple[list[str], dict[str, TopicFound]]:
