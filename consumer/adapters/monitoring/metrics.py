@@ -252,6 +252,11 @@ class Metrics:
         self._lag_records.labels(partition).set(lag_records)
         self._lanes.lag_records[partition] = lag_records
 
+    @property
+    def lag_records(self) -> int:
+        """How far all lanes together are behind, as told last."""
+        return sum(self._lanes.lag_records.values())
+
     def behind(self, partition: int) -> Behind:
         """How far a lane is behind, as told last."""
         return Behind(self._lanes.lag_records.get(partition), self._to_restore.get(partition))

@@ -62,7 +62,6 @@ class ServiceTelemetry:
         self._since_s = monotonic_s()
         self._open: set[int] = set()
         """Partitions whose lane has opened and not failed since."""
-        self._lag_records: dict[int, int] = {}
         self._failures: dict[int, tuple[float, int]] = {}
         """By partition: when its last failure was logged, and how many were not since."""
         self._done = _Interval()
@@ -71,14 +70,11 @@ class ServiceTelemetry:
         """See `Telemetry.committed`."""
         self._metrics.committed(partition, tally, duration_s, lag_records, self._wall_s())
         self._done.add(tally, duration_s)
-        if lag_records is not None:
-            self._lag_records[partition] = lag_records
         self.progress()
 
     def lagging(self, partition: int, lag_records: int) -> None:
         """A lane that commits nothing is so far behind the end of its partition."""
         self._metrics.lagging(partition, lag_records)
-        self._lag_records[partition] = lag_records
 
     def input_partitions(self, count: int | None) -> None:
         """The input topic has so many partitions, of this worker or not; None if it is not known yet."""
@@ -100,7 +96,7 @@ class ServiceTelemetry:
             evicted=done.evicted,
             commits=done.commits,
             slowest_commit_s=round(done.slowest_s, 3),
-            lag_records=sum(self._lag_records.values()),
+            lag_records=self._metrics.lag_records,
             oldest_age_s=round(done.oldest_ms / 1_000, 3),
         )
         self._since_s = self._monotonic_s()
@@ -149,7 +145,6 @@ class ServiceTelemetry:
         """See `Telemetry.lane_closed`."""
         self._metrics.lane_closed(partition)
         self._open.discard(partition)
-        self._lag_records.pop(partition, None)
         self._failures.pop(partition, None)
         self._log.info("lane.closed", partition=partition, reason=reason)
 
