@@ -1,13 +1,13 @@
 """The worker at a glance, for people: what is live by medium and state, the lanes, the latest operations."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
 
 from consumer.core.lifecycle import LIVE, RANKS
-from consumer.runtime.feed import Feed
+from consumer.runtime.feed import Feed, Operation
 from consumer.runtime.lane import Lane
 from schemas.transition import Transition
 
@@ -60,20 +60,23 @@ class Board:
                 if RANKS.get(state, LIVE) <= LIVE:
                     counts[media, state] += count
         lanes = [self._row(self._lanes[partition]) for partition in sorted(self._lanes)]
-        latest = list(self._feed.operations)[-_SHOWN:][::-1]
         return Glance(
             [(media, state, count) for (media, state), count in counts.most_common() if count > 0],
             lanes,
-            [_OPERATION.decode(each.value) for each in latest],
+            _latest(self._feed.operations),
             self._feed.dead_letters.most_common(),
         )
 
     def operations_on(self, conversation_id: str) -> list[Transition]:
         """What was lately published of a conversation, the latest first."""
-        found = [each for each in self._feed.operations if each.conversation_id == conversation_id]
-        return [_OPERATION.decode(each.value) for each in found[-_SHOWN:][::-1]]
+        return _latest(each for each in self._feed.operations if each.conversation_id == conversation_id)
 
     def _row(self, lane: Lane) -> LaneRow:
         return LaneRow(
             lane.partition, lane.phase, len(lane.store), self._behind(lane.partition), lane.breaker.open_because or None
         )
+
+
+def _latest(operations: Iterable[Operation]) -> list[Transition]:
+    """As many as are shown, the latest first."""
+    return [_OPERATION.decode(each.value) for each in list(operations)[-_SHOWN:][::-1]]
