@@ -12,7 +12,7 @@ from msgspec import Struct
 from consumer.core.decode import DIGITS_MAX, SNAPSHOT_TIME_HEADER
 from consumer.core.record import Record
 from consumer.core.step import Outcome
-from consumer.runtime.ports import Letter
+from consumer.runtime.ports import Output
 
 _PREFIX: Final = "cc-"
 REASON_HEADER: Final = "cc-reason"
@@ -45,7 +45,7 @@ class DeadLetter(Struct, frozen=True):
 
 def dead_letter(
     record: Record, outcome: Outcome, *, keep_payload: bool, payload_bytes_max: int, version: str
-) -> Letter:
+) -> Output:
     """The dead letter of a record.
 
     Without `keep_payload`, or where key and value are larger than `payload_bytes_max`, they are left out, and the
@@ -71,8 +71,8 @@ def dead_letter(
             told.setdefault(_CARRIED[name], digits.decode())
     headers = [(_PREFIX + name, text.encode()) for name, text in told.items()]
     if not (keep_payload and fits):
-        return Letter(None, b"", headers)
-    return Letter(record.key, record.value, headers)
+        return Output(None, b"", headers)
+    return Output(record.key, record.value, headers)
 
 
 def opened(record: Record) -> DeadLetter | None:

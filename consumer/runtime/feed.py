@@ -9,7 +9,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from consumer.runtime.dead_letters import REASON_HEADER
-from consumer.runtime.ports import Effects, Letter, Publisher
+from consumer.runtime.ports import Effects, Output, Publisher
 
 KEPT_MAX = 500
 
@@ -30,10 +30,10 @@ class Feed:
 
     def add(self, effects: Effects) -> None:
         """Take in a commit that succeeded."""
-        for letter in effects.transitions[-KEPT_MAX:]:
-            self.operations.append(Operation((letter.key or b"").decode(), letter.value or b""))
-        for letter in effects.dead_letters:
-            self.dead_letters[_reason(letter)] += 1
+        for output in effects.transitions[-KEPT_MAX:]:
+            self.operations.append(Operation((output.key or b"").decode(), output.value or b""))
+        for output in effects.dead_letters:
+            self.dead_letters[_reason(output)] += 1
 
 
 class ObservedPublisher:
@@ -58,5 +58,5 @@ class ObservedPublisher:
         await self._publisher.close()
 
 
-def _reason(letter: Letter) -> str:
-    return next((value.decode() for name, value in letter.headers if name == REASON_HEADER), "")
+def _reason(output: Output) -> str:
+    return next((value.decode() for name, value in output.headers if name == REASON_HEADER), "")

@@ -33,8 +33,8 @@ from consumer.runtime.ports import (
     Effects,
     Fenced,
     Intake,
-    Letter,
     Misfit,
+    Output,
     Publisher,
     StateLog,
     Telemetry,
@@ -302,7 +302,7 @@ class Lane:
             self.store.stage(outcome.conversation_id, outcome.known)
             key = outcome.conversation_id.encode()
             for transition in outcome.transitions:
-                self._transitions.append(Letter(key, _ENCODER.encode(transition)))
+                self._transitions.append(Output(key, _ENCODER.encode(transition)))
             self._staged.bytes += len(outcome.known.published)
         elif outcome.disposition == "dead_lettered":
             self._dead_letters.append(
@@ -325,7 +325,7 @@ class Lane:
         effects = Effects(
             self._next_offset,
             Bookmark(self._stream_ms, self.store.count_staged() if self._is_atomic else None).text(),
-            [Letter(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
+            [Output(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
             self._transitions,
             self._dead_letters,
         )
@@ -369,5 +369,5 @@ class Lane:
     def _clear_staged(self) -> None:
         self._staged = Staged()
         self._tally = Tally()
-        self._transitions: list[Letter] = []
-        self._dead_letters: list[Letter] = []
+        self._transitions: list[Output] = []
+        self._dead_letters: list[Output] = []

@@ -50,8 +50,8 @@ class Chunk(Struct, frozen=True):
     end_offset: int
 
 
-class Letter(Struct, frozen=True):
-    """A record to publish."""
+class Output(Struct, frozen=True):
+    """A record to publish, in the partition of its input."""
 
     key: bytes | None
     value: bytes | None
@@ -64,9 +64,9 @@ class Effects(Struct, frozen=True):
     next_offset: int
     """The input offset to continue from."""
     metadata: str
-    states: list[Letter]
-    transitions: list[Letter]
-    dead_letters: list[Letter]
+    states: list[Output]
+    transitions: list[Output]
+    dead_letters: list[Output]
 
 
 class Intake(Protocol):

@@ -17,7 +17,7 @@ from consumer.adapters.kafka.batches import append, broken_by, producer, send
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import outlasted, unconnected, world_error
 from consumer.adapters.kafka.group import GroupIntake
-from consumer.runtime.ports import Committed, Effects, Fenced, Letter, Unreachable
+from consumer.runtime.ports import Committed, Effects, Fenced, Output, Unreachable
 from consumer.runtime.settings import Settings
 
 _STOP_S = 5.0
@@ -51,10 +51,10 @@ class _LanePublisher:
     async def _send(self, effects: Effects) -> int | None:
         """Write all effects and wait for the broker's answer to each; returns the offset after the last state."""
         settings = self._settings
-        sending = await self._send_letters(settings.state_topic, effects.states)
+        sending = await self._send_outputs(settings.state_topic, effects.states)
         states = len(sending)
-        sending += await self._send_letters(settings.transitions_topic, effects.transitions)
-        sending += await self._send_letters(settings.dead_letters_topic, effects.dead_letters)
+        sending += await self._send_outputs(settings.transitions_topic, effects.transitions)
+        sending += await self._send_outputs(settings.dead_letters_topic, effects.dead_letters)
         counts = [count for count, _ in sending]
         answers = await asyncio.gather(*(future for _, future in sending))
         return max(
@@ -62,15 +62,15 @@ class _LanePublisher:
             default=None,
         )
 
-    async def _send_letters(self, topic: str, letters: Sequence[Letter]) -> list[tuple[int, Awaitable[Any]]]:
-        """Send letters in as few batches as fit; returns each batch's count and the future of its answer."""
+    async def _send_outputs(self, topic: str, outputs: Sequence[Output]) -> list[tuple[int, Awaitable[Any]]]:
+        """Send outputs in as few batches as fit; returns each batch's count and the future of its answer."""
         sent: list[tuple[int, Awaitable[Any]]] = []
         batch = self._producer.create_batch()
-        for letter in letters:
-            if not append(batch, letter.key, letter.value, letter.headers):
+        for output in outputs:
+            if not append(batch, output.key, output.value, output.headers):
                 sent.append((batch.record_count(), await send(self._producer, batch, topic, self._partition)))
                 batch = self._producer.create_batch()
-                append(batch, letter.key, letter.value, letter.headers)
+                append(batch, output.key, output.value, output.headers)
         if batch.record_count():
             sent.append((batch.record_count(), await send(self._producer, batch, topic, self._partition)))
         return sent
