@@ -5,7 +5,8 @@ import asyncio
 import click
 
 from consumer.adapters import logs
-from consumer.adapters.kafka.topics import TopicAdmin, TopicFound, misfits, plans, warnings
+from consumer.adapters.kafka.finding import told
+from consumer.adapters.kafka.topics import TopicAdmin, TopicFound, checks, plans
 from consumer.cli.columns import columns
 from consumer.cli.exits import CONFIG, exit_on_world_error, settings_or_exit
 from consumer.runtime.settings import Settings
@@ -43,10 +44,11 @@ def topics(*, create: bool, partitions: int, replication_factor: int) -> None:
         )
     for line in table(settings, found, created):
         click.echo(line)
-    problems = misfits(settings, found)
+    findings = checks(settings, found)
+    problems = told(findings, "fail")
     for problem in problems:
         click.echo(problem, err=True)
-    for warning in warnings(settings, found):
+    for warning in told(findings, "warn"):
         click.echo(f"warning: {warning}", err=True)
     if problems:
         raise SystemExit(CONFIG)
