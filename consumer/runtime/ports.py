@@ -10,7 +10,7 @@ Errors an adapter may raise, and whose fault they are:
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
@@ -108,6 +108,11 @@ class Publisher(Protocol):
         """Let go of everything within a bounded time. Never raises."""
 
 
+Activity = Literal["fetch_wait", "process", "commit", "restore"]
+ACTIVITIES: Final[tuple[Activity, ...]] = get_args(Activity)
+Rebalance = Literal["assigned", "revoked"]
+
+
 class Telemetry(Protocol):
     """Where the runtime tells how it is doing: metrics and life events. Called from the event loop; must not block."""
 
@@ -132,11 +137,8 @@ class Telemetry(Protocol):
     def breaker_opened(self, partition: int, cause: str) -> None:
         """A lane stopped consuming because of too many dead letters."""
 
-    def rebalanced(self, kind: str, partitions: Sequence[int]) -> None:
-        """`kind` is `assigned` or `revoked`."""
+    def rebalanced(self, kind: Rebalance, partitions: Sequence[int]) -> None:
+        """The group gave partitions to this worker or took them away."""
 
-    def spent(self, activity: str, seconds: float) -> None:
-        """Loop time by what it was spent on, from `ACTIVITIES`."""
-
-
-ACTIVITIES = ("fetch_wait", "process", "commit", "restore")
+    def spent(self, activity: Activity, seconds: float) -> None:
+        """Loop time by what it was spent on."""

@@ -14,14 +14,14 @@ from msgspec import Struct, field
 from consumer.adapters.logs import logger
 from consumer.adapters.monitoring.metrics import Metrics
 from consumer.core.step import DISPOSITIONS
-from consumer.runtime.ports import Fenced, WorldError
+from consumer.runtime.ports import Activity, Fenced, Rebalance, WorldError
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
 PROGRESS_S: Final = 10.0
 """Least time between two `consumer.progress` lines, and between two failures of one lane."""
 
-_GROUP_EVENTS: Final = {"assigned": "group.assigned", "revoked": "group.revoked"}
+_GROUP_EVENTS: Final[dict[Rebalance, str]] = {"assigned": "group.assigned", "revoked": "group.revoked"}
 
 
 class _Interval(Struct):
@@ -158,11 +158,11 @@ class ServiceTelemetry:
             todo="nothing is lost: mend what writes the input topic, then restart the worker to go on",
         )
 
-    def rebalanced(self, kind: str, partitions: Sequence[int]) -> None:
+    def rebalanced(self, kind: Rebalance, partitions: Sequence[int]) -> None:
         """See `Telemetry.rebalanced`."""
         self._metrics.rebalanced(kind, partitions)
         self._log.info(_GROUP_EVENTS[kind], partitions=list(partitions))
 
-    def spent(self, activity: str, seconds: float) -> None:
+    def spent(self, activity: Activity, seconds: float) -> None:
         """See `Telemetry.spent`."""
         self._metrics.spent(activity, seconds, self._wall_s())
