@@ -81,7 +81,7 @@ async def _listening(
     search = LiveSearch(worker.lanes, settings.park_cycles_max)
     query = QueryServer(
         Answers(lookup, search, settings.park_cycles_max),
-        Board(worker.lanes, feed, metrics.behind),
+        Board(worker.lanes, feed),
         token=settings.query_token,
         wall_ms=_wall_ms,
         on_refused=partial(metrics.http_refused, "query"),

@@ -7,6 +7,7 @@ from consumer.adapters import logs
 from consumer.adapters.kafka.group import GroupIntake
 from consumer.adapters.monitoring.metrics import Metrics
 from consumer.adapters.monitoring.telemetry import ServiceTelemetry
+from consumer.runtime.lane import Lane
 from consumer.runtime.ports import Misfit
 from consumer.runtime.worker import Worker
 
@@ -60,10 +61,15 @@ async def lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) 
         for lane in [lane for lane in worker.lanes.values() if lane.is_idle]:
             caught_up = await intake.lag_records(lane.partition) == 0
             if caught_up and lane.is_idle and worker.lanes.get(lane.partition) is lane:
-                telemetry.lagging(lane.partition, 0)
+                _note_lag(lane, 0, telemetry)
         held_up = [lane for lane in worker.lanes.values() if lane.phase != "running"]
         ends = await intake.ends([lane.partition for lane in held_up]) if held_up else {}
         for lane in held_up:
             end, is_assigned = ends.get(lane.partition), worker.lanes.get(lane.partition) is lane
             if end is not None and lane.committed_offset is not None and is_assigned:
-                telemetry.lagging(lane.partition, max(0, end - lane.committed_offset))
+                _note_lag(lane, max(0, end - lane.committed_offset), telemetry)
+
+
+def _note_lag(lane: Lane, lag_records: int, telemetry: ServiceTelemetry) -> None:
+    lane.lag_records = lag_records
+    telemetry.lagging(lane.partition, lag_records)

@@ -78,6 +78,10 @@ class Lane:
         self.last_progress_s = world.monotonic_s()
         self.committed_offset: int | None = None
         """Where the lane would go on if it opened anew; None as long as it does not know."""
+        self.lag_records: int | None = None
+        """Between its position and the end of the partition, as known last; None as long as it is not."""
+        self.restore_records: int | None = None
+        """Records of the state topic that are left to restore; None before it began to."""
         self._settings = settings
         self._rules = settings.rules()
         self._is_atomic = settings.delivery == "exactly_once"
@@ -111,6 +115,11 @@ class Lane:
     def is_idle(self) -> bool:
         """Whether it runs and has nothing to commit."""
         return self.phase == "running" and not self._staged.records
+
+    @property
+    def _log_name(self) -> str:
+        """Its partition of the state topic, in messages."""
+        return f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC)"
 
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
@@ -192,18 +201,17 @@ class Lane:
     def _verify_restored(self, marked: Bookmark) -> None:
         if self._is_atomic and marked.conversations not in {None, len(self.store)}:
             raise Misfit(
-                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) holds "
-                f"{len(self.store)} conversations, but {marked.conversations} were committed: it was truncated, made "
-                f"anew or written by others. To rebuild it stop all workers, reset the offsets of group "
-                f"{self._settings.group_id!r} to the earliest with `kafka-consumer-groups --reset-offsets`, and start"
+                f"{self._log_name} holds {len(self.store)} conversations, but {marked.conversations} were committed: "
+                f"it was truncated, made anew or written by others. To rebuild it stop all workers, reset the offsets "
+                f"of group {self._settings.group_id!r} to the earliest with `kafka-consumer-groups --reset-offsets`, "
+                f"and start"
             )
 
     def _verify_log(self, log_offset: int | None) -> None:
         if log_offset is not None and log_offset <= self.store.log_offset:
             raise Misfit(
-                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) ends "
-                f"at {log_offset}, before what this worker has already written: it was made anew; start again to be "
-                f"told how to rebuild it"
+                f"{self._log_name} ends at {log_offset}, before what this worker has already written: it was made "
+                f"anew; start again to be told how to rebuild it"
             )
 
     async def _restore(self) -> None:
@@ -214,13 +222,14 @@ class Lane:
                     return
                 if chunk.end_offset < self.store.log_offset:
                     raise Misfit(
-                        f"the state topic's partition {self.partition} ends at {chunk.end_offset}, before what this "
-                        f"worker has already read of it: it was truncated or made anew; restart to restore from it"
+                        f"{self._log_name} ends at {chunk.end_offset}, before what this worker has already read of "
+                        f"it: it was truncated or made anew; start again to restore from it"
                     )
                 await self._take_in(chunk)
                 self.store.log_offset = max(self.store.log_offset, chunk.next_offset)
                 self._progress()
-                self._world.telemetry.restoring(self.partition, max(0, chunk.end_offset - chunk.next_offset))
+                self.restore_records = max(0, chunk.end_offset - chunk.next_offset)
+                self._world.telemetry.restoring(self.partition, self.restore_records)
 
     async def _take_in(self, chunk: Chunk) -> None:
         try:
@@ -229,9 +238,8 @@ class Lane:
                 await asyncio.sleep(0)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Misfit(
-                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) holds "
-                f"a record before offset {chunk.next_offset} that is no state of a conversation: others write to it, "
-                f"or another version of this service did"
+                f"{self._log_name} holds a record before offset {chunk.next_offset} that is no state of a "
+                f"conversation: others write to it, or another version of this service did"
             ) from error
 
     async def _consume(self, publisher: Publisher) -> None:
@@ -344,6 +352,8 @@ class Lane:
         duration_s = self._world.monotonic_s() - started_s
         self._world.telemetry.spent("commit", duration_s)
         lag_records = await self._world.intake.lag_records(self.partition)
+        if lag_records is not None:
+            self.lag_records = lag_records
         self._world.telemetry.committed(self.partition, tally, duration_s, lag_records)
 
     async def _block(self, publisher: Publisher) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 
 from consumer.runtime import feed as feed_module
-from consumer.runtime.board import Behind, Board, LaneRow
+from consumer.runtime.board import Board, LaneRow
 from consumer.runtime.feed import Feed, ObservedPublisher
 from consumer.runtime.ports import Effects, Output
 from schemas.transition import Transition
@@ -30,13 +30,13 @@ async def operations() -> list[Output]:
 
 async def test_what_is_live_and_how_the_lanes_are() -> None:
     async with working(RECORDS, (0, 1)) as worker:
-        behind = {0: Behind(7, 0), 1: Behind()}
-        glance = Board(worker.lanes, Feed(), behind.__getitem__).glance()
+        worker.lanes[1].lag_records = 7
+        glance = Board(worker.lanes, Feed()).glance()
         assert sorted(glance.live) == [("call", "alerting", 2), ("call", "connected", 1), ("call", "hovering", 1)]
         assert glance.live[0] == ("call", "alerting", 2)
         assert glance.lanes == [
-            LaneRow(0, "running", 3, Behind(7, 0), None),
-            LaneRow(1, "running", 2, Behind(), None),
+            LaneRow(0, "running", 3, 0, 0, None),
+            LaneRow(1, "running", 2, 7, 0, None),
         ]
         assert (glance.operations, glance.dead_letters) == ([], [])
 
@@ -46,7 +46,7 @@ async def test_the_latest_operations_come_first_also_those_of_one_conversation()
     feed = Feed()
     dead = [Output(b"k", b"v", (("cc-reason", reason),)) for reason in (b"no_time", b"late", b"late")]
     feed.add(Effects(4, "", [], outputs, dead))
-    board = Board({}, feed, lambda _: Behind())
+    board = Board({}, feed)
     published = [msgspec.json.decode(each.value or b"", type=Transition) for each in outputs]
     assert board.glance().operations == published[::-1]
     assert [each.to_state for each in board.operations_on("c2")] == ["connected", "alerting"]
