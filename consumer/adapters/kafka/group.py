@@ -23,14 +23,9 @@ from aiokafka.errors import (
 from aiokafka.protocol.commit import OffsetFetchRequest
 
 from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import (
-    connection_arguments,
-    connection_fault,
-    outlasted,
-    unconnected,
-    world_error,
-)
+from consumer.adapters.kafka.connection import connection_arguments, connection_fault, unconnected
 from consumer.adapters.kafka.coordinator import committed_of, error_codes
+from consumer.adapters.kafka.faults import answered, outlasted, world_error
 from consumer.adapters.kafka.records import partition_of, record_of
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Unreachable, WorldError
@@ -88,7 +83,7 @@ class GroupIntake:
         """Join the group. Raises Unreachable or Misfit."""
         self._consumer.subscribe([self._settings.input_topic], listener=listener)
         try:
-            await self._bounded(self._consumer.start(), "joining the consumer group", _JOIN_S)
+            await answered(_JOIN_S, self._consumer.start(), "joining the consumer group")
         except Unreachable as error:
             raise await unconnected(self._settings, error) from error
 
@@ -186,8 +181,5 @@ class GroupIntake:
     def _partition(self, partition: int) -> TopicPartition:
         return TopicPartition(self._settings.input_topic, partition)
 
-    async def _bounded(self, doing: Awaitable[Any], what: str, timeout_s: float | None = None) -> Any:
-        try:
-            return await within(timeout_s or self._timeout_s, doing)
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise world_error(error, what) from error
+    async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
+        return await answered(self._timeout_s, doing, what)

@@ -6,15 +6,13 @@ empty.
 
 from collections.abc import Mapping
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.errors import for_code
 from msgspec import Struct
 
-from consumer.adapters.kafka import coordinator
-from consumer.adapters.kafka.bounds import stopped
-from consumer.adapters.kafka.connection import connection_arguments
+from consumer.adapters.kafka import coordinator, records
 from consumer.adapters.kafka.finding import Finding
 from consumer.adapters.kafka.records import Span
 from consumer.adapters.kafka.requests import AuthorizedGroupsRequest
@@ -22,7 +20,6 @@ from consumer.runtime.settings import Settings
 
 _PROTOCOL_TYPE = "consumer"
 _ASSIGNOR = "roundrobin"
-_STOP_S = 5.0
 _SHOWN_MAX = 5
 _OTHER_GROUP = "choose another CC_GROUP_ID, or stop those who use it"
 
@@ -187,9 +184,7 @@ def _subscription(protocol_type: str, metadata: bytes) -> tuple[str, ...]:
 
 async def _spans(settings: Settings, partitions: Mapping[str, int]) -> tuple[dict[int, Span], dict[int, Span]]:
     """Of the input and the state topic."""
-    consumer = AIOKafkaConsumer(
-        enable_auto_commit=False, isolation_level="read_committed", **connection_arguments(settings)
-    )
+    consumer = records.standalone_consumer(settings)
     try:
         await consumer.start()
         found = []
@@ -198,5 +193,5 @@ async def _spans(settings: Settings, partitions: Mapping[str, int]) -> tuple[dic
             begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
             found.append({each.partition: Span(begins[each], ends[each]) for each in tps})
     finally:
-        await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
+        await records.stop(consumer)
     return found[0], found[1]

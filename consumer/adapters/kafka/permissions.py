@@ -17,7 +17,7 @@ from aiokafka.errors import (
 from msgspec import Struct
 
 from consumer.adapters.kafka import coordinator
-from consumer.adapters.kafka.connection import USER
+from consumer.adapters.kafka.faults import USER
 from consumer.adapters.kafka.finding import Finding
 from consumer.adapters.kafka.requests import AuthorizedGroupsRequest, AuthorizedTopicsRequest
 from consumer.runtime.settings import Settings

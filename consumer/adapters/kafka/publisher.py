@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from consumer.adapters.kafka.batches import append, broken_by, producer, send
 from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import outlasted, unconnected, world_error
+from consumer.adapters.kafka.connection import unconnected
+from consumer.adapters.kafka.faults import outlasted, world_error
 from consumer.adapters.kafka.group import GroupIntake
 from consumer.runtime.ports import Committed, Effects, Fenced, Output, Unreachable
 from consumer.runtime.settings import Settings

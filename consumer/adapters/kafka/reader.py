@@ -9,13 +9,12 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
 from consumer.adapters.kafka import coordinator
-from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import USER, connection_arguments, world_error
-from consumer.adapters.kafka.records import Span, record_of
+from consumer.adapters.kafka.faults import USER, answered, world_error
+from consumer.adapters.kafka.records import Span, record_of, standalone_consumer, stop
 from consumer.adapters.kafka.topics import TopicAdmin, plans
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Misfit, Unreachable
@@ -27,7 +26,6 @@ _WAIT_MS = 20
 _RECORDS_MAX = 500
 _UNDECIDED_S = 20.0
 """The broker looks for transactions that have timed out every 10 s."""
-_STOP_S = 5.0
 
 
 class KafkaReader:
@@ -37,14 +35,11 @@ class KafkaReader:
         self._settings = settings
         self._timeout_s = settings.request_timeout_ms / 1_000
         arguments: dict[str, Any] = {
-            "enable_auto_commit": False,
             "auto_offset_reset": "none",  # a position that retention has deleted is told, not passed over
             "fetch_max_wait_ms": _WAIT_MS,
-            "max_partition_fetch_bytes": settings.partition_fetch_bytes_max,
-            **connection_arguments(settings),
         }
-        self._committed = AIOKafkaConsumer(isolation_level="read_committed", **arguments)
-        self._written = AIOKafkaConsumer(isolation_level="read_uncommitted", **arguments)
+        self._committed = standalone_consumer(settings, **arguments)
+        self._written = standalone_consumer(settings, isolation_level="read_uncommitted", **arguments)
         self.partitions = 0
         """Of the input topic."""
 
@@ -56,8 +51,8 @@ class KafkaReader:
                 raise Misfit(f"topic {plan.name!r} ({plan.setting}) does not exist: check the setting")
         self.partitions = found[self._settings.input_topic].partitions
         try:
-            for consumer in (self._committed, self._written):
-                await self._bounded(consumer.start(), f"connecting to {self._settings.bootstrap_servers}")
+            for each in (self._committed, self._written):
+                await self._bounded(each.start(), f"connecting to {self._settings.bootstrap_servers}")
         except BaseException:
             await self._stop()
             raise
@@ -69,7 +64,7 @@ class KafkaReader:
     async def offset_of_group(self, partition: int) -> Committed | None:
         """Where the group stands in a partition of the input, None if it never committed."""
         group_id, topic = self._settings.group_id, self._settings.input_topic
-        asked = coordinator.committed(self._committed._client, group_id, topic, [partition])  # noqa: SLF001 - as it has none of its own
+        asked = coordinator.committed(self._committed._client, group_id, topic, [partition])  # noqa: SLF001 - as in `records`
         found: Committed | None = (await self._bounded(asked, "reading the committed offset of the group"))[partition]
         return found
 
@@ -86,15 +81,14 @@ class KafkaReader:
         Waits for transactions that are open in the span, up to the time after which the broker ends them.
         """
         tp = TopicPartition(topic, partition)
-        consumer = self._committed
-        consumer.assign([tp])
-        consumer.seek(tp, span.begin)
+        self._committed.assign([tp])
+        self._committed.seek(tp, span.begin)
         moved_s, position = time.monotonic(), span.begin
         patience_s = self._settings.transaction_timeout_ms / 1_000 + _UNDECIDED_S
         while position < span.end:
             fetched = await self._getmany(tp)
             records = [record_of(each) for each in fetched if each.offset < span.end]
-            at = int(await self._bounded(consumer.position(tp), "reading"))
+            at = int(await self._bounded(self._committed.position(tp), "reading"))
             if at > position:
                 moved_s, position = time.monotonic(), at
             elif time.monotonic() - moved_s > patience_s:
@@ -121,11 +115,8 @@ class KafkaReader:
         return found
 
     async def _stop(self) -> None:
-        for consumer in (self._committed, self._written):
-            await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
+        for each in (self._committed, self._written):
+            await stop(each)
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
-        try:
-            return await within(self._timeout_s, doing)
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise world_error(error, what) from error
+        return await answered(self._timeout_s, doing, what)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from consumer.adapters.kafka import coordinator
 from consumer.adapters.kafka.bounds import within
-from consumer.adapters.kafka.connection import world_error
+from consumer.adapters.kafka.faults import world_error
 from consumer.adapters.kafka.permissions import GROUP, TOPIC, Grant
 from consumer.adapters.kafka.republisher import Republisher
 from consumer.adapters.kafka.topic_reader import TopicReader

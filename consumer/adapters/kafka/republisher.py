@@ -13,7 +13,8 @@ from aiokafka.errors import IllegalOperation, KafkaError
 
 from consumer.adapters.kafka.batches import append, broken_by, producer, send
 from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import start, world_error
+from consumer.adapters.kafka.connection import start
+from consumer.adapters.kafka.faults import world_error
 from consumer.adapters.kafka.records import partition_of
 from consumer.runtime.ports import Fenced, Unreachable
 from consumer.runtime.republish import NO_TIMESTAMP, Copy

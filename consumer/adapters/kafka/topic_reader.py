@@ -9,20 +9,19 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
-from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import connection_arguments, start, world_error
+from consumer.adapters.kafka.connection import start
+from consumer.adapters.kafka.faults import answered, world_error
 from consumer.adapters.kafka.permissions import Grant, allows
-from consumer.adapters.kafka.records import record_of
+from consumer.adapters.kafka.records import record_of, standalone_consumer, stop
 from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
 from consumer.core.record import Record
 from consumer.runtime.ports import Misfit, Unreachable
 from consumer.runtime.settings import Settings
 
 _POLL_MS = 200
-_STOP_S = 5.0
 
 
 class TopicReader:
@@ -31,13 +30,7 @@ class TopicReader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._timeout_s = settings.request_timeout_ms / 1_000
-        self._consumer = AIOKafkaConsumer(
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=settings.partition_fetch_bytes_max,
-            **connection_arguments(settings),
-        )
+        self._consumer = standalone_consumer(settings, auto_offset_reset="none")
 
     async def __aenter__(self) -> Self:
         await start(self._consumer.start(), self._settings, self._timeout_s, self._stop)
@@ -130,10 +123,7 @@ class TopicReader:
         return int(await self._bounded(self._consumer.position(tp), "reading records"))
 
     async def _stop(self) -> None:
-        await stopped(self._consumer.stop(), self.client, _STOP_S)
+        await stop(self._consumer)
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
-        try:
-            return await within(self._timeout_s, doing)
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise world_error(error, what) from error
+        return await answered(self._timeout_s, doing, what)

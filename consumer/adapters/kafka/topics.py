@@ -28,7 +28,8 @@ from msgspec import Struct
 
 from consumer.adapters.kafka import group_checks, limits, permissions
 from consumer.adapters.kafka.bounds import within
-from consumer.adapters.kafka.connection import USER, connection_arguments, start, unconnected, world_error
+from consumer.adapters.kafka.connection import connection_arguments, start, unconnected
+from consumer.adapters.kafka.faults import USER, world_error
 from consumer.adapters.kafka.finding import Finding, refuse
 from consumer.adapters.kafka.permissions import TOPIC, Grant
 from consumer.runtime.ports import Misfit, Unreachable, WorldError

@@ -10,7 +10,8 @@ from aiokafka.errors import KafkaError
 
 from consumer.adapters.kafka.batches import producer
 from consumer.adapters.kafka.bounds import stopped
-from consumer.adapters.kafka.connection import start, world_error
+from consumer.adapters.kafka.connection import start
+from consumer.adapters.kafka.faults import world_error
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
 
