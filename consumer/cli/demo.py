@@ -56,8 +56,7 @@ def demo(*, seconds: int, rate: int, seed: int, port: int) -> None:
             log_level="warning",
         )
         logs.configure(settings)
-        names = (settings.input_topic, settings.state_topic, settings.transitions_topic, settings.dead_letters_topic)
-        broker.create_topics(names)
+        broker.create_topics(settings.topics)
         sys.exit(asyncio.run(_demo(settings, seconds, rate, seed)))
 
 

@@ -165,6 +165,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["auto", "json", "console"], Meta(description="`auto` is console on a terminal, else JSON")
     ] = "auto"
 
+    @property
+    def topics(self) -> tuple[str, str, str, str]:
+        """The names of the four topics, the input's first."""
+        return self.input_topic, self.state_topic, self.transitions_topic, self.dead_letters_topic
+
     def rules(self) -> Rules:
         """The settings that the core depends on."""
         return Rules(
@@ -245,7 +250,6 @@ def _named(variable: str, known: Collection[str]) -> tuple[str | None, bool]:
 def conflicts(settings: Settings) -> list[str]:
     """Combinations that would break a promise, a sentence each that names both settings."""
     s = settings
-    topic_names = (s.input_topic, s.state_topic, s.transitions_topic, s.dead_letters_topic)
     has_token = s.security_protocol.startswith("SASL") and s.sasl_mechanism == "OAUTHBEARER"
     has_password = s.security_protocol.startswith("SASL") and not has_token
     found = [
@@ -292,7 +296,7 @@ def conflicts(settings: Settings) -> list[str]:
         (not math.isfinite(s.retry_s_max), "CC_RETRY_S_MAX must be finite: every retry has a bound"),
         (not math.isfinite(s.slice_ms_max), "CC_SLICE_MS_MAX must be finite: the event loop has to get its turn"),
         (
-            len(set(topic_names)) < len(topic_names),
+            len(set(s.topics)) < len(s.topics),
             "CC_INPUT_TOPIC, CC_STATE_TOPIC, CC_TRANSITIONS_TOPIC and CC_DEAD_LETTERS_TOPIC must differ",
         ),
         (

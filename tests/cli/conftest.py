@@ -1,10 +1,31 @@
-"""Commands are tried without the settings of whoever runs the tests."""
+"""What tests of commands share; the settings of whoever runs them are none of theirs."""
 
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+
+from consumer.adapters.kafka.embedded import EmbeddedBroker
+from consumer.runtime.settings import Settings
+
+
+@contextmanager
+def embedded(**settings: Any) -> Iterator[Settings]:
+    """Settings for an embedded broker that has the topics."""
+    with EmbeddedBroker() as broker:
+        made = Settings(
+            bootstrap_servers=broker.bootstrap_servers,
+            delivery="at_least_once",
+            commit_interval_ms=50,
+            admin_port=0,
+            query_port=0,
+            **settings,
+        )
+        broker.create_topics(made.topics)
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from consumer.adapters.kafka.embedded import PARTITIONS, EmbeddedBroker
+from consumer.adapters.kafka.embedded import PARTITIONS
 from consumer.adapters.kafka.publisher import AtLeastOncePublisher
 from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.cli import watch
@@ -17,6 +17,7 @@ from consumer.cli.service import Service, running
 from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
+from tests.cli.conftest import embedded
 from tests.sockets import listening
 
 BREAKER = 5
@@ -25,16 +26,7 @@ BREAKER = 5
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.setattr(watch, "_LAG_S", 0.1)
-    with EmbeddedBroker() as broker:
-        made = Settings(
-            bootstrap_servers=broker.bootstrap_servers,
-            delivery="at_least_once",
-            commit_interval_ms=50,
-            dead_letters_consecutive_max=BREAKER,
-            admin_port=0,
-            query_port=0,
-        )
-        broker.create_topics((made.input_topic, made.state_topic, made.transitions_topic, made.dead_letters_topic))
+    with embedded(dead_letters_consecutive_max=BREAKER) as made:
         yield made
 
 
