@@ -109,11 +109,8 @@ class _Copying:
         """Copy to the end."""
         staged: list[Record] = []
         staged_bytes, since_s = 0, 0.0
-        ends = None if follow else {number: end for number, end in self._ends.items() if end > self._next[number]}
-        starts = self._next if ends is None else {number: self._next[number] for number in ends}
-        if not starts:
-            return
-        async with aclosing(self._reader.read(self._source, starts, ends)) as parts:
+        ends = None if follow else self._ends
+        async with aclosing(self._reader.read(self._source, self._next, ends)) as parts:
             async for part in parts:
                 if part and not staged:
                     since_s = time.monotonic()
