@@ -320,16 +320,12 @@ class Metrics:
         self._breaker.labels(partition).set(1)
 
     def watch(self, partition: int, census: Census, size: PartitionSize) -> None:
-        """Read a lane's state at each scrape, until `unwatch` or `lane_closed`."""
+        """Read a lane's state at each scrape, until `lane_closed`."""
         self._lanes.watched[partition] = (census, size)
-
-    def unwatch(self, partition: int) -> None:
-        """Read a lane's state no more."""
-        self._lanes.watched.pop(partition, None)
 
     def lane_closed(self, partition: int) -> None:
         """Remove every series of a partition."""
-        self.unwatch(partition)
+        self._lanes.watched.pop(partition, None)
         self._lanes.lag_records.pop(partition, None)
         self._lanes.position_s.pop(partition, None)
         self._assigned.discard(partition)
