@@ -15,7 +15,8 @@ from consumer.adapters import logs
 from consumer.adapters.kafka.dead_letters import RATE_MAX, Counts, Letters, Order, Sight
 from consumer.cli.columns import columns, printable
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
-from consumer.cli.long_work import Time, run_until_terminated
+from consumer.cli.long_work import run_until_terminated
+from consumer.cli.options import Time
 from consumer.cli.progress import progress
 from consumer.core import times
 from consumer.core.step import DEAD_LETTER_REASONS
@@ -236,7 +237,7 @@ def _document(sight: Sight, *, raw: bool) -> dict[str, Any]:
         "where": letter.detail,
         "place": f"{letter.partition}/{letter.offset}",
         "source": f"{original.topic}/{original.partition}/{original.offset}",
-        "sourceTime": _time(original.timestamp_ms),
+        "sourceTime": times.published(original.timestamp_ms),
         "version": letter.version,
         "redrives": letter.redrives,
         "redriven": sight.is_redriven,
@@ -246,10 +247,6 @@ def _document(sight: Sight, *, raw: bool) -> dict[str, Any]:
     if raw:
         return document | _bytes("key", original.key) | _bytes("value", original.value)
     return document | {"keyBytes": _size(original.key), "valueBytes": _size(original.value)}
-
-
-def _time(milliseconds: int) -> str | None:
-    return times.text(milliseconds) if times.EARLIEST_MS <= milliseconds <= times.LATEST_MS else None
 
 
 def _size(text: bytes | None) -> int | None:

@@ -11,6 +11,7 @@ from consumer.cli.dead_letters import dead_letters, told
 from consumer.cli.exits import USAGE
 from consumer.cli.rekey import rekey
 from consumer.cli.rekey import told as told_of_copy
+from consumer.runtime.republish import RekeyOutcome
 
 
 def test_a_dry_run_says_that_nothing_was_written_and_how_much_it_would_redrive() -> None:
@@ -41,7 +42,7 @@ def test_a_topic_is_not_copied_into_itself() -> None:
 
 
 def test_a_copy_tells_what_became_of_the_keys_and_what_retention_took() -> None:
-    outcomes = Counter({"rekeyed": 5, "kept": 2, "copied": 1})
+    outcomes: Counter[RekeyOutcome] = Counter({"rekeyed": 5, "kept": 2, "copied": 1})
     lines = told_of_copy(Progress(has_begun=True, lost=4, is_resumed=True, outcomes=outcomes))
     assert lines[0].startswith("resumed, and copied 8 records: 5 under another key, 2 under the same, 1 as they are")
     assert lines[1].startswith("4 offsets of the source were gone")

@@ -28,8 +28,9 @@ from msgspec import Struct
 
 from consumer.adapters.kafka import group_checks, limits, permissions
 from consumer.adapters.kafka.bounds import within
-from consumer.adapters.kafka.connection import USER, connection_arguments, start, unconnected, world_error
-from consumer.adapters.kafka.finding import Finding, refuse, told
+from consumer.adapters.kafka.connection import connection_arguments, start, unconnected
+from consumer.adapters.kafka.faults import USER, world_error
+from consumer.adapters.kafka.finding import Finding, refuse
 from consumer.adapters.kafka.permissions import TOPIC, Grant
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
@@ -111,16 +112,6 @@ def checks(settings: Settings, found: dict[str, TopicFound]) -> list[Finding]:
     if source is not None:
         findings.append(_timestamps(settings, source))
     return [*findings, *_copies(found)]
-
-
-def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
-    """What does not fit, a sentence each that says what to do; empty if all does."""
-    return told(checks(settings, found), "fail")
-
-
-def warnings(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
-    """What fits but should be looked at."""
-    return told(checks(settings, found), "warn")
 
 
 def _keying(settings: Settings, source: TopicFound) -> Finding:

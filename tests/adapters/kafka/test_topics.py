@@ -5,12 +5,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from consumer.adapters.kafka.topics import TopicFound, misfits, plans, warnings
+from consumer.adapters.kafka import finding
+from consumer.adapters.kafka.topics import TopicFound, checks, plans
 from consumer.runtime.settings import Settings
 
 SETTINGS = Settings(
     bootstrap_servers="b:1", input_topic="in", state_topic="state", transitions_topic="moves", dead_letters_topic="dead"
 )
+
+
+def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
+    return finding.told(checks(settings, found), "fail")
+
+
+def warnings(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
+    return finding.told(checks(settings, found), "warn")
 
 
 def topic(partitions: int = 4, replicas: int = 3, **configs: str) -> TopicFound:
