@@ -28,6 +28,7 @@ from consumer.runtime.bookmark import Bookmark
 from consumer.runtime.breaker import Breaker
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
+from consumer.runtime.kafka_tools import rewind_command
 from consumer.runtime.ports import (
     Chunk,
     Committed,
@@ -195,8 +196,8 @@ class Lane:
             raise Misfit(
                 f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) holds "
                 f"{len(self.store)} conversations, but {marked.conversations} were committed: it was truncated, made "
-                f"anew or written by others. To rebuild it stop all workers, reset the offsets of group "
-                f"{self._settings.group_id!r} to the earliest with `kafka-consumer-groups --reset-offsets`, and start"
+                f"anew or written by others. To rebuild it stop all workers, run "
+                f"{rewind_command(self._settings)}, and start"
             )
 
     def _verify_log(self, log_offset: int | None) -> None:

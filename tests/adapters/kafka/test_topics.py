@@ -59,7 +59,7 @@ def test_fewer_partitions_than_the_input_do_not_fit(name: str) -> None:
     policy = "compact" if name == "state" else "delete"
     (problem,) = misfits(SETTINGS, fitting(**{name: topic(3, cleanup_policy=policy)}))
     assert f"topic {name!r} has 3 partitions but 'in' has 4" in problem
-    assert f"`kafka-topics --alter --topic {name} --partitions 4`" in problem
+    assert f"`kafka-topics --bootstrap-server b:1 --alter --topic {name} --partitions 4`" in problem
 
 
 def test_a_grown_input_is_not_mended_by_growing_the_state_alone() -> None:
@@ -99,8 +99,8 @@ def test_only_dead_letters_may_have_more_partitions() -> None:
 def test_a_cleanup_policy_that_loses_data_does_not_fit(name: str, policy: str, wanted: str) -> None:
     (problem,) = misfits(SETTINGS, fitting(**{name: topic(cleanup_policy=policy)}))
     assert problem == (
-        f"topic {name!r} has cleanup.policy={policy}, it has to be {wanted}: `kafka-configs --alter "
-        f"--entity-type topics --entity-name {name} --add-config cleanup.policy={wanted}`"
+        f"topic {name!r} has cleanup.policy={policy}, it has to be {wanted}: `kafka-configs --bootstrap-server b:1 "
+        f"--alter --entity-type topics --entity-name {name} --add-config cleanup.policy={wanted}`"
     )
 
 
