@@ -42,6 +42,8 @@ _CONFIGS_READ = (
     "message.timestamp.after.max.ms",
     "message.timestamp.type",
     "min.insync.replicas",
+    "retention.bytes",
+    "retention.ms",
 )
 _NOT_ALLOWED = (PolicyViolationError, InvalidConfigurationError, InvalidPartitionsError, InvalidRequestError)
 _FINE_CODES = (0, TopicAlreadyExistsError.errno)
@@ -49,6 +51,7 @@ _CLOSE_S = 5.0
 _VISIBLE_POLL_S = 0.05
 _ASKING = "asking what the user may do"
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 
 
 class TopicPlan(Struct, frozen=True):
@@ -111,6 +114,7 @@ def checks(settings: Settings, found: dict[str, TopicFound]) -> list[Finding]:
         )
     if source is not None:
         findings.append(_timestamps(settings, source))
+        findings.append(_retention(settings, source))
     return [*findings, *_copies(found)]
 
 
@@ -216,6 +220,28 @@ def _timestamps(settings: Settings, source: TopicFound) -> Finding:
             _alter(settings, settings.input_topic, "message.timestamp.after.max.ms", str(_HOUR_MS)),
         )
     return Finding("timestamps", "pass", f"{what}, message.timestamp.after.max.ms={after_ms or 'not told'}")
+
+
+def _retention(settings: Settings, source: TopicFound) -> Finding:
+    """How long workers may stand still, and how far back the state can be made anew."""
+    text, size = source.configs.get("retention.ms", ""), source.configs.get("retention.bytes", "-1")
+    bounded = f" and at most {size} bytes of a partition" if size.isdecimal() else ""
+    if not text.isdecimal():
+        kept = "for ever" if text == "-1" else "for a time that the broker does not tell"
+        return Finding("retention", "pass", f"topic {settings.input_topic!r} keeps records {kept}{bounded}")
+    milliseconds = int(text)
+    days = f"{milliseconds / _DAY_MS:.3g} days"
+    what = f"topic {settings.input_topic!r} has retention.ms={text}: it keeps records for {days}{bounded}"
+    ended_ms = settings.retention_ended_s * 1_000
+    if milliseconds >= ended_ms:
+        return Finding("retention", "pass", what)
+    return Finding(
+        "retention",
+        "warn",
+        f"{what}, shorter than CC_RETENTION_ENDED_S={settings.retention_ended_s}, and what is deleted before a worker "
+        f"reads it is lost",
+        _alter(settings, settings.input_topic, "retention.ms", str(ended_ms)),
+    )
 
 
 def _copies(found: dict[str, TopicFound]) -> list[Finding]:

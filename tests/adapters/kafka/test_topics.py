@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from consumer.adapters.kafka.topics import TopicFound, misfits, plans, warnings
+from consumer.adapters.kafka.topics import TopicFound, checks, misfits, plans, warnings
 from consumer.runtime.settings import Settings
 
 SETTINGS = Settings(
@@ -153,3 +153,20 @@ def test_copies_that_do_not_count_are_warned_of() -> None:
 def test_single_replicas_are_warned_of_in_one_line() -> None:
     (told,) = warnings(SETTINGS, fitting(moves=topic(replicas=1, min_insync_replicas="1"), dead=topic(replicas=1)))
     assert told.startswith("'moves', 'dead': one replica")
+
+
+@pytest.mark.parametrize(
+    ("configs", "verdict", "told"),
+    [
+        ({"retention_ms": "604800000"}, "pass", "it keeps records for 7 days"),
+        ({"retention_ms": "259200000"}, "pass", "it keeps records for 3 days"),
+        ({"retention_ms": "259199999"}, "warn", "shorter than CC_RETENTION_ENDED_S=259200"),
+        ({"retention_ms": "-1", "retention_bytes": "5000"}, "pass", "for ever and at most 5000 bytes of a partition"),
+        ({}, "pass", "for a time that the broker does not tell"),
+    ],
+)
+def test_it_is_told_how_long_the_input_keeps_records(configs: dict[str, Any], verdict: str, told: str) -> None:
+    (found,) = [each for each in checks(SETTINGS, fitting(**{"in": topic(**configs)})) if each.check == "retention"]
+    assert found.verdict == verdict
+    assert told in found.found
+    assert ("--add-config retention.ms=259200000" in found.remedy) == (verdict == "warn")
