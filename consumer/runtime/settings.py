@@ -4,6 +4,7 @@ Every setting is an environment variable: `CC_` and the field's name in upper ca
 read the value from instead, which is how secrets are mounted.
 """
 
+import difflib
 import ipaddress
 import math
 from collections.abc import Callable, Mapping
@@ -247,7 +248,9 @@ def _resolve(
             named = "the file it names" if name.removesuffix("_file") in SECRETS else repr(raw)  # it may be the secret
             problems.append(f"{variable}: cannot read {named}: {type(error).__name__}")
             return None, None
-    problems.append(f"{variable} is no setting of this version")
+    meant = difflib.get_close_matches(name, known, n=1)
+    todo = f"is {PREFIX}{meant[0].upper()} meant?" if meant else "take it away"
+    problems.append(f"{variable} is no setting of this version: {todo}")
     return None, None
 
 

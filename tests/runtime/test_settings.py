@@ -375,6 +375,14 @@ def test_each_limit(name: str, at_limit: str, past: str) -> None:
     assert (f"not {past!r}" in told) == (name not in SECRETS)
 
 
+def test_a_variable_that_is_no_setting_comes_with_the_one_that_may_be_meant() -> None:
+    told = problems({"CC_STAT_TOPIC": "state", "CC_FOO": "1"})
+    assert told == [
+        "CC_STAT_TOPIC is no setting of this version: is CC_STATE_TOPIC meant?",
+        "CC_FOO is no setting of this version: take it away",
+    ]
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "told"),
     [
