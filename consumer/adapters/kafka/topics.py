@@ -164,8 +164,8 @@ def _partitions(settings: Settings, plan: TopicPlan, count: int, source_count: i
     remedy = kafka_command(settings, "kafka-topics", f"--alter --topic {plan.name} --partitions {source_count}")
     if plan.setting == "CC_STATE_TOPIC":
         remedy += (
-            ", if the service never ran; else the input has grown and its keys have moved: name new output topics and "
-            "a new CC_GROUP_ID, and read the input anew"
+            ", if the service never ran; else the input has grown and its keys have moved: copy it with "
+            "`conversation-consumer rekey` into a new topic, and read that with new output topics and a new CC_GROUP_ID"
         )
     return Finding("partitions", "fail", what, remedy)
 

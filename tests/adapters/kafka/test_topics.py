@@ -64,7 +64,7 @@ def test_fewer_partitions_than_the_input_do_not_fit(name: str) -> None:
 
 def test_a_grown_input_is_not_mended_by_growing_the_state_alone() -> None:
     (problem,) = misfits(SETTINGS, fitting(state=topic(3, cleanup_policy="compact")))
-    assert "its keys have moved" in problem
+    assert "its keys have moved: copy it with `conversation-consumer rekey`" in problem
 
 
 @pytest.mark.parametrize(("partitions", "count"), [(1, 0), (2, 1)])
