@@ -55,6 +55,13 @@ def test_the_command_of_the_rebuild_is_the_one_that_the_service_tells() -> None:
     assert ["kafka-consumer-groups", *told] == shlex.split(rewind_command(settings).strip("`"))
 
 
+def test_an_address_on_the_laptop_is_published_there() -> None:
+    addresses = re.findall(r"http://localhost:(\d+)", TEXT)
+    published = (DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8")
+    assert addresses
+    assert [port for port in addresses if f"127.0.0.1:{port}:" not in published] == []
+
+
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"`make ([a-z-]+)`", TEXT))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
