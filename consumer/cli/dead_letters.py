@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -91,7 +91,7 @@ def list_(*, as_json: bool, **chosen: Any) -> None:
 
 @dead_letters.command()
 @_selecting
-@_option("--limit", type=click.IntRange(1, 10_000), default=10, help="The newest of each partition and reason.")
+@_option("--limit", type=click.IntRange(1, 10_000), default=10, help="The newest of each reason.")
 @click.option("--raw", is_flag=True, help="Show keys and values too. They are customers' personal data.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per dead letter and line.")
 def show(*, limit: int, raw: bool, as_json: bool, **chosen: Any) -> None:
@@ -113,7 +113,7 @@ def show(*, limit: int, raw: bool, as_json: bool, **chosen: Any) -> None:
         newest.setdefault(place, deque(maxlen=limit)).append(_document(sight, raw=raw))
 
     _reading(settings, _selection(chosen), note)
-    documents = sorted((each for some in newest.values() for each in some), key=lambda each: each["time"])
+    documents = newest_of_each_reason((each for some in newest.values() for each in some), limit)
     for document in documents:
         if as_json:
             click.echo(msgspec.json.encode(document))
@@ -247,6 +247,18 @@ def _document(sight: Sight, *, raw: bool) -> dict[str, Any]:
     if raw:
         return document | _bytes("key", original.key) | _bytes("value", original.value)
     return document | {"keyBytes": _size(original.key), "valueBytes": _size(original.value)}
+
+
+def newest_of_each_reason(documents: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """So many of each reason, in order of time."""
+    of_reason: dict[str, deque[dict[str, Any]]] = {}
+    for each in sorted(documents, key=_by_time):
+        of_reason.setdefault(each["reason"], deque(maxlen=limit)).append(each)
+    return sorted((each for some in of_reason.values() for each in some), key=_by_time)
+
+
+def _by_time(document: dict[str, Any]) -> str:
+    return str(document["time"])
 
 
 def _size(text: bytes | None) -> int | None:

@@ -27,6 +27,7 @@ from consumer.runtime.bookmark import Bookmark
 from consumer.runtime.breaker import Breaker
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
+from consumer.runtime.kafka_tools import rewind_command
 from consumer.runtime.ports import (
     Chunk,
     Committed,
@@ -202,9 +203,8 @@ class Lane:
         if self._is_atomic and marked.conversations not in {None, len(self.store)}:
             raise Misfit(
                 f"{self._log_name} holds {len(self.store)} conversations, but {marked.conversations} were committed: "
-                f"it was truncated, made anew or written by others. To rebuild it stop all workers, reset the offsets "
-                f"of group {self._settings.group_id!r} to the earliest with `kafka-consumer-groups --reset-offsets`, "
-                f"and start"
+                f"it was truncated, made anew or written by others. To rebuild it stop all workers, run "
+                f"{rewind_command(self._settings)}, and start"
             )
 
     def _verify_log(self, log_offset: int | None) -> None:

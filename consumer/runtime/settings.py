@@ -4,6 +4,7 @@ Every setting is an environment variable: `CC_` and the field's name in upper ca
 read the value from instead, which is how secrets are mounted.
 """
 
+import difflib
 import ipaddress
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -207,7 +208,9 @@ def parse(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Settin
             continue
         name, is_file = _named(variable, fields.keys())
         if name is None:
-            problems.append(f"{variable} is no setting of this version")
+            meant = difflib.get_close_matches(variable.removeprefix(PREFIX).lower(), fields, n=1)
+            todo = f"is {PREFIX}{meant[0].upper()} meant?" if meant else "take it away"
+            problems.append(f"{variable} is no setting of this version: {todo}")
             continue
         given.add(name)
         try:
@@ -221,9 +224,9 @@ def parse(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Settin
             continue
         try:
             values[name] = msgspec.convert(text, fields[name].type, strict=False)
-        except msgspec.ValidationError as error:
+        except msgspec.ValidationError:
             shown = "" if name in SECRETS else f", not {text!r}"
-            problems.append(f"{PREFIX}{name.upper()}: {_lower_first(str(error))}{shown}")
+            problems.append(f"{PREFIX}{name.upper()}: expected {_wanted(fields[name].type)}{shown}")
     problems.extend(
         f"{PREFIX}{name.upper()} is not set: {_description(field.type)}"
         for name, field in fields.items()
@@ -353,9 +356,28 @@ def described() -> list[tuple[str, str, str]]:
 def _description(annotation: Any) -> str:
     """What the setting is, and the values it can have where they are few."""
     told = next((meta.description for meta in annotation.__metadata__[::-1] if meta.description), "")
-    choices = get_args(annotation.__origin__) if get_origin(annotation.__origin__) is Literal else ()
+    choices = _choices(annotation)
     return f"{told} (one of {', '.join(f'`{choice}`' for choice in choices)})" if choices else told
 
 
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _wanted(annotation: Any) -> str:
+    """What a value has to be, in words."""
+    limits = {
+        name: value
+        for meta in annotation.__metadata__
+        for name in ("ge", "gt", "le", "pattern")
+        if (value := getattr(meta, name)) is not None
+    }
+    if choices := _choices(annotation):
+        return f"one of {', '.join(choices)}"
+    if "pattern" in limits:
+        return _description(annotation).partition(": ")[2].removesuffix(" (secret)")
+    if annotation.__origin__ is str:
+        return "at least one character"
+    kind = "a whole number" if annotation.__origin__ is int else "a number"
+    words = {"ge": "from", "gt": "above", "le": "up to"}
+    return " ".join([kind, *(f"{words[name]} {value}" for name, value in limits.items())])
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    return get_args(annotation.__origin__) if get_origin(annotation.__origin__) is Literal else ()

@@ -20,6 +20,7 @@ from consumer.adapters.kafka import coordinator
 from consumer.adapters.kafka.faults import USER
 from consumer.adapters.kafka.finding import Finding
 from consumer.adapters.kafka.requests import AuthorizedGroupsRequest, AuthorizedTopicsRequest
+from consumer.runtime.kafka_tools import kafka_command
 from consumer.runtime.settings import Settings
 
 TOPIC: Final = "topic"
@@ -60,9 +61,8 @@ class Grant(Struct, frozen=True):
         options = [f"--operation {each}" for each in self.operations]
         options += [f"--{self.resource} {shlex.quote(self.name)}"]
         options += ["--resource-pattern-type prefixed"] if self.is_prefix else []
-        command = (
-            f"`kafka-acls --add --allow-principal User:{shlex.quote(user) if user else 'NAME'} {' '.join(options)}`"
-        )
+        arguments = f"--add --allow-principal User:{shlex.quote(user) if user else 'NAME'} {' '.join(options)}"
+        command = kafka_command(settings, "kafka-acls", arguments)
         named = "" if user else f", where NAME is {USER}"
         return Finding("permissions", "fail", f"{self.what} not allowed", f"{command}{named}")
 
