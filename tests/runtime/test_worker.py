@@ -1,15 +1,18 @@
 """The worker: lanes come and go with the group's decisions, each end is bounded, and nothing of it is silent."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
 from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
+from consumer.runtime import worker as worker_module
 from consumer.runtime.ports import Misfit
 from consumer.runtime.worker import Worker
-from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, until, world_of
+from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, turns, until, world_of
 from tests.runtime.scenes import FOREVER_MS, call, rubbish, settings_of
 
 SOON_S = 0.2
@@ -82,6 +85,38 @@ async def test_a_partition_that_comes_back_reads_only_what_was_written_since() -
     await scene.serving(0)
     assert [each for each in scene.broker.calls if each.startswith("read")] == ["read 0", "read 1"]
     assert await scene.worker.drain()
+
+
+async def test_the_state_of_a_partition_that_does_not_come_back_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "KEPT_S", SOON_S)
+    scene = await Scene(call(0, "alerting", 1)).serving(0)
+    store = weakref.ref(scene.worker.lanes[0].store)
+    await scene.worker.revoked([0])
+    async with asyncio.timeout(WAIT_S):
+        while store() is not None:
+            await asyncio.sleep(SOON_S)
+            gc.collect()
+
+
+@pytest.mark.parametrize("first", ["drained", "revoked"])
+async def test_a_drain_and_a_revocation_at_the_same_time_end_a_lane_once(first: str) -> None:
+    scene = Scene(call(0, "alerting", 1))
+    held = asyncio.Event()
+
+    async def hold() -> None:
+        await held.wait()
+
+    scene.broker.at("commit", hold)
+    await scene.serving(0)
+    await until(lambda: "commit 1" in scene.broker.calls)
+    both = [scene.worker.drain(), scene.worker.revoked([0])]
+    ending = asyncio.gather(*(both if first == "drained" else reversed(both)))
+    await turns()
+    held.set()
+    async with asyncio.timeout(WAIT_S):
+        assert True in await ending
+    assert scene.reasons() == [(0, first)]
+    assert scene.partition.committed is not None
 
 
 async def test_after_an_abandoned_lane_the_state_is_read_from_the_beginning() -> None:
