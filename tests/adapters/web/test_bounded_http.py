@@ -240,6 +240,20 @@ async def test_requests_come_at_a_pace() -> None:
         assert time.monotonic() - started_s > (41 - 10) / 50
 
 
+async def test_who_leaves_before_its_turn_takes_none_from_others() -> None:
+    async with serving(per_s=20.0, connections_max=64) as site:
+        for _ in range(3):
+            crowd = [await site.connect() for _ in range(20)]
+            for _, writer in crowd:
+                writer.write(HELLO)
+            await asyncio.sleep(0.6)
+            for _, writer in crowd:
+                writer.transport.abort()
+        started_s = time.monotonic()
+        assert b"hello" in await answer(site, HELLO.replace(b"Host", b"Connection: close\r\nHost"))
+        assert time.monotonic() - started_s < 0.6  # 60 turns take 3 s
+
+
 async def test_a_busy_server_stops_in_bounded_time() -> None:
     async with serving(answer_s=60, request_s=60) as site, AsyncExitStack() as opened:
         for sent in (
