@@ -162,10 +162,13 @@ class Lane:
         self.phase = "opening"
         started_s = self._world.monotonic_s()
         await publisher.open()
+        self._progress()
         committed = await self._world.intake.committed(self.partition)
+        self._progress()
         self._settle_unanswered(committed)
         wanted = None if committed is None else committed.next_offset
         self._next_offset = await self._world.intake.seek(self.partition, wanted)
+        self._progress()
         if wanted is not None and self._next_offset != wanted:
             self._world.telemetry.offset_reset(self.partition, wanted, self._next_offset)
         self.committed_offset = self._next_offset

@@ -163,6 +163,24 @@ async def test_a_lane_without_progress_is_stalled_past_two_commits_and_a_request
     assert not await scene.worker.drain()
 
 
+async def test_an_opening_is_progress_with_each_answer_however_slow_all_are_together() -> None:
+    scene = Scene(call(0, "alerting", 1))
+    stalled = []
+
+    async def slow() -> None:
+        stalled.append(scene.worker.stalled()["lanes"])
+        scene.broker.clock.now_s += 14.0  # a second less than a request may take
+        stalled.append(scene.worker.stalled()["lanes"])
+
+    for asked in ("open", "committed", "seek", "read", "chunk"):
+        scene.broker.at(asked, slow, slow)
+    scene.partition.state_log = [(b"c%d" % number, None) for number in range(6)]
+    await scene.serving(0)
+    assert set(stalled) == {None}
+    assert len(stalled) >= 2 * 5
+    assert await scene.worker.drain()
+
+
 async def test_a_misfit_of_a_lane_is_the_failure_of_the_worker() -> None:
     scene = Scene()
     scene.broker.at("open", fails(Misfit("no permission")))
