@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.record.util import calc_crc32c
 
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.adapters.kafka.writer import KafkaWriter
@@ -169,6 +170,27 @@ async def test_an_offset_past_the_end_begins_anew_and_changes_nothing(pipeline: 
             await asyncio.sleep(0.1)
     assert await worker.end(signal.SIGTERM, 10) == 0
     assert (await pipeline.judge()).operations == before.operations
+
+
+async def test_an_offset_in_a_transaction_that_is_open_is_waited_at(pipeline: Pipeline) -> None:
+    """Where `--to-latest` puts it. What is written there afterwards is all that is consumed."""
+    await pipeline.feed(traffic(22, broken=0.0), COUNT)
+    settings = pipeline.settings
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.group_id)
+    async with asyncio.timeout(60), producer:
+        await producer.begin_transaction()
+        for partition in range(PARTITIONS):
+            await producer.send_and_wait(settings.input_topic, b"no JSON", partition=partition)
+        stable = await pipeline.ends(settings.input_topic)
+        await pipeline.reset_offsets({each: end + 1 for each, end in stable.items()})
+        worker = await pipeline.start_worker()
+        await opened(worker)
+        await producer.abort_transaction()
+    await pipeline.feed(traffic(23, broken=0.0), COUNT)
+    await pipeline.caught_up(60)
+    assert (await worker.metrics())["conversation_records_total"] == COUNT
+    assert not worker.events("lane.offset_reset", "lane.failed")
+    assert await worker.end(signal.SIGTERM, 10) == 0
 
 
 async def test_a_state_topic_deleted_under_a_running_worker_ends_it_and_can_be_rebuilt(
@@ -358,3 +380,24 @@ async def test_a_topic_of_rubbish_blocks_the_lane_and_a_restart_goes_on_after_th
     pipeline.change(dead_letters_consecutive_max=10_000, dead_letters_ratio_max=1.0)
     await worked_off(pipeline)
     assert (await pipeline.judge()).dead == 700
+
+
+async def test_a_record_with_a_header_name_that_is_no_utf_8_is_one_like_any_other(pipeline: Pipeline) -> None:
+    await pipeline.feed(traffic(21), COUNT)
+    producer = AIOKafkaProducer(bootstrap_servers=pipeline.settings.bootstrap_servers)
+    await producer.start()
+    try:
+        for partition in range(PARTITIONS):
+            batch = producer.create_batch()
+            for headers in ([("fine", b"1")], [("mark", b"1")]):
+                batch.append(key=b"k", value=b"no JSON", timestamp=None, headers=headers)
+            batch.close()
+            content = bytearray(batch._build().replace(b"mark", b"\xff\xfe\xfd\xfc"))
+            content[17:21] = calc_crc32c(bytes(content[21:])).to_bytes(4, "big")
+            batch._buffer = content
+            await (await producer.send_batch(batch, pipeline.settings.input_topic, partition=partition))
+    finally:
+        await producer.stop()
+    await pipeline.feed(traffic(21), COUNT, skip=COUNT)
+    await worked_off(pipeline)
+    assert (await pipeline.judge()).records == 2 * COUNT + 2 * PARTITIONS

@@ -14,16 +14,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED, OffsetResetStrategy
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     KafkaError,
+    LeaderNotAvailableError,
     NotCoordinatorForGroupError,
     TopicAuthorizationFailedError,
     for_code,
 )
 from aiokafka.partitioner import murmur2
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.offset import OffsetRequest
 
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import (
@@ -40,6 +43,7 @@ from consumer.runtime.settings import Settings
 _JOIN_S = 60.0
 _METADATA_MS = 30_000  # within which partitions that were added are noticed
 _STOP_S = 10.0
+_NO_REPLICA = -1  # a consumer asks
 _POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
 
 
@@ -166,6 +170,8 @@ class GroupIntake:
         tp = self._partition(partition)
         beginnings = await self._bounded(self._consumer.beginning_offsets([tp]), "reading the first offset")
         ends = await self._bounded(self._consumer.end_offsets([tp]), "reading the last offset")
+        if next_offset is not None and next_offset > ends[tp]:
+            ends[tp] = await self._bounded(self._ask_written_end(tp), "reading the last offset")
         if next_offset is None or not beginnings[tp] <= next_offset <= ends[tp]:
             next_offset = int(beginnings[tp])
         try:
@@ -173,6 +179,19 @@ class GroupIntake:
         except KafkaError as error:
             raise Unreachable(f"partition {partition} is not assigned any more") from error
         return next_offset
+
+    async def _ask_written_end(self, tp: TopicPartition) -> int:
+        """The end with what is not committed yet, among which whoever resets offsets may have put one."""
+        client = self._consumer._client  # noqa: SLF001 - aiokafka's own call asks as its consumer reads
+        leader = client.cluster.leader_for_partition(tp)
+        if leader is None or leader < 0:
+            raise LeaderNotAvailableError(tp)
+        asked = [(tp.topic, [(tp.partition, OffsetResetStrategy.LATEST)])]
+        answer = await client.send(leader, OffsetRequest(_NO_REPLICA, READ_UNCOMMITTED, asked))
+        ((_, ((_, code, *_, offset),)),) = answer.topics
+        if code:
+            raise for_code(code)
+        return int(offset)
 
     async def lag_records(self, partition: int) -> int | None:
         """See `Intake.lag_records`. Asks no broker: both numbers came with the last fetch."""
