@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import InconsistentGroupProtocolError
 from aiokafka.record.util import calc_crc32c
 
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.adapters.kafka.writer import KafkaWriter
+from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
@@ -80,6 +83,26 @@ async def opened(worker: WorkerProcess) -> None:
     async with asyncio.timeout(30):
         while len(worker.events("lane.opened")) < PARTITIONS:
             await asyncio.sleep(0.05)
+
+
+async def joined_otherwise(settings: Settings) -> AIOKafkaConsumer:
+    """A member of the workers' group that shares out partitions in another way, as soon as none of them is in it."""
+    async with asyncio.timeout(60):
+        while True:
+            consumer = AIOKafkaConsumer(
+                settings.input_topic,
+                bootstrap_servers=settings.bootstrap_servers,
+                group_id=settings.group_id,
+                partition_assignment_strategy=(RangePartitionAssignor,),
+                enable_auto_commit=False,
+            )
+            try:
+                await consumer.start()
+            except InconsistentGroupProtocolError:
+                await consumer.stop()
+                await asyncio.sleep(0.5)
+            else:
+                return consumer
 
 
 async def peak_bytes(worker: WorkerProcess, over: asyncio.Event) -> int:
@@ -401,3 +424,18 @@ async def test_a_record_with_a_header_name_that_is_no_utf_8_is_one_like_any_othe
     await pipeline.feed(traffic(21), COUNT, skip=COUNT)
     await worked_off(pipeline)
     assert (await pipeline.judge()).records == 2 * COUNT + 2 * PARTITIONS
+
+
+async def test_a_worker_that_the_group_does_not_take_back_ends_with_the_remedy(pipeline: Pipeline) -> None:
+    """While it was silent, somebody else used its group in another way. It has no lane left that would notice."""
+    settings = pipeline.settings
+    worker = await pipeline.start_worker()
+    await opened(worker)
+    worker.send(signal.SIGSTOP)
+    stranger = await joined_otherwise(settings)
+    try:
+        worker.send(signal.SIGCONT)
+        assert await worker.ended(30) == MISFIT, worker.text()
+    finally:
+        await stranger.stop()
+    assert "used by another kind of consumer" in str(worker.events("consumer.failed")[0]["error"])

@@ -4,7 +4,8 @@ Facts of aiokafka 0.14 that shape it: `getmany` hands out records while `on_part
 every fetch names its partition and a lane seeks before its first; exceptions of the callbacks are swallowed, so they
 only record; `stop()` calls no callback and may hang, so it is bounded; rebalances are eager; `committed()` looks at the
 errors of partitions only, and takes the error of the whole answer (another broker coordinates the group now, or has not
-loaded it yet) for no commit at all, so the answer is read here; a member that fetches nothing for
+loaded it yet) for no commit at all, so the answer is read here; an error of the membership is told by the next fetch,
+and a member that was not let back in has nothing to fetch, so it is asked for; a member that fetches nothing for
 `max_poll_interval_ms` leaves the group and cannot come back, though it may have nothing to fetch: no partition, only
 blocked lanes, a long restore. So the worker says that it is alive.
 """
@@ -37,7 +38,7 @@ from consumer.adapters.kafka.connection import (
     world_error,
 )
 from consumer.core.record import Record
-from consumer.runtime.ports import Committed, Unreachable, WorldError
+from consumer.runtime.ports import Committed, Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
 _JOIN_S = 60.0
@@ -126,10 +127,26 @@ class GroupIntake:
         """Why the member gets nothing to read, None while it may. aiokafka tries again for ever, and tells nobody."""
         if self._settings.input_topic in self._consumer._client.cluster.unauthorized_topics:  # noqa: SLF001 - as below
             return world_error(TopicAuthorizationFailedError(), "reading the input topic")
+        if membership := self._membership_fault():
+            return membership
         if any(each.connected() for each in self._consumer._client._conns.values()):  # noqa: SLF001 - nothing public tells it
             return None
         fault = await connection_fault(self._settings)
         return None if fault is None else outlasted(fault)
+
+    def _membership_fault(self) -> WorldError | None:
+        """What keeps the member from coming back into the group: aiokafka holds still until it is asked for that."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - as above
+        if coordinator is None:  # not started yet
+            return None
+        if coordinator._coordination_task.done():  # noqa: SLF001 - as above
+            return Misfit("the member of the consumer group has ended by itself")
+        try:
+            coordinator.check_errors()
+        except KafkaError as error:
+            coordinator.request_rejoin()  # its heartbeat may have ended by the error
+            return world_error(error, "staying in the consumer group")
+        return None
 
     async def stop(self) -> None:
         """Leave the group, within a bounded time."""
