@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 
@@ -36,6 +37,9 @@ def run() -> None:
     # State is bytes and records make no cycles: collecting as often as Python does by itself costs a quarter more CPU.
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    # A lane has sockets to several brokers; the usual soft limit is as low as it is for programs that use select().
+    _, descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, descriptors_max))
     sys.exit(asyncio.run(_run(settings)))
 
 
