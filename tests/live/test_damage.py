@@ -439,3 +439,21 @@ async def test_a_worker_that_the_group_does_not_take_back_ends_with_the_remedy(p
     finally:
         await stranger.stop()
     assert "used by another kind of consumer" in str(worker.events("consumer.failed")[0]["error"])
+
+
+async def test_workers_that_share_a_static_id_end_with_the_remedy_and_lose_nothing(pipeline: Pipeline) -> None:
+    """Neither is put out for good, so each takes all partitions from the other with every heartbeat."""
+    pipeline.change(group_instance_id="the-same")
+    twins = [await pipeline.start_worker() for _ in range(2)]
+    await pipeline.feed(traffic(24), COUNT)
+    ended = [asyncio.ensure_future(worker.ended(60)) for worker in twins]
+    await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+    for worker in twins:
+        if worker.exit_code is None:
+            worker.send(signal.SIGTERM)
+    assert {await each for each in ended} <= {MISFIT, 0}
+    told = [each["error"] for worker in twins for each in worker.events("consumer.failed")]
+    assert "'the-same' (CC_GROUP_INSTANCE_ID): give each its own" in told[0]
+    pipeline.change(group_instance_id="")
+    await worked_off(pipeline)
+    assert (await pipeline.judge()).records == COUNT

@@ -11,6 +11,7 @@ blocked lanes, a long restore. So the worker says that it is alive.
 """
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -44,6 +45,9 @@ from consumer.runtime.settings import Settings
 _JOIN_S = 60.0
 _METADATA_MS = 30_000  # within which partitions that were added are noticed
 _STOP_S = 10.0
+_MEMBER_IDS_MAX = 6
+_RIVALRY_S = 60.0
+"""So many ids in so short a time are no outages of this worker, which cost it one each."""
 _NO_REPLICA = -1  # a consumer asks
 _POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
 
@@ -98,6 +102,8 @@ class GroupIntake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._timeout_s = settings.request_timeout_ms / 1_000
+        self._member_ids: deque[tuple[str, float]] = deque(maxlen=_MEMBER_IDS_MAX)
+        """Those that the group gave lately, and when they were seen first."""
         self._consumer = AIOKafkaConsumer(
             group_id=settings.group_id,
             group_instance_id=settings.group_instance_id or None,
@@ -146,7 +152,22 @@ class GroupIntake:
         except KafkaError as error:
             coordinator.request_rejoin()  # its heartbeat may have ended by the error
             return world_error(error, "staying in the consumer group")
-        return None
+        return self._rivalry(coordinator.member_id)
+
+    def _rivalry(self, member_id: str) -> Misfit | None:
+        """Two workers with one static id put each other out of the group with every heartbeat, under new ids of it."""
+        if not self._settings.group_instance_id or not member_id:
+            return None
+        now_s = time.monotonic()
+        if not self._member_ids or self._member_ids[-1][0] != member_id:
+            self._member_ids.append((member_id, now_s))
+        patience_s = max(_RIVALRY_S, _MEMBER_IDS_MAX * 2 * self._settings.heartbeat_interval_ms / 1_000)
+        if len(self._member_ids) < _MEMBER_IDS_MAX or now_s - self._member_ids[0][1] > patience_s:
+            return None
+        return Misfit(
+            f"another worker has the static id {self._settings.group_instance_id!r} (CC_GROUP_INSTANCE_ID): give each "
+            f"its own"
+        )
 
     async def stop(self) -> None:
         """Leave the group, within a bounded time."""
