@@ -169,6 +169,7 @@ class BoundedServer:
         connection = None if request.transport is None else self._connections.get(request.transport)
         if connection is None:
             raise ConnectionResetError
+        await request.content.wait_eof()  # the client is still waited for, within `request_s`
         connection.handling()
         try:
             await self._requests.turn()

@@ -167,6 +167,20 @@ async def test_past_the_limit_the_connection_that_waited_longest_makes_room() ->
         await streams[0][0].readuntil(b"hello")
 
 
+async def test_past_the_limit_one_that_is_slow_with_its_body_makes_room() -> None:
+    async with serving(request_s=60, answer_s=60) as site, AsyncExitStack() as opened:
+        for _ in range(4):
+            _, writer = await site.connect()
+            opened.callback(writer.close)
+            writer.write(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nx")
+        async with asyncio.timeout(WAIT_S):
+            while site.server.connections < 4:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+        assert b"hello" in await answer(site, HELLO.replace(b"Host", b"Connection: close\r\nHost"))
+        assert site.refused == ["connections"]
+
+
 async def test_past_the_limit_a_connection_is_refused_while_all_others_are_being_served() -> None:
     async with serving(answer_s=60) as site, AsyncExitStack() as opened:
         streams = [await site.connect() for _ in range(QUICK.connections_max)]
