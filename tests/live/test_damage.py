@@ -12,11 +12,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import InconsistentGroupProtocolError
+from aiokafka.errors import InconsistentGroupProtocolError, KafkaError
 from aiokafka.record.util import calc_crc32c
 
+from consumer.adapters.kafka.group import GroupIntake, Listener
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.adapters.kafka.writer import KafkaWriter
+from consumer.runtime.ports import Unreachable, WorldError
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic
 from tests.live.conftest import UniqueName
@@ -457,3 +459,35 @@ async def test_workers_that_share_a_static_id_end_with_the_remedy_and_lose_nothi
     pipeline.change(group_instance_id="")
     await worked_off(pipeline)
     assert (await pipeline.judge()).records == COUNT
+
+
+async def test_a_member_whose_heartbeat_ended_joins_again_without_a_lane_that_fetches(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that aiokafka does not know ends its heartbeat for good; no broker gives one when asked to."""
+    assigned: list[list[int]] = []
+
+    async def revoked(_: object) -> None:
+        pass
+
+    intake = GroupIntake(pipeline.settings)
+    await intake.start(Listener(lambda partitions: assigned.append(list(partitions)), revoked))
+    try:
+        coordinator = intake._consumer._coordinator
+        beat = coordinator._do_heartbeat
+
+        async def failing() -> bool:
+            monkeypatch.setattr(coordinator, "_do_heartbeat", beat)
+            raise KafkaError("unheard of")
+
+        monkeypatch.setattr(coordinator, "_do_heartbeat", failing)
+        faults: list[WorldError] = []
+        async with asyncio.timeout(30):
+            while len(assigned) < 2:
+                if fault := await intake.fault():
+                    faults.append(fault)
+                await asyncio.sleep(0.1)
+        assert [type(fault) for fault in faults] == [Unreachable]
+        assert assigned == [list(range(PARTITIONS))] * 2
+    finally:
+        await intake.stop()
