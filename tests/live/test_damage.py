@@ -491,3 +491,18 @@ async def test_a_member_whose_heartbeat_ended_joins_again_without_a_lane_that_fe
         assert assigned == [list(range(PARTITIONS))] * 2
     finally:
         await intake.stop()
+
+
+async def test_the_group_says_whether_a_worker_is_a_member(pipeline: Pipeline) -> None:
+    async def revoked(_: object) -> None:
+        pass
+
+    intake = GroupIntake(pipeline.settings)
+    await intake.start(Listener(lambda _: None, revoked))
+    try:
+        await intake.confirm_membership()
+        intake._consumer._coordinator.generation -= 1
+        with pytest.raises(Unreachable, match="IllegalGenerationError"):
+            await intake.confirm_membership()
+    finally:
+        await intake.stop()

@@ -172,12 +172,12 @@ async def test_an_opening_is_progress_with_each_answer_however_slow_all_are_toge
         scene.broker.clock.now_s += 14.0  # a second less than a request may take
         stalled.append(scene.worker.stalled()["lanes"])
 
-    for asked in ("open", "committed", "seek", "read", "chunk"):
+    for asked in ("member", "open", "committed", "seek", "read", "chunk"):
         scene.broker.at(asked, slow, slow)
     scene.partition.state_log = [(b"c%d" % number, None) for number in range(6)]
     await scene.serving(0)
     assert set(stalled) == {None}
-    assert len(stalled) >= 2 * 5
+    assert len(stalled) >= 2 * 6
     assert await scene.worker.drain()
 
 
@@ -197,7 +197,7 @@ async def test_nothing_is_begun_while_draining() -> None:
     assert scene.worker.unready()["draining"] is not None
 
 
-@pytest.mark.parametrize("call", ["open", "committed", "seek", "commit"])
+@pytest.mark.parametrize("call", ["member", "open", "committed", "seek", "commit"])
 async def test_a_lane_that_is_ended_by_a_cancellation_of_nobodys_does_not_go_unnoticed(call: str) -> None:
     scene = Scene(rubbish(0))
     scene.broker.at(call, fails(asyncio.CancelledError()))

@@ -22,12 +22,15 @@ from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     KafkaError,
     LeaderNotAvailableError,
+    NoError,
     NotCoordinatorForGroupError,
+    RebalanceInProgressError,
     TopicAuthorizationFailedError,
     for_code,
 )
 from aiokafka.partitioner import murmur2
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from consumer.adapters.kafka.bounds import stopped, within
@@ -52,6 +55,7 @@ _NO_REPLICA = -1  # a consumer asks
 _POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
 
 
+_MEMBER = {NoError.errno, RebalanceInProgressError.errno}
 _COORDINATOR_MOVED = {NotCoordinatorForGroupError.errno, GroupCoordinatorNotAvailableError.errno}
 
 
@@ -188,6 +192,20 @@ class GroupIntake:
             Record(each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, each.headers)
             for each in fetched.get(tp, ())
         ]
+
+    async def confirm_membership(self) -> None:
+        """See `Intake.confirm_membership`."""
+        await self._bounded(self._ask_membership(), "asking the group for the membership")
+
+    async def _ask_membership(self) -> None:
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - as below
+        await coordinator.ensure_coordinator_known()
+        request = HeartbeatRequest(self._settings.group_id, coordinator.generation, coordinator.member_id)
+        code = (await coordinator._send_req(request)).error_code  # noqa: SLF001
+        if code in _COORDINATOR_MOVED:
+            coordinator.coordinator_dead()
+        if code not in _MEMBER:
+            raise for_code(code)()
 
     async def committed(self, partition: int) -> Committed | None:
         """See `Intake.committed`."""
