@@ -205,7 +205,7 @@ class GroupIntake:
         if code in _COORDINATOR_MOVED:
             coordinator.coordinator_dead()
         if code not in _MEMBER:
-            raise for_code(code)()
+            raise for_code(code)
 
     async def committed(self, partition: int) -> Committed | None:
         """See `Intake.committed`."""
