@@ -137,6 +137,9 @@ class FakeIntake:
             self._broker.clock.now_s += max(timeout_s, LEAST_WAIT_S)
         return found
 
+    async def confirm_membership(self) -> None:
+        await self._broker.called("member")
+
     async def committed(self, partition: int) -> Committed | None:
         await self._broker.called("committed")
         return self._broker.partitions[partition].committed

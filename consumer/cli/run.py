@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 
@@ -10,7 +11,7 @@ import click
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.topics import TopicAdmin
-from consumer.cli.exits import OK, SOFTWARE, exit_code, settings_or_exit
+from consumer.cli.exits import OK, SOFTWARE, TERMINATED, exit_code, settings_or_exit
 from consumer.cli.service import running
 from consumer.runtime.ports import WorldError
 from consumer.runtime.settings import Settings
@@ -29,39 +30,56 @@ def run() -> None:
       conversation-consumer run
 
     Exit codes: 0 stopped as asked; 69 Kafka does not answer, or a certificate or token has expired; 70 a bug;
-    78 settings, permissions or topics are wrong; 143 ended at once by a signal.
+    78 settings, permissions or topics are wrong; 143 ended by a signal during the start, or at once by a second one.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
     logs.configure(settings)
     # State is bytes and records make no cycles: collecting as often as Python does by itself costs a quarter more CPU.
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    # A lane has sockets to several brokers; the usual soft limit is as low as it is for programs that use select().
+    _, descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, descriptors_max))
     sys.exit(asyncio.run(_run(settings)))
 
 
 async def _run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     logs.log_loop_errors(loop)
-    stop = asyncio.Event()
+    stop, started = asyncio.Event(), asyncio.Event()
+    serving = asyncio.ensure_future(_serve(settings, started, stop))
 
     def on_signal() -> None:
         if stop.is_set():
-            os._exit(128 + signal.SIGTERM)
+            os._exit(TERMINATED)
         stop.set()
+        if not started.is_set():  # a broker that does not answer may hold it up for longer than a supervisor waits
+            serving.cancel()
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal)
     try:
-        async with TopicAdmin(settings) as admin:
-            await admin.verify()
-        async with running(settings) as service:
-            await _until(stop, asyncio.ensure_future(service.worker.failure()))
+        await serving
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        logs.logger().info("consumer.stopped")
+        return TERMINATED
     except WorldError as error:
         return _failed(str(error), exit_code(error))
     except Exception as error:  # noqa: BLE001 - the last resort: told by type and place, since its text may hold a value
         return _failed(logs.place_of(error), SOFTWARE)
     logs.logger().info("consumer.stopped")
     return OK
+
+
+async def _serve(settings: Settings, started: asyncio.Event, stop: asyncio.Event) -> None:
+    """Serve from the start until the stop; may be cancelled until `started` is set."""
+    async with TopicAdmin(settings) as admin:
+        await admin.verify()
+    async with running(settings) as service:
+        started.set()
+        await _until(stop, asyncio.ensure_future(service.worker.failure()))
 
 
 def _failed(reason: str, code: int) -> int:

@@ -113,10 +113,10 @@ async def _consuming(
         asyncio.create_task(watch.connection(worker, intake)),
     ]
     try:
-        await intake.start(Listener(worker.assigned, worker.revoked))
         try:
+            await intake.start(Listener(worker.assigned, worker.revoked))
             yield
-        finally:
+        finally:  # also of a start that is given up: lanes may have been assigned by then
             log.info("consumer.draining", seconds_max=settings.drain_s)
             drained = await worker.drain()
             telemetry.progress(now=True)

@@ -1,6 +1,7 @@
 """How many communications there are in each state, and which live one is the oldest, over the states of one lane.
 
 1. Only committed states are counted, by what each says of itself at its head.
+2. Nothing is kept of a state that no communication is in: records may name any.
 """
 
 from collections import Counter
@@ -47,4 +48,8 @@ class Census:
     def _count(self, summary: Summary, by: int) -> None:
         for media, states in summary.communications.items():
             for state, count in states.items():
-                self.states[media, state] += by * count
+                left = self.states[media, state] + by * count
+                if left:
+                    self.states[media, state] = left
+                else:
+                    del self.states[media, state]

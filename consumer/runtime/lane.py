@@ -2,6 +2,7 @@
 
 1. The gate is shut until the lane is open: its producer has fenced every earlier owner, then the committed offset was
    read, then the state was restored to the end of its log. In any other order the offset or the state may be stale.
+   Before all that the group has to say that the worker is a member: one that it has given up would fence the owner.
 2. One commit holds the effects of whole records only, and the offset after the last of them. Nothing is consumed
    while it is under way.
 3. A failed commit leaves nothing: what is staged is dropped, the producer is thrown away, and the lane opens anew.
@@ -170,11 +171,16 @@ class Lane:
     async def _open(self, publisher: Publisher) -> None:
         self.phase = "opening"
         started_s = self._world.monotonic_s()
+        await self._world.intake.confirm_membership()
+        self._progress()
         await publisher.open()
+        self._progress()
         committed = await self._world.intake.committed(self.partition)
+        self._progress()
         self._settle_unanswered(committed)
         wanted = None if committed is None else committed.next_offset
         self._next_offset = await self._world.intake.seek(self.partition, wanted)
+        self._progress()
         if wanted is not None and self._next_offset != wanted:
             self._world.telemetry.offset_reset(self.partition, wanted, self._next_offset)
         self.committed_offset = self._next_offset

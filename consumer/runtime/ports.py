@@ -75,6 +75,9 @@ class Intake(Protocol):
     async def fetch(self, partition: int, records_max: int, timeout_s: float) -> list[Record]:
         """Up to `records_max` records of an assigned partition, none if the time passes without. May be cancelled."""
 
+    async def confirm_membership(self) -> None:
+        """Ask the group whether this worker is still one of its members. Raises Unreachable if it does not say so."""
+
     async def committed(self, partition: int) -> Committed | None:
         """Where the group stands, None if it never committed."""
 

@@ -29,7 +29,7 @@ class Worker:
         self._rules = settings.rules()
         self._world = world
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._kept: dict[int, tuple[StateStore, float]] = {}
+        self._kept: dict[int, tuple[StateStore, asyncio.TimerHandle]] = {}
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._joined = False
         self._draining = False
@@ -40,12 +40,10 @@ class Worker:
         self._world.telemetry.rebalanced("assigned", partitions)
         if self._draining:
             return
-        self._forget_old_stores()
         for partition in partitions:
             if partition in self._tasks:
                 continue
-            store, _ = self._kept.pop(partition, (StateStore(self._rules), 0.0))
-            lane = Lane(partition, store, self._settings, self._policy, self._world)
+            lane = Lane(partition, self._store(partition), self._settings, self._policy, self._world)
             self.lanes[partition] = lane
             self._tasks[partition] = asyncio.create_task(lane.run(), name=f"lane-{partition}")
             self._tasks[partition].add_done_callback(self._note_end)
@@ -100,16 +98,28 @@ class Worker:
             for task in late:
                 task.cancel()
         for partition, task in closing.items():
+            if self._tasks.get(partition) is not task:  # a drain and a revocation that came together
+                continue
             lane = self.lanes.pop(partition)
             del self._tasks[partition]
             if task.done() and not task.cancelled() and task.exception() is None:
-                self._kept[partition] = (lane.store, self._world.monotonic_s())
+                self._keep(partition, lane.store)
             self._world.telemetry.lane_closed(partition, "abandoned" if task in late else reason)
         return not late
 
-    def _forget_old_stores(self) -> None:
-        oldest_s = self._world.monotonic_s() - KEPT_S
-        self._kept = {partition: kept for partition, kept in self._kept.items() if kept[1] >= oldest_s}
+    def _keep(self, partition: int, store: StateStore) -> None:
+        """Keep a state for a while, whether or not there is another assignment."""
+        forgetting = asyncio.get_running_loop().call_later(KEPT_S, self._kept.pop, partition)
+        self._kept[partition] = store, forgetting
+
+    def _store(self, partition: int) -> StateStore:
+        """The state kept of a partition, or a new one."""
+        kept = self._kept.pop(partition, None)
+        if kept is None:
+            return StateStore(self._rules)
+        store, forgetting = kept
+        forgetting.cancel()
+        return store
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         if self._failure.done():

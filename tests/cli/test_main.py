@@ -1,9 +1,13 @@
 """What all commands have in common: help, completion, ends by signal and by bug, and output that pipes well."""
 
+import contextlib
+import json
 import os
 import pty
+import resource
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -93,6 +97,39 @@ def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait(_WITHIN_S)
+
+
+@contextlib.contextmanager
+def waiting(*before: str) -> Iterator[subprocess.Popen[str]]:
+    """A `run` that waits for a broker which does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            [*before, sys.executable, "-m", "consumer", "run"], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "CC_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"},
+        )  # fmt: skip
+        try:
+            silent.settimeout(_WITHIN_S)
+            connection, _ = silent.accept()
+            with connection:
+                yield process
+        finally:
+            process.kill()
+            process.communicate(timeout=_WITHIN_S)
+
+
+def test_a_signal_ends_a_start_that_waits_for_a_broker() -> None:
+    with waiting() as process:
+        started_s = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=_WITHIN_S)
+        assert time.monotonic() - started_s < _WITHIN_S / 4  # the wait is as long as CC_REQUEST_TIMEOUT_MS
+    assert process.returncode == TERMINATED
+    assert [json.loads(line)["event"] for line in told.splitlines()] == ["consumer.stopped"]
+
+
+def test_as_many_descriptors_are_used_as_there_may_be() -> None:
+    with waiting("prlimit", "--nofile=256:512") as process:
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (512, 512)
 
 
 @pytest.fixture

@@ -138,8 +138,8 @@ class Pipeline:
             await consumer.stop()
         return dict(found)
 
-    async def reset_offsets(self, to: int = 0) -> None:
-        """What `kafka-consumer-groups --reset-offsets --to-offset` does for a group without members."""
+    async def reset_offsets(self, to: int | Mapping[TopicPartition, int] = 0) -> None:
+        """What `kafka-consumer-groups --reset-offsets` does for a group without members."""
         async with asyncio.timeout(_STEP_S):
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self.settings.bootstrap_servers,
@@ -150,7 +150,7 @@ class Pipeline:
             try:
                 tps = [TopicPartition(self.settings.input_topic, each) for each in range(PARTITIONS)]
                 consumer.assign(tps)
-                await consumer.commit(dict.fromkeys(tps, (to, "")))
+                await consumer.commit({tp: (to if isinstance(to, int) else to[tp], "") for tp in tps})
             finally:
                 await consumer.stop()
 

@@ -8,12 +8,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import InconsistentGroupProtocolError, KafkaError
+from aiokafka.record.util import calc_crc32c
 
+from consumer.adapters.kafka.group import GroupIntake, Listener
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.adapters.kafka.writer import KafkaWriter
+from consumer.runtime.ports import Unreachable, WorldError
+from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
@@ -79,6 +85,26 @@ async def opened(worker: WorkerProcess) -> None:
     async with asyncio.timeout(30):
         while len(worker.events("lane.opened")) < PARTITIONS:
             await asyncio.sleep(0.05)
+
+
+async def joined_otherwise(settings: Settings) -> AIOKafkaConsumer:
+    """A member of the workers' group that shares out partitions in another way, as soon as none of them is in it."""
+    async with asyncio.timeout(60):
+        while True:
+            consumer = AIOKafkaConsumer(
+                settings.input_topic,
+                bootstrap_servers=settings.bootstrap_servers,
+                group_id=settings.group_id,
+                partition_assignment_strategy=(RangePartitionAssignor,),
+                enable_auto_commit=False,
+            )
+            try:
+                await consumer.start()
+            except InconsistentGroupProtocolError:
+                await consumer.stop()
+                await asyncio.sleep(0.5)
+            else:
+                return consumer
 
 
 async def peak_bytes(worker: WorkerProcess, over: asyncio.Event) -> int:
@@ -169,6 +195,27 @@ async def test_an_offset_past_the_end_begins_anew_and_changes_nothing(pipeline: 
             await asyncio.sleep(0.1)
     assert await worker.end(signal.SIGTERM, 10) == 0
     assert (await pipeline.judge()).operations == before.operations
+
+
+async def test_an_offset_in_a_transaction_that_is_open_is_waited_at(pipeline: Pipeline) -> None:
+    """Where `--to-latest` puts it. What is written there afterwards is all that is consumed."""
+    await pipeline.feed(traffic(22, broken=0.0), COUNT)
+    settings = pipeline.settings
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.group_id)
+    async with asyncio.timeout(60), producer:
+        await producer.begin_transaction()
+        for partition in range(PARTITIONS):
+            await producer.send_and_wait(settings.input_topic, b"no JSON", partition=partition)
+        stable = await pipeline.ends(settings.input_topic)
+        await pipeline.reset_offsets({each: end + 1 for each, end in stable.items()})
+        worker = await pipeline.start_worker()
+        await opened(worker)
+        await producer.abort_transaction()
+    await pipeline.feed(traffic(23, broken=0.0), COUNT)
+    await pipeline.caught_up(60)
+    assert (await worker.metrics())["conversation_records_total"] == COUNT
+    assert not worker.events("lane.offset_reset", "lane.failed")
+    assert await worker.end(signal.SIGTERM, 10) == 0
 
 
 async def test_a_state_topic_deleted_under_a_running_worker_ends_it_and_can_be_rebuilt(
@@ -358,3 +405,104 @@ async def test_a_topic_of_rubbish_blocks_the_lane_and_a_restart_goes_on_after_th
     pipeline.change(dead_letters_consecutive_max=10_000, dead_letters_ratio_max=1.0)
     await worked_off(pipeline)
     assert (await pipeline.judge()).dead == 700
+
+
+async def test_a_record_with_a_header_name_that_is_no_utf_8_is_one_like_any_other(pipeline: Pipeline) -> None:
+    await pipeline.feed(traffic(21), COUNT)
+    producer = AIOKafkaProducer(bootstrap_servers=pipeline.settings.bootstrap_servers)
+    await producer.start()
+    try:
+        for partition in range(PARTITIONS):
+            batch = producer.create_batch()
+            for headers in ([("fine", b"1")], [("mark", b"1")]):
+                batch.append(key=b"k", value=b"no JSON", timestamp=None, headers=headers)
+            batch.close()
+            content = bytearray(batch._build().replace(b"mark", b"\xff\xfe\xfd\xfc"))
+            content[17:21] = calc_crc32c(bytes(content[21:])).to_bytes(4, "big")
+            batch._buffer = content
+            await (await producer.send_batch(batch, pipeline.settings.input_topic, partition=partition))
+    finally:
+        await producer.stop()
+    await pipeline.feed(traffic(21), COUNT, skip=COUNT)
+    await worked_off(pipeline)
+    assert (await pipeline.judge()).records == 2 * COUNT + 2 * PARTITIONS
+
+
+async def test_a_worker_that_the_group_does_not_take_back_ends_with_the_remedy(pipeline: Pipeline) -> None:
+    """While it was silent, somebody else used its group in another way. It has no lane left that would notice."""
+    settings = pipeline.settings
+    worker = await pipeline.start_worker()
+    await opened(worker)
+    worker.send(signal.SIGSTOP)
+    stranger = await joined_otherwise(settings)
+    try:
+        worker.send(signal.SIGCONT)
+        assert await worker.ended(30) == MISFIT, worker.text()
+    finally:
+        await stranger.stop()
+    assert "used by another kind of consumer" in str(worker.events("consumer.failed")[0]["error"])
+
+
+async def test_workers_that_share_a_static_id_end_with_the_remedy_and_lose_nothing(pipeline: Pipeline) -> None:
+    """Neither is put out for good, so each takes all partitions from the other with every heartbeat."""
+    pipeline.change(group_instance_id="the-same")
+    twins = [await pipeline.start_worker() for _ in range(2)]
+    await pipeline.feed(traffic(24), COUNT)
+    ended = [asyncio.ensure_future(worker.ended(60)) for worker in twins]
+    await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+    for worker in twins:
+        if worker.exit_code is None:
+            worker.send(signal.SIGTERM)
+    assert {await each for each in ended} <= {MISFIT, 0}
+    told = [each["error"] for worker in twins for each in worker.events("consumer.failed")]
+    assert "'the-same' (CC_GROUP_INSTANCE_ID): give each its own" in told[0]
+    pipeline.change(group_instance_id="")
+    await worked_off(pipeline)
+    assert (await pipeline.judge()).records == COUNT
+
+
+async def test_a_member_whose_heartbeat_ended_joins_again_without_a_lane_that_fetches(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that aiokafka does not know ends its heartbeat for good; no broker gives one when asked to."""
+    assigned: list[list[int]] = []
+
+    async def revoked(_: object) -> None:
+        pass
+
+    intake = GroupIntake(pipeline.settings)
+    await intake.start(Listener(lambda partitions: assigned.append(list(partitions)), revoked))
+    try:
+        coordinator = intake._consumer._coordinator
+        beat = coordinator._do_heartbeat
+
+        async def failing() -> bool:
+            monkeypatch.setattr(coordinator, "_do_heartbeat", beat)
+            raise KafkaError("unheard of")
+
+        monkeypatch.setattr(coordinator, "_do_heartbeat", failing)
+        faults: list[WorldError] = []
+        async with asyncio.timeout(30):
+            while len(assigned) < 2:
+                if fault := await intake.fault():
+                    faults.append(fault)
+                await asyncio.sleep(0.1)
+        assert [type(fault) for fault in faults] == [Unreachable]
+        assert assigned == [list(range(PARTITIONS))] * 2
+    finally:
+        await intake.stop()
+
+
+async def test_the_group_says_whether_a_worker_is_a_member(pipeline: Pipeline) -> None:
+    async def revoked(_: object) -> None:
+        pass
+
+    intake = GroupIntake(pipeline.settings)
+    await intake.start(Listener(lambda _: None, revoked))
+    try:
+        await intake.confirm_membership()
+        intake._consumer._coordinator.generation -= 1
+        with pytest.raises(Unreachable, match="IllegalGenerationError"):
+            await intake.confirm_membership()
+    finally:
+        await intake.stop()

@@ -117,11 +117,11 @@ async def test_a_lane_fences_before_it_reads_the_offset_and_restores_before_it_c
     async def note() -> None:
         phases.append(scene.lane.phase)
 
-    for each in ("open", "committed", "seek", "read", "chunk", "fetch"):
+    for each in ("member", "open", "committed", "seek", "read", "chunk", "fetch"):
         broker.at(each, note)
     await scene.consume(5)
-    assert broker.calls[:6] == ["open", "committed", "seek 4", "read 0", "chunk", "fetch 4"]
-    assert phases == ["opening"] * 5 + ["running"]
+    assert broker.calls[:7] == ["member", "open", "committed", "seek 4", "read 0", "chunk", "fetch 4"]
+    assert phases == ["opening"] * 6 + ["running"]
     assert scene.telemetry.of("restoring") == [(0, 1), (0, 0)]
     assert [effects.next_offset for effects in scene.partition.commits] == [5]
     assert scene.operations() == [("c1", "assert", "connected")]
@@ -129,10 +129,10 @@ async def test_a_lane_fences_before_it_reads_the_offset_and_restores_before_it_c
 
 async def test_without_a_committed_offset_a_lane_begins_at_the_beginning() -> None:
     scene = await Scene(Broker(story())).consume(18)
-    assert scene.broker.calls[:5] == ["open", "committed", "seek None", "read 0", "fetch 10"]
+    assert scene.broker.calls[:6] == ["member", "open", "committed", "seek None", "read 0", "fetch 10"]
 
 
-@pytest.mark.parametrize("call_name", ["open", "committed", "seek", "read", "chunk"])
+@pytest.mark.parametrize("call_name", ["member", "open", "committed", "seek", "read", "chunk"])
 async def test_the_gate_stays_shut_while_opening_takes_its_time(call_name: str) -> None:
     scene = Scene(Broker(story()))
     scene.partition.state_log = [(b"gone", None)] * 4
@@ -289,6 +289,7 @@ async def test_while_fetches_are_full_a_lane_takes_up_to_a_second_between_commit
 
 Reaction = Callable[[], Awaitable[None]]
 FAILURES: dict[str, dict[str, list[Reaction]]] = {
+    "the membership": {"member": [UNREACHABLE, UNREACHABLE]},
     "the opening": {"open": [UNREACHABLE, UNREACHABLE]},
     "the committed offset": {"committed": [UNREACHABLE]},
     "the seek": {"seek": [UNREACHABLE]},
@@ -340,9 +341,31 @@ async def test_a_failed_commit_drops_the_overlay_and_opens_anew_with_another_pro
     assert scene.partition.epoch == 2
     failed = next(index for index, each in enumerate(scene.broker.calls) if each == "close")
     resumed_at = 1 if failing == "commit" else 2
-    assert scene.broker.calls[failed : failed + 5] == ["close", "open", "committed", f"seek {resumed_at}", "read 1"]
+    assert scene.broker.calls[failed : failed + 6] == [
+        "close", "member", "open", "committed", f"seek {resumed_at}", "read 1",
+    ]  # fmt: skip
     assert [type(each[1]) for each in scene.telemetry.of("commit_failed")] == [Unreachable]
     assert scene.operations() == [("c1", "assert", "alerting"), ("c1", "assert", "connected")]
+
+
+async def test_a_worker_that_the_group_does_not_count_fences_nobody() -> None:
+    """It hears of no revocation while it is cut off from the group, though not from what it writes to."""
+    scene = Scene(Broker([call(0, "alerting", 1), call(1, "connected", 2)]), **EACH)
+    epochs: list[int] = []
+
+    async def given_up() -> None:
+        epochs.append(scene.partition.epoch)
+        await UNREACHABLE()
+
+    async def taken_over() -> None:
+        scene.partition.epoch = 7
+        await UNREACHABLE()
+
+    scene.broker.at("commit", nothing, taken_over)
+    scene.broker.at("member", nothing, given_up, given_up, given_up)
+    await scene.consume(2)
+    assert epochs == [7, 7, 7]
+    assert scene.partition.epoch == 8  # the group counts it again
 
 
 async def test_a_record_is_counted_once_however_often_it_was_tried() -> None:
@@ -501,7 +524,9 @@ async def test_a_drain_in_the_middle_of_a_batch_leaves_the_rest_to_the_next_owne
     assert scene.partition.transitions == whole.partition.transitions
 
 
-@pytest.mark.parametrize("call_name", ["open", "committed", "seek", "read", "chunk", "fetch", "commit", "answer"])
+@pytest.mark.parametrize(
+    "call_name", ["member", "open", "committed", "seek", "read", "chunk", "fetch", "commit", "answer"]
+)
 async def test_a_stop_at_any_moment_ends_the_lane_in_order(call_name: str) -> None:
     scene = Scene(Broker(story()), **EACH)
     scene.partition.state_log = [(b"gone", None)] * 4

@@ -1,15 +1,18 @@
 """The worker: lanes come and go with the group's decisions, each end is bounded, and nothing of it is silent."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
 from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
+from consumer.runtime import worker as worker_module
 from consumer.runtime.ports import Misfit
 from consumer.runtime.worker import Worker
-from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, until, world_of
+from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, turns, until, world_of
 from tests.runtime.scenes import FOREVER_MS, call, rubbish, settings_of
 
 SOON_S = 0.2
@@ -84,6 +87,38 @@ async def test_a_partition_that_comes_back_reads_only_what_was_written_since() -
     assert await scene.worker.drain()
 
 
+async def test_the_state_of_a_partition_that_does_not_come_back_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "KEPT_S", SOON_S)
+    scene = await Scene(call(0, "alerting", 1)).serving(0)
+    store = weakref.ref(scene.worker.lanes[0].store)
+    await scene.worker.revoked([0])
+    async with asyncio.timeout(WAIT_S):
+        while store() is not None:
+            await asyncio.sleep(SOON_S)
+            gc.collect()
+
+
+@pytest.mark.parametrize("first", ["drained", "revoked"])
+async def test_a_drain_and_a_revocation_at_the_same_time_end_a_lane_once(first: str) -> None:
+    scene = Scene(call(0, "alerting", 1))
+    held = asyncio.Event()
+
+    async def hold() -> None:
+        await held.wait()
+
+    scene.broker.at("commit", hold)
+    await scene.serving(0)
+    await until(lambda: "commit 1" in scene.broker.calls)
+    both = [scene.worker.drain(), scene.worker.revoked([0])]
+    ending = asyncio.gather(*(both if first == "drained" else reversed(both)))
+    await turns()
+    held.set()
+    async with asyncio.timeout(WAIT_S):
+        assert True in await ending
+    assert scene.reasons() == [(0, first)]
+    assert scene.partition.committed is not None
+
+
 async def test_after_an_abandoned_lane_the_state_is_read_from_the_beginning() -> None:
     each = {"commit_records_max": 1, "slice_ms_max": 1e-6, "rebalance_timeout_ms": int(2_000 * SOON_S)}
     scene = Scene(call(0, "alerting", 1), call(1, "connected", 2), **each)
@@ -128,6 +163,24 @@ async def test_a_lane_without_progress_is_stalled_past_two_commits_and_a_request
     assert not await scene.worker.drain()
 
 
+async def test_an_opening_is_progress_with_each_answer_however_slow_all_are_together() -> None:
+    scene = Scene(call(0, "alerting", 1))
+    stalled = []
+
+    async def slow() -> None:
+        stalled.append(scene.worker.stalled()["lanes"])
+        scene.broker.clock.now_s += 14.0  # a second less than a request may take
+        stalled.append(scene.worker.stalled()["lanes"])
+
+    for asked in ("member", "open", "committed", "seek", "read", "chunk"):
+        scene.broker.at(asked, slow, slow)
+    scene.partition.state_log = [(b"c%d" % number, None) for number in range(6)]
+    await scene.serving(0)
+    assert set(stalled) == {None}
+    assert len(stalled) >= 2 * 6
+    assert await scene.worker.drain()
+
+
 async def test_a_misfit_of_a_lane_is_the_failure_of_the_worker() -> None:
     scene = Scene()
     scene.broker.at("open", fails(Misfit("no permission")))
@@ -144,7 +197,7 @@ async def test_nothing_is_begun_while_draining() -> None:
     assert scene.worker.unready()["draining"] is not None
 
 
-@pytest.mark.parametrize("call", ["open", "committed", "seek", "commit"])
+@pytest.mark.parametrize("call", ["member", "open", "committed", "seek", "commit"])
 async def test_a_lane_that_is_ended_by_a_cancellation_of_nobodys_does_not_go_unnoticed(call: str) -> None:
     scene = Scene(rubbish(0))
     scene.broker.at(call, fails(asyncio.CancelledError()))

@@ -169,6 +169,7 @@ class BoundedServer:
         connection = None if request.transport is None else self._connections.get(request.transport)
         if connection is None:
             raise ConnectionResetError
+        await request.content.wait_eof()  # the client is still waited for, within `request_s`
         connection.handling()
         try:
             await self._requests.turn()
@@ -267,11 +268,14 @@ class _Pace:
 
     def __init__(self, per_s: float) -> None:
         self._gap_s = 1 / per_s
-        self._next = 0.0
+        self._last = 0.0
+        self._queue = asyncio.Lock()
 
     async def turn(self) -> None:
-        """Wait for the next turn; in the order of the calls."""
-        now = asyncio.get_running_loop().time()
-        self._next = max(self._next + self._gap_s, now - _BURST * self._gap_s)
-        if self._next > now:
-            await asyncio.sleep(self._next - now)
+        """Wait for the next turn; in the order of the calls. Who leaves before its turn takes none from others."""
+        async with self._queue:
+            now = asyncio.get_running_loop().time()
+            due = max(self._last + self._gap_s, now - _BURST * self._gap_s)
+            if due > now:
+                await asyncio.sleep(due - now)
+            self._last = due

@@ -167,6 +167,20 @@ async def test_past_the_limit_the_connection_that_waited_longest_makes_room() ->
         await streams[0][0].readuntil(b"hello")
 
 
+async def test_past_the_limit_one_that_is_slow_with_its_body_makes_room() -> None:
+    async with serving(request_s=60, answer_s=60) as site, AsyncExitStack() as opened:
+        for _ in range(4):
+            _, writer = await site.connect()
+            opened.callback(writer.close)
+            writer.write(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nx")
+        async with asyncio.timeout(WAIT_S):
+            while site.server.connections < 4:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+        assert b"hello" in await answer(site, HELLO.replace(b"Host", b"Connection: close\r\nHost"))
+        assert site.refused == ["connections"]
+
+
 async def test_past_the_limit_a_connection_is_refused_while_all_others_are_being_served() -> None:
     async with serving(answer_s=60) as site, AsyncExitStack() as opened:
         streams = [await site.connect() for _ in range(QUICK.connections_max)]
@@ -238,6 +252,20 @@ async def test_requests_come_at_a_pace() -> None:
         told = await answer(site, HELLO * 40 + b"GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert told.count(b"hello") == 40
         assert time.monotonic() - started_s > (41 - 10) / 50
+
+
+async def test_who_leaves_before_its_turn_takes_none_from_others() -> None:
+    async with serving(per_s=20.0, connections_max=64) as site:
+        for _ in range(3):
+            crowd = [await site.connect() for _ in range(20)]
+            for _, writer in crowd:
+                writer.write(HELLO)
+            await asyncio.sleep(0.6)
+            for _, writer in crowd:
+                writer.transport.abort()
+        started_s = time.monotonic()
+        assert b"hello" in await answer(site, HELLO.replace(b"Host", b"Connection: close\r\nHost"))
+        assert time.monotonic() - started_s < 0.6  # 60 turns take 3 s
 
 
 async def test_a_busy_server_stops_in_bounded_time() -> None:

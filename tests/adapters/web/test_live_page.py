@@ -268,6 +268,24 @@ async def test_only_a_session_that_was_given_and_is_not_over_is_one(monkeypatch:
         assert (await site.ask("/", Cookie=f"{COOKIE}={session}"))[0] == 401
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b"token=x"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nhalf"),
+        ("application/x-www-form-urlencoded", b"token=\xff\xfe"),
+        ("application/x-www-form-urlencoded; charset=unheard-of", b"token=x"),
+        ("application/x-www-form-urlencoded; charset=unicode_escape", b"token=\\ud800"),
+    ],
+)
+async def test_a_form_that_is_none_is_no_login_and_no_error_of_ours(kind: str, body: bytes) -> None:
+    async with serving() as site:
+        url = f"http://127.0.0.1:{site.port}/login"
+        async with site.client.post(url, data=body, headers={"Content-Type": kind}) as answer:
+            assert answer.status == 401
+            assert "Set-Cookie" not in answer.headers
+
+
 async def test_a_form_of_another_site_is_refused() -> None:
     async with serving() as site:
         for path in ("/login", "/logout"):
