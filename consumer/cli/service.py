@@ -110,7 +110,7 @@ async def _consuming(
         asyncio.create_task(watch.beat(metrics, telemetry)),
         asyncio.create_task(watch.stay_in_group(worker, intake)),
         asyncio.create_task(watch.lag(worker, intake, telemetry)),
-        asyncio.create_task(watch.connection(worker, intake)),
+        asyncio.create_task(watch.connection(worker, intake, metrics)),
     ]
     try:
         try:

@@ -34,12 +34,13 @@ async def stay_in_group(worker: Worker, intake: GroupIntake) -> None:
             intake.alive()
 
 
-async def connection(worker: Worker, intake: GroupIntake) -> None:
-    """Tell why the group member is cut off, which idle lanes do not notice, and end what cannot heal."""
+async def connection(worker: Worker, intake: GroupIntake, metrics: Metrics) -> None:
+    """Tell whether and why the group member is cut off, which idle lanes do not notice, and end what cannot heal."""
     told_s = float("-inf")
     while True:
         await asyncio.sleep(_CONNECTION_S)
         fault = await intake.fault()
+        metrics.connected(is_connected=fault is None)
         if isinstance(fault, Misfit):
             worker.fail(fault)
         elif fault is None:

@@ -338,10 +338,14 @@ _GROUP: Final = Section(
             queries=(Query("max by (partition) (conversation_restored_conversations{$scope})", "{{partition}}"),),
         ),
         Panel(
-            title="Versions",
-            description="Workers by version of the service: a roll-out is over when there is one line.",
+            title="Workers",
+            description="Workers by version of the service: a roll-out is over when there is one. And how many of them "
+            "are connected to Kafka: an idle one that is cut off shows it nowhere else.",
             unit="short",
-            queries=(Query("count by (version) (conversation_build_info{$scope})", "{{version}}"),),
+            queries=(
+                Query("count by (version) (conversation_build_info{$scope})", "{{version}}"),
+                Query("sum(conversation_connected{$scope})", "connected"),
+            ),
         ),
     ),
 )

@@ -188,8 +188,12 @@ async def test_a_token_is_read_anew_for_every_connection(
     await pipeline.feed(traffic(4), 500, skip=1_500)
     told = (await worker.logged("group.disconnected", 30))["error"]
     assert "the broker refused the token of CC_SASL_OAUTH_TOKEN_FILE: it expired at 2" in told
+    assert (await worker.metrics())["conversation_connected"] == 0
     put(file, secure_broker.tokens.token(user, 600))
     await pipeline.caught_up(30)
+    async with asyncio.timeout(10):
+        while not (await worker.metrics())["conversation_connected"]:
+            await asyncio.sleep(0.2)
     assert await worker.end(signal.SIGTERM, 15) == OK
     assert (await pipeline.judge()).records == 2_000
     assert "eyJ" not in worker.text()

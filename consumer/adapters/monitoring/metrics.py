@@ -207,6 +207,7 @@ class Metrics:
         self._input_partitions = self._gauge(
             "input_partitions", "Partitions of the input topic, of this worker or not; 0 as long as it does not know."
         )
+        self._connected = self._gauge("connected", "Whether Kafka has this worker in the group, as of seconds ago.")
         self._last_poll = self._gauge("last_poll_timestamp_seconds", "When a lane last waited for records.")
         build = Info(f"{PREFIX}build", "Version of the service and of Python.", registry=self.registry)
         build.info({"version": VERSION, "python": platform.python_version()})
@@ -299,6 +300,10 @@ class Metrics:
         else:
             self._assigned.difference_update(partitions)
         self._assigned_partitions.set(len(self._assigned))
+
+    def connected(self, *, is_connected: bool) -> None:
+        """Kafka was asked whether it has this worker in the group."""
+        self._connected.set(is_connected)
 
     def input_partitions(self, count: int) -> None:
         """The input topic has so many partitions."""
