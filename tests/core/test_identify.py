@@ -1,11 +1,16 @@
 """Whose record it is and when, as `decode` says it."""
 
+import json
 from itertools import islice
+from typing import Any
 
-from consumer.core.decode import Snapshot, decode, identify
+import pytest
+
+from consumer.core.decode import NESTING_MAX, Rejected, Snapshot, decode, identify
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.simulator.traffic import Traffic, records
+from tests.strategies import BASE_MS, NESTED_TOPICS, OTHER_TOPICS, eventbridge, make_record, websocket
 
 RULES = Rules(key_mismatch="apply")
 
@@ -20,3 +25,43 @@ def test_every_record_that_can_be_used_is_identified_as_it_is_decoded() -> None:
             assert identity is not None
             assert (identity.conversation_id, identity.time_ms) == (found.conversation_id, found.time_ms)
     assert used > 1_000
+
+
+BODY = {"id": "c1", "participants": []}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record("in", 0, 0, BASE_MS, b"c1", None),
+        make_record(json.dumps(BODY).encode() + b" " * RULES.record_bytes_max),
+        make_record(b'{"id":"c1","zz":' + b"[" * NESTING_MAX + b"]" * NESTING_MAX + b"}"),
+        make_record(b'{"id":"c1",'),
+        make_record(websocket(OTHER_TOPICS[0], BODY)),
+        make_record(websocket(NESTED_TOPICS[0], {"id": ""})),
+        make_record(websocket(NESTED_TOPICS[0], None)),
+    ],
+    ids=["tombstone", "too large", "too deep", "broken", "another topic", "no id", "no body"],
+)
+def test_nothing_is_claimed_of_a_record_that_cannot_be_used(record: Record) -> None:
+    assert identify(record, RULES) is None
+
+
+ENVELOPE = {"id": "e1", "participants": [{"id": "p1", "calls": [{"id": "m1", "state": "connected"}]}]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        websocket(NESTED_TOPICS[0], None) | ENVELOPE,
+        eventbridge(NESTED_TOPICS[0], {}) | ENVELOPE | {"detail": None},
+        eventbridge(NESTED_TOPICS[0], None) | ENVELOPE,
+    ],
+    ids=["WebSocket", "EventBridge without detail", "EventBridge without body"],
+)
+def test_an_envelope_without_a_body_is_none_itself(document: dict[str, Any]) -> None:
+    record = make_record(document, key="e1")
+    assert identify(record, RULES) is None
+    found = decode(record, RULES)
+    assert isinstance(found, Rejected)
+    assert found.reason == "no_conversation_id"

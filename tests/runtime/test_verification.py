@@ -1,6 +1,7 @@
 """What a verification calls equal, what it calls different, and what it leaves apart by design."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome
 from consumer.runtime.dead_letters import dead_letter
-from consumer.runtime.verification import APART, Shown, Verification
+from consumer.runtime.verification import APART, Shown, Tally, Verification
 from tests import model
 from tests.core.play import Played, play
 from tests.runtime.scenes import HOUR_S, call, outcome, rubbish
@@ -256,6 +257,32 @@ def test_transitions_tell_of_a_conversation_that_was_seen_before_the_beginning_o
     assert counted(topics.verified()) == (1, 0, {"before_input": 1})
     topics.transitions = [each for each in topics.transitions if b'"offset": 0' not in (each.value or b"")]
     assert counted(topics.verified()) == (1, 1, {})
+
+
+def test_a_state_tells_by_itself_that_it_was_seen_before_the_beginning_of_the_input() -> None:
+    """By a time in it, or by its last record; the transitions that would tell it as well are deleted."""
+    told_by_a_time = published([call(0, "connected", 1), call(1, "connected", 99, "c3"), call(2, "disconnected", 100)])
+    told_by_its_record = published([call(0, "connected", 200), call(1, "connected", 99, "c3")])
+    for topics in (told_by_a_time, told_by_its_record):
+        topics.transitions = [each for each in topics.transitions if each.key == b"c3"]
+        assert counted(topics.verified()) == (1, 1, {})
+        topics.begin = 1
+        assert counted(topics.verified()) == (1, 0, {"before_input": 1})
+
+
+def test_a_conversation_that_only_later_records_tell_of_is_counted_once() -> None:
+    topics = published([call(0, "connected", 1), call(1, "connected", 2, "c2"), call(2, "alerting", 3, "c2")])
+    topics.bound = 1
+    topics.states += topics.states[-1:]
+    found = topics.verified()
+    assert counted(found) == (1, 0, {"ahead": 1})
+    assert found.tally.conversations == 2
+
+
+def test_the_tallies_of_partitions_add_up() -> None:
+    one = Tally(1, 2, 3, 4, Counter(ahead=1, evicted=2), 5, 6)
+    one.add(Tally(10, 20, 30, 40, Counter(ahead=10), 50, 60))
+    assert one == Tally(11, 22, 33, 44, Counter(ahead=11, evicted=2), 55, 66)
 
 
 def test_transitions_that_retention_deleted_are_no_difference_but_later_ones_are() -> None:

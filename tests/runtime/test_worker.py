@@ -8,7 +8,7 @@ import pytest
 from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
 from consumer.runtime.ports import Misfit
-from consumer.runtime.worker import Worker
+from consumer.runtime.worker import KEPT_S, Worker
 from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, until, world_of
 from tests.runtime.scenes import FOREVER_MS, call, rubbish, settings_of
 
@@ -81,6 +81,18 @@ async def test_a_partition_that_comes_back_reads_only_what_was_written_since() -
     await scene.worker.revoked([0])
     await scene.serving(0)
     assert [each for each in scene.broker.calls if each.startswith("read")] == ["read 0", "read 1"]
+    assert await scene.worker.drain()
+
+
+@pytest.mark.parametrize(("away_s", "read_from"), [(KEPT_S, "read 1"), (KEPT_S + 0.001, "read 0")])
+async def test_the_state_of_a_partition_that_is_gone_is_kept_for_a_while_only(away_s: float, read_from: str) -> None:
+    """Longer than tombstones are kept it would bring evicted conversations back."""
+    scene = await Scene(call(0, "alerting", 1)).serving(0)
+    await until(lambda: scene.partition.committed is not None and scene.broker.last_call() == "fetch 1")
+    await scene.worker.revoked([0])
+    scene.broker.clock.now_s += away_s
+    await scene.serving(0)
+    assert [each for each in scene.broker.calls if each.startswith("read")] == ["read 0", read_from]
     assert await scene.worker.drain()
 
 
