@@ -13,7 +13,7 @@ from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
 from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.lane import Lane
-from consumer.runtime.ports import Committed, Fenced, Misfit, Unreachable
+from consumer.runtime.ports import ACTIVITIES, Committed, Fenced, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.runtime.state_store import StateStore
 from tests.fakes import (
@@ -383,18 +383,25 @@ async def test_the_breaker_counts_a_commit_whose_answer_was_lost() -> None:
     assert [told[1].consumed for told in scene.telemetry.of("committed")] == [3]
 
 
-async def test_retrying_has_an_end() -> None:
-    scene = Scene(Broker(story()), retry_s_max=300.0)
+@pytest.mark.parametrize("call_name", ["open", "committed", "seek", "read", "commit"])
+async def test_retrying_has_an_end(call_name: str) -> None:
+    scene = Scene(Broker(story()), retry_s_max=350.0)
 
     async def fail_later() -> None:
         scene.broker.clock.now_s += 100.0
         raise Unreachable("no answer")
 
-    scene.broker.at("open", *[fail_later] * 4)
+    scene.broker.at(call_name, *[fail_later] * 4)
     await scene.consume(18)
-    scene.broker.at("open", *[fail_later] * 5)
-    with pytest.raises(Misfit, match=r"partition 0 .* 300 s \(CC_RETRY_S_MAX\): no answer"):
-        await asyncio.wait_for(Scene(scene.broker, retry_s_max=300.0).lane.run(), WAIT_S)
+    other = Scene(Broker(story()), retry_s_max=350.0)
+
+    async def fail_later_too() -> None:
+        other.broker.clock.now_s += 100.0
+        raise Unreachable("no answer")
+
+    other.broker.at(call_name, *[fail_later_too] * 5)
+    with pytest.raises(Misfit, match=r"partition 0 .* 350 s \(CC_RETRY_S_MAX\): no answer"):
+        await asyncio.wait_for(other.lane.run(), WAIT_S)
 
 
 async def test_retrying_begins_anew_after_a_commit() -> None:
@@ -636,6 +643,57 @@ async def test_a_failed_commit_does_not_count_its_dead_letters_twice() -> None:
     async with scene.running():
         await until(lambda: scene.lane.phase == "blocked" or scene.went_to(2)())
         assert scene.lane.breaker.open_because == ""
+
+
+async def test_dead_letters_that_are_committed_still_count_after_a_commit_that_failed() -> None:
+    scene = Scene(Broker([rubbish(offset) for offset in range(10)]), dead_letters_consecutive_max=4, **EACH)
+    scene.broker.at("commit", nothing, nothing, UNREACHABLE)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "blocked")
+    assert len(scene.partition.dead_letters) == 4
+
+
+async def test_the_time_of_the_loop_is_told_by_what_it_was_spent_on() -> None:
+    scene = Scene(Broker(story()), commit_interval_ms=700)
+
+    async def take_2_s() -> None:
+        scene.broker.clock.now_s += 2.0
+
+    async def take_4_s() -> None:
+        scene.broker.clock.now_s += 4.0
+
+    scene.broker.at("open", take_2_s)
+    scene.broker.at("commit", take_4_s)
+    await scene.consume(18)
+    spent = dict.fromkeys(ACTIVITIES, 0.0)
+    for activity, seconds in scene.telemetry.of("spent"):
+        spent[activity] += seconds
+    assert spent == {
+        "fetch_wait": pytest.approx(0.7, abs=0.01),
+        "process": pytest.approx(0.0, abs=1.0),
+        "commit": 4.0,
+        "restore": 2.0,
+    }
+    assert spent["process"] > 0
+    ((_, _, restore_s),) = scene.telemetry.of("restored")
+    ((_, _, commit_s, _),) = scene.telemetry.of("committed")
+    assert (restore_s, commit_s) == (2.0, 4.0)
+
+
+async def test_a_lane_is_idle_while_it_runs_and_has_nothing_to_commit() -> None:
+    scene = Scene(Broker([call(0, "alerting", 1)]), commit_interval_ms=FOREVER_MS)
+    scene.broker.fetch_waits = True
+    idle: list[bool] = []
+
+    async def note() -> None:
+        idle.append(scene.lane.is_idle)
+
+    for each in ("open", "fetch"):
+        scene.broker.at(each, note, note)
+    async with scene.running():
+        await until(lambda: len(idle) == 3)
+        assert repr(scene.lane) == "<Lane 0 running, 0 conversations, next 1>"
+    assert idle == [False, True, False]
 
 
 async def test_transitions_are_published_as_json_of_the_schema() -> None:

@@ -45,8 +45,11 @@ def expected(worker: Worker, wanted: Wanted) -> list[Position]:
             for view in communications(STATE.decode(state), CYCLES_MAX):
                 since = view.transitions[0].event_time
                 if (
-                    wanted.takes(view)
+                    view.live
                     and wanted.media in {None, view.media}
+                    and wanted.state in {None, view.state}
+                    and wanted.queue_id in {None, view.queue_id}
+                    and wanted.user_id in {None, view.user_id}
                     and (wanted.begun_by is None or since <= wanted.begun_by)
                     and (wanted.begun_from is None or since >= wanted.begun_from)
                 ):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
+from consumer.runtime import state_store
 from consumer.runtime.state_store import StateStore
 from tests.runtime.scenes import HOUR_S, call
 from tests.strategies import BASE_MS, histories
@@ -226,6 +227,36 @@ def test_an_end_after_a_long_life_brings_the_eviction_forward() -> None:
     shop.store.merge(None)
     assert shop.evict(840 + SHORT.retention_ended_s) == 0
     assert shop.evict(900 + SHORT.retention_ended_s) == 1
+
+
+def test_the_place_of_a_conversation_that_has_gone_already_means_nothing() -> None:
+    """It waits under its idle time as well, for it was live once."""
+    shop = Shop(SHORT)
+    shop.take(call(0, "connected", 0))
+    shop.store.merge(None)
+    shop.take(call(1, "disconnected", 60))
+    shop.store.merge(None)
+    assert shop.evict(120 + SHORT.retention_ended_s) == 1
+    assert shop.evict(120 + SHORT.retention_idle_s) == 0
+    shop.store.merge(None)
+    assert shop.evict(240 + SHORT.retention_idle_s) == 0
+    assert list(shop.store.staged()) == []
+
+
+def test_what_is_held_decoded_is_bounded_and_says_what_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop()
+    size = len(state_of(shop.take(call(0, "alerting", 1, "c0"))))
+    most = 3 * size + size // 2
+    monkeypatch.setattr(state_store, "_DECODED_BYTES_MAX", most)
+    for offset in range(40):
+        shop.take(call(offset, ("alerting", "connected")[offset // 20], offset, f"c{offset % 8}"))
+        shop.store.merge(None)
+        held = shop.store._decoded
+        assert shop.store._decoded_bytes == sum(len(known.published) for known in held.values()) <= most
+        assert f"c{offset % 8}" in held
+    for conversation_id, state in shop.store.items():
+        assert published(shop.store, conversation_id) == state
+        assert len(shop.store._decoded) <= 3
 
 
 def test_a_thread_that_is_reopened_is_kept_as_a_live_one() -> None:

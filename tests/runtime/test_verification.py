@@ -237,6 +237,16 @@ def test_a_conversation_whose_record_was_refused_for_when_it_came_is_left_apart(
     assert counted(topics.verified()) == (1, 1, {})
 
 
+def test_a_dead_letter_that_names_no_record_refuses_none() -> None:
+    topics = published([each for each in LIFE if each.offset != 3])
+    topics.input = LIFE
+    told = letter(LIFE[3], outcome("dead_lettered", "late"))
+    for name, wrong in (("cc-source-offset", b"x"), ("cc-source-topic", b"another")):
+        headers = tuple((each, wrong if each == name else text) for each, text in told.headers)
+        topics.letters = [msgspec.structs.replace(told, headers=headers)]
+        assert counted(topics.verified()) == (1, 1, {})
+
+
 def test_where_retention_deleted_the_beginning_of_the_input_only_later_conversations_are_verified() -> None:
     later = call(5, "connected", 20, "c3")
     topics = published([*LIFE, later])
@@ -268,6 +278,8 @@ def test_a_state_tells_by_itself_that_it_was_seen_before_the_beginning_of_the_in
         assert counted(topics.verified()) == (1, 1, {})
         topics.begin = 1
         assert counted(topics.verified()) == (1, 0, {"before_input": 1})
+    topics.states = changed(topics.states, "c3", b'"connected"', b'"alerting"')
+    assert counted(topics.verified()) == (0, 1, {"before_input": 1})
 
 
 def test_a_conversation_that_only_later_records_tell_of_is_counted_once() -> None:
