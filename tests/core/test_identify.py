@@ -2,15 +2,14 @@
 
 import json
 from itertools import islice
-from typing import Any
 
 import pytest
 
-from consumer.core.decode import NESTING_MAX, Rejected, Snapshot, decode, identify
+from consumer.core.decode import NESTING_MAX, Snapshot, decode, identify
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.simulator.traffic import Traffic, records
-from tests.strategies import BASE_MS, NESTED_TOPICS, OTHER_TOPICS, eventbridge, make_record, websocket
+from tests.strategies import BASE_MS, NESTED_TOPICS, OTHER_TOPICS, make_record, websocket
 
 RULES = Rules(key_mismatch="apply")
 
@@ -45,23 +44,3 @@ BODY = {"id": "c1", "participants": []}
 )
 def test_nothing_is_claimed_of_a_record_that_cannot_be_used(record: Record) -> None:
     assert identify(record, RULES) is None
-
-
-ENVELOPE = {"id": "e1", "participants": [{"id": "p1", "calls": [{"id": "m1", "state": "connected"}]}]}
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        websocket(NESTED_TOPICS[0], None) | ENVELOPE,
-        eventbridge(NESTED_TOPICS[0], {}) | ENVELOPE | {"detail": None},
-        eventbridge(NESTED_TOPICS[0], None) | ENVELOPE,
-    ],
-    ids=["WebSocket", "EventBridge without detail", "EventBridge without body"],
-)
-def test_an_envelope_without_a_body_is_none_itself(document: dict[str, Any]) -> None:
-    record = make_record(document, key="e1")
-    assert identify(record, RULES) is None
-    found = decode(record, RULES)
-    assert isinstance(found, Rejected)
-    assert found.reason == "no_conversation_id"

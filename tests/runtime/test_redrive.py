@@ -79,6 +79,7 @@ def test_a_marker_tells_how_many_it_names_and_is_no_dead_letter() -> None:
     marker = marker_of(batch, 9)
     assert is_marker(marker)
     assert dict(marker.headers) == {MARKER_HEADER: b"2"}
+    assert marker.value == b'{"redriven":[[3,4]]}'
     assert opened(marker) is None
 
 

@@ -218,6 +218,16 @@ def test_news_prolong_and_an_end_shortens_what_is_kept(shown: list[tuple[str, in
     assert shop.evict(kept_s + 60) == 1
 
 
+@pytest.mark.parametrize(("after_s", "evicted"), [(300 + SHORT.retention_ended_s + 59.999, 0), (900 + 60, 1)])
+def test_however_late_it_is_looked_news_prolong_what_is_kept(after_s: float, evicted: int) -> None:
+    shop = Shop(SHORT)
+    shop.take(call(0, "disconnected", 0))
+    shop.store.merge(None)
+    shop.take(call(1, "disconnected", 300))
+    shop.store.merge(None)
+    assert shop.evict(after_s) == evicted
+
+
 def test_an_end_after_a_long_life_brings_the_eviction_forward() -> None:
     shop = Shop(SHORT)
     shop.take(call(0, "connected", 0))

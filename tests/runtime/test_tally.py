@@ -121,7 +121,10 @@ def test_the_age_of_a_record_is_the_time_since_its_timestamp_if_it_has_one() -> 
 
 def test_how_far_a_record_is_out_of_order_is_measured_against_the_stream_time_before_it() -> None:
     shown = [call(0, "alerting", 5), call(1, "alerting", 5), call(2, "alerting", 2), rubbish(3), call(4, "alerting", 4)]
-    assert counted(*shown, call(5, "connected", 6)).behind_ms == [3_000, 1_000]
+    late = call(5, "alerting", 5 - Rules().retention_ended_s - 1, "c2")
+    tally = counted(*shown, late, call(6, "connected", 6))
+    assert tally.records["dead_lettered", "late"] == 1
+    assert tally.behind_ms == [3_000, 1_000, (Rules().retention_ended_s + 1) * 1_000]
 
 
 @pytest.mark.parametrize(("event", "skew_ms"), [(CONNECTED, 1_500), (AHEAD, -3_000)])

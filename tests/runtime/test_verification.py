@@ -17,7 +17,7 @@ from consumer.runtime.verification import APART, Shown, Tally, Verification
 from tests import model
 from tests.core.play import Played, play
 from tests.runtime.scenes import HOUR_S, call, outcome, rubbish
-from tests.strategies import TOPIC, at, histories
+from tests.strategies import BASE_MS, TOPIC, at, histories
 
 RULES = Rules()
 LIFE = [
@@ -308,6 +308,24 @@ def test_transitions_that_retention_deleted_are_no_difference_but_later_ones_are
     assert counted(since.verified()) == (1, 1, {"transitions_deleted": 1})
     since.transitions = []
     assert counted(since.verified()) == (0, 0, {"transitions_deleted": 3})
+
+
+@pytest.mark.parametrize(("first_s", "told"), [(1.0, (1, 0, {"transitions_deleted": 1})), (0.999, (1, 1, {}))])
+def test_transitions_may_be_deleted_up_to_the_skew_that_is_allowed_after_the_first_that_is_left(
+    first_s: float, told: tuple[int, int, dict[str, int]]
+) -> None:
+    topics = published([call(0, "connected", 1 + RULES.future_skew_max_s), call(1, "connected", 900, "c2")])
+    (left,) = [each for each in topics.transitions if each.key == b"c2"]
+    topics.transitions = [msgspec.structs.replace(left, timestamp_ms=BASE_MS + round(first_s * 1_000))]
+    topics.complete = False
+    assert counted(topics.verified()) == told
+
+
+def test_a_state_is_a_difference_where_no_record_tells_the_time() -> None:
+    topics = published(LIFE)
+    topics.input = LIFE[-1:]
+    topics.bound = 5
+    assert counted(topics.verified()) == (0, 2, {})
 
 
 def test_every_reason_to_leave_a_conversation_apart_has_a_sentence() -> None:

@@ -9,7 +9,7 @@ from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
 from consumer.runtime.ports import Misfit
 from consumer.runtime.worker import KEPT_S, Worker
-from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, until, world_of
+from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, turns, until, world_of
 from tests.runtime.scenes import FOREVER_MS, call, rubbish, settings_of
 
 SOON_S = 0.2
@@ -115,6 +115,32 @@ async def test_a_worker_that_was_given_nothing_is_ready_and_not_stalled() -> Non
     scene.broker.clock.now_s += 1e6
     assert set(scene.worker.unready().values()) == {None}
     assert set(scene.worker.stalled().values()) == {None}
+
+
+async def test_where_there_is_nothing_to_end_it_has_ended() -> None:
+    scene = Scene()
+    async with asyncio.timeout(WAIT_S):
+        await scene.worker.revoked([])
+        await scene.worker.revoked([3])
+        assert await scene.worker.drain()
+    assert scene.reasons() == []
+
+
+async def test_an_abandoned_lane_that_ends_in_its_own_time_is_nobodys_failure() -> None:
+    scene = Scene(call(0, "alerting", 1), rebalance_timeout_ms=int(2_000 * SOON_S))
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: errors.append(told))
+    scene.broker.at("commit", never)
+    await scene.serving(0)
+    await until(lambda: scene.broker.last_call() == "commit 1")
+    await scene.worker.revoked([0])
+    await until(lambda: scene.broker.last_call() == "close")
+    await turns()
+    assert (scene.reasons(), errors) == ([(0, "abandoned")], [])
+    failure = asyncio.ensure_future(scene.worker.failure())
+    await turns()
+    assert not failure.done()
+    failure.cancel()
 
 
 async def test_a_blocked_lane_makes_the_worker_unready_but_not_stalled() -> None:

@@ -1,0 +1,85 @@
+"""Whose id, topic and time an envelope tells, where a part of it is missing or broken."""
+
+from typing import Any
+
+import pytest
+
+from consumer.core.decode import Ignored, Rejected, Snapshot, decode, identify
+from consumer.core.rules import Rules
+from tests.strategies import BASE_MS, NESTED_TOPICS, OTHER_TOPICS, at, eventbridge, make_record, websocket
+
+RULES = Rules(key_mismatch="apply")
+ENVELOPE = {"id": "e1", "participants": [{"id": "p1", "calls": [{"id": "m1", "state": "connected"}]}]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        websocket(NESTED_TOPICS[0], None) | ENVELOPE,
+        eventbridge(NESTED_TOPICS[0], {}) | ENVELOPE | {"detail": None},
+        eventbridge(NESTED_TOPICS[0], None) | ENVELOPE,
+    ],
+    ids=["WebSocket", "EventBridge without detail", "EventBridge without body"],
+)
+def test_an_envelope_without_a_body_is_none_itself(document: dict[str, Any]) -> None:
+    record = make_record(document, key="e1")
+    assert identify(record, RULES) is None
+    found = decode(record, RULES)
+    assert isinstance(found, Rejected)
+    assert found.reason == "no_conversation_id"
+
+
+BROKEN = {"id": 5}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        websocket(OTHER_TOPICS[0], BROKEN),
+        eventbridge(OTHER_TOPICS[0], BROKEN),
+        eventbridge(OTHER_TOPICS[0], BROKEN) | {"detail": {"eventBody": BROKEN}},
+        {"detail-type": OTHER_TOPICS[0], "eventBody": BROKEN},
+    ],
+    ids=["WebSocket", "EventBridge", "EventBridge without topic", "no detail"],
+)
+def test_what_is_none_of_our_business_is_ignored_even_if_it_cannot_be_decoded(document: dict[str, Any]) -> None:
+    assert decode(make_record(document), RULES) == Ignored("heartbeat")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        websocket(NESTED_TOPICS[0], BROKEN),
+        eventbridge(NESTED_TOPICS[0], BROKEN),
+        eventbridge(OTHER_TOPICS[0], BROKEN) | {"detail": {"topicName": NESTED_TOPICS[0], "eventBody": BROKEN}},
+        BROKEN,
+    ],
+    ids=["WebSocket", "EventBridge", "EventBridge of two minds", "no topic"],
+)
+def test_a_conversation_update_that_cannot_be_decoded_is_rejected(document: dict[str, Any]) -> None:
+    found = decode(make_record(document), RULES)
+    assert isinstance(found, Rejected)
+    assert found.reason == "wrong_type"
+
+
+@pytest.mark.parametrize("sign", ["result", "status"])
+@pytest.mark.parametrize(
+    ("members", "is_reply"), [({}, True), ({"id": "c1"}, False), ({"participants": [], "id": ""}, False)]
+)
+def test_a_reply_to_a_subscription_shows_neither_an_id_nor_participants(
+    sign: str,
+    members: dict[str, Any],
+    is_reply: bool,  # noqa: FBT001 - a column
+) -> None:
+    found = decode(make_record({sign: "ok", **members}), RULES)
+    assert (found == Ignored("subscription_reply")) == is_reply
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "seconds"), [(at(7), 7), (None, 60), ("2009-12-31T23:59:59.999Z", 60), (at(60 + 86_400.001), 60)]
+)
+def test_an_event_tells_its_time_if_it_can_be_true(timestamp: str | None, seconds: int) -> None:
+    record = make_record(eventbridge(NESTED_TOPICS[0], {"id": "c1", "participants": []}, timestamp), seconds=60)
+    found = decode(record, RULES)
+    assert isinstance(found, Snapshot)
+    assert found.time_ms == BASE_MS + seconds * 1_000
