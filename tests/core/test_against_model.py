@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS
 from consumer.simulator.traffic import Traffic, records
 from tests import model
 from tests.core.play import Played, play
-from tests.strategies import BASE_MS, histories, noise
+from tests.strategies import BASE_MS, histories, make_record, noise
 
 RULES = model.Rules(record_bytes_max=4_194_304)
 
@@ -47,6 +48,19 @@ def test_it_makes_no_difference_whether_a_state_was_in_memory_or_read_back(
     assert in_memory.states == restored.states
     assert in_memory.log == restored.log
     assert [each.disposition for each in in_memory.outcomes] == [each.disposition for each in restored.outcomes]
+
+
+@pytest.mark.parametrize("between", [[("a", 10), ("b", 5)], [("b", 5), ("a", 10)], [("b", 5), ("a", 10), ("b", 7)]])
+def test_a_participant_that_is_shown_again_as_it_was_before_others_had_their_say_is_news(
+    between: list[tuple[str, int]],
+) -> None:
+    shown = [*between, ("b", 20)]
+    recorded = [
+        make_record({"id": "c1", "participants": [{"id": "p1", "userId": user}]}, seconds=seconds, offset=offset)
+        for offset, (user, seconds) in enumerate(shown)
+    ]
+    for restored in (False, True):
+        assert_equals_model(play(recorded, restored=restored), recorded)
 
 
 @given(histories())

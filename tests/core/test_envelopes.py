@@ -62,6 +62,41 @@ def test_a_conversation_update_that_cannot_be_decoded_is_rejected(document: dict
     assert found.reason == "wrong_type"
 
 
+def test_the_topic_within_an_event_decides() -> None:
+    body = {"id": "c1", "participants": [{"id": "p1", "state": "connected"}]}
+    nested, flat = NESTED_TOPICS[0], "v2.users.u1.conversations.calls"
+    for outer, inner, template in ((flat, nested, nested), (nested, flat, flat), (OTHER_TOPICS[0], nested, nested)):
+        document = eventbridge(outer, body)
+        document["detail"]["topicName"] = inner
+        found = decode(make_record(document), RULES)
+        assert isinstance(found, Snapshot)
+        assert found.template == template.replace("u1", "{id}")
+
+
+@pytest.mark.parametrize(
+    ("participants", "is_flat"),
+    [
+        ([{"id": "p1", "state": "connected"}], True),
+        ([None, {"id": "p1", "state": "connected"}], True),
+        ([{"id": "p1"}, {"id": "p2", "state": "connected"}], True),
+        ([{"id": "p1", "state": "connected"}, {"id": "p2", "calls": []}], False),
+        ([{"id": "p1", "state": ""}, {"id": "p1", "state": None}, {"id": "p2"}], False),
+        ([None], False),
+        ([], False),
+    ],
+)
+def test_a_flat_body_whose_medium_nobody_tells_is_ignored(participants: list[Any], is_flat: bool) -> None:  # noqa: FBT001 - a column
+    found = decode(make_record({"id": "c1", "participants": participants}), RULES)
+    assert isinstance(found, Snapshot) != is_flat
+    assert (found == Ignored("bare_flat")) == is_flat
+
+
+def test_an_event_of_nothing_is_no_conversation() -> None:
+    found = decode(make_record({"detail": {}}), RULES)
+    assert isinstance(found, Rejected)
+    assert found.reason == "no_conversation_id"
+
+
 @pytest.mark.parametrize("sign", ["result", "status"])
 @pytest.mark.parametrize(
     ("members", "is_reply"), [({}, True), ({"id": "c1"}, False), ({"participants": [], "id": ""}, False)]
