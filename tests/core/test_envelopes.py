@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from consumer.core.decode import Ignored, Rejected, Snapshot, decode, identify
+from consumer.core import times
+from consumer.core.decode import SNAPSHOT_TIME_HEADER, Ignored, Rejected, Snapshot, decode, identify
 from consumer.core.rules import Rules
 from tests.strategies import BASE_MS, NESTED_TOPICS, OTHER_TOPICS, at, eventbridge, make_record, websocket
 
@@ -118,3 +120,48 @@ def test_an_event_tells_its_time_if_it_can_be_true(timestamp: str | None, second
     found = decode(record, RULES)
     assert isinstance(found, Snapshot)
     assert found.time_ms == BASE_MS + seconds * 1_000
+
+
+@pytest.mark.parametrize(
+    ("stamp", "found_ms"),
+    [
+        (str(BASE_MS - 5_000), BASE_MS - 5_000),
+        (str(BASE_MS + times.DAY_MS), BASE_MS + times.DAY_MS),
+        (str(BASE_MS + times.DAY_MS + 1), BASE_MS),
+        (str(times.EARLIEST_MS), times.EARLIEST_MS),
+        (str(times.EARLIEST_MS - 1), BASE_MS),
+        (f"{BASE_MS - 5_000:015}", BASE_MS - 5_000),
+        (f"{BASE_MS - 5_000:016}", BASE_MS),
+        ("-1", BASE_MS),
+        ("", BASE_MS),
+        (None, BASE_MS),
+    ],
+)
+def test_our_own_header_tells_the_snapshot_time_if_it_can_be_true(stamp: str | None, found_ms: int) -> None:
+    headers = ((SNAPSHOT_TIME_HEADER, None if stamp is None else stamp.encode()),)
+    found = decode(make_record({"id": "c1"}, headers=headers), RULES)
+    assert isinstance(found, Snapshot)
+    assert found.time_ms == found_ms
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "is_used"),
+    [
+        (times.EARLIEST_MS - 1, False),
+        (times.EARLIEST_MS, True),
+        (times.LATEST_MS, True),
+        (times.LATEST_MS + 1, False),
+        (-1, False),
+    ],
+)
+def test_a_timestamp_that_no_text_can_show_is_none(timestamp_ms: int, is_used: bool) -> None:  # noqa: FBT001 - a column
+    record = replace(make_record({"id": "c1", "participants": []}), timestamp_ms=timestamp_ms)
+    assert decode(record, RULES) == (
+        Snapshot("c1", timestamp_ms, times.text(timestamp_ms), "none", "fits", [])
+        if is_used
+        else Rejected("no_time", "no readable snapshot time")
+    )
+    later = str(timestamp_ms + 1).encode()
+    identity = identify(replace(record, headers=((SNAPSHOT_TIME_HEADER, later),)), RULES)
+    assert identity is not None
+    assert (identity.time_ms == timestamp_ms + 1) == (times.EARLIEST_MS <= timestamp_ms + 1 <= times.LATEST_MS)

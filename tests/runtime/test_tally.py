@@ -124,6 +124,7 @@ def test_how_far_a_record_is_out_of_order_is_measured_against_the_stream_time_be
     late = call(5, "alerting", 5 - Rules().retention_ended_s - 1, "c2")
     tally = counted(*shown, late, call(6, "connected", 6))
     assert tally.records["dead_lettered", "late"] == 1
+    assert tally.templates == {"v2.users.{id}.conversations": 6, "other": 1}
     assert tally.behind_ms == [3_000, 1_000, (Rules().retention_ended_s + 1) * 1_000]
 
 

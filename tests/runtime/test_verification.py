@@ -221,6 +221,15 @@ def test_a_conversation_that_returned_after_an_eviction_is_left_apart() -> None:
     assert counted(topics.verified()) == (2, 0, {"returned": 1})
 
 
+def test_a_tombstone_between_two_states_tells_of_a_return_that_the_input_does_not_show() -> None:
+    topics = published(LIFE)
+    other = changed(topics.states, "c1", b'"disconnectType":"peer"', b'"disconnectType":"client"')[:1]
+    topics.states = [*topics.states, out("c1", None), *other]
+    assert counted(topics.verified()) == (1, 0, {"returned": 1})
+    topics.states = [out("c9", None), *topics.states[:2], *other]
+    assert counted(topics.verified()) == (1, 1, {})
+
+
 def letter(record: Record, told: Outcome) -> Record:
     made = dead_letter(record, told, keep_payload=False, payload_bytes_max=1, version="1")
     return Record("dead", 0, 0, PUBLISHED_MS, made.key, made.value, tuple(made.headers))

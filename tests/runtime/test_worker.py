@@ -117,6 +117,28 @@ async def test_a_worker_that_was_given_nothing_is_ready_and_not_stalled() -> Non
     assert set(scene.worker.stalled().values()) == {None}
 
 
+async def test_a_worker_is_ready_when_its_lanes_are_open() -> None:
+    scene = Scene()
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        await gate.wait()
+
+    scene.broker.at("open", wait, nothing)
+    scene.worker.assigned([4, 7])
+    await until(lambda: scene.worker.lanes[7].phase == "running")
+    assert scene.worker.unready() == {
+        "group": None,
+        "lanes": "partitions [4] are not open",
+        "breaker": None,
+        "draining": None,
+    }
+    gate.set()
+    await until(lambda: scene.worker.lanes[4].phase == "running")
+    assert set(scene.worker.unready().values()) == {None}
+    assert await scene.worker.drain()
+
+
 async def test_where_there_is_nothing_to_end_it_has_ended() -> None:
     scene = Scene()
     async with asyncio.timeout(WAIT_S):
