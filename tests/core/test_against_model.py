@@ -50,15 +50,16 @@ def test_it_makes_no_difference_whether_a_state_was_in_memory_or_read_back(
     assert [each.disposition for each in in_memory.outcomes] == [each.disposition for each in restored.outcomes]
 
 
+@pytest.mark.parametrize("where", ["participant", "communication"])
 @pytest.mark.parametrize("between", [[("a", 10), ("b", 5)], [("b", 5), ("a", 10)], [("b", 5), ("a", 10), ("b", 7)]])
 def test_a_participant_that_is_shown_again_as_it_was_before_others_had_their_say_is_news(
-    between: list[tuple[str, int]],
+    between: list[tuple[str, int]], where: str
 ) -> None:
-    shown = [*between, ("b", 20)]
-    recorded = [
-        make_record({"id": "c1", "participants": [{"id": "p1", "userId": user}]}, seconds=seconds, offset=offset)
-        for offset, (user, seconds) in enumerate(shown)
-    ]
+    recorded = []
+    for offset, (value, seconds) in enumerate([*between, ("b", 20)]):
+        leg = {"id": "m1", "state": "connected"} | ({"peer": value} if where == "communication" else {})
+        who = {"id": "p1", "calls": [leg]} | ({"userId": value} if where == "participant" else {})
+        recorded.append(make_record({"id": "c1", "participants": [who]}, seconds=seconds, offset=offset))
     for restored in (False, True):
         assert_equals_model(play(recorded, restored=restored), recorded)
 

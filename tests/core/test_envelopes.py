@@ -138,7 +138,8 @@ def test_an_event_tells_its_time_if_it_can_be_true(timestamp: str | None, second
     ],
 )
 def test_our_own_header_tells_the_snapshot_time_if_it_can_be_true(stamp: str | None, found_ms: int) -> None:
-    headers = ((SNAPSHOT_TIME_HEADER, None if stamp is None else stamp.encode()),)
+    another = ("another", str(BASE_MS + 1).encode())
+    headers = (another, (SNAPSHOT_TIME_HEADER, None if stamp is None else stamp.encode()), another)
     found = decode(make_record({"id": "c1"}, headers=headers), RULES)
     assert isinstance(found, Snapshot)
     assert found.time_ms == found_ms

@@ -352,6 +352,14 @@ async def test_a_record_is_counted_once_however_often_it_was_tried() -> None:
     assert [told[1].consumed for told in scene.telemetry.of("committed")] == [8]
 
 
+async def test_a_record_is_counted_once_although_a_fetch_after_its_commit_failed() -> None:
+    scene = Scene(Broker(story()), fetch_records_max=4, commit_records_max=4)
+    scene.broker.at("fetch", nothing, UNREACHABLE)
+    await scene.consume(18)
+    assert [told[1].consumed for told in scene.telemetry.of("committed")] == [4, 4]
+    assert len(scene.telemetry.of("commit_failed")) == 1
+
+
 @pytest.mark.parametrize("changed", [{}, EACH])
 async def test_a_commit_whose_answer_was_lost_is_counted_when_the_offset_tells_of_it(changed: dict[str, Any]) -> None:
     scene = Scene(Broker(story()), **changed)
@@ -526,6 +534,20 @@ async def test_a_stop_at_any_moment_ends_the_lane_in_order(call_name: str) -> No
     whole = await Scene(Broker(story())).consume(18)
     assert scene.partition.states() == whole.partition.states()
     assert scene.partition.transitions == whole.partition.transitions
+
+
+async def test_a_stop_while_it_restores_ends_a_lane_that_has_not_read_all_there_is() -> None:
+    broker = Broker(story())
+    await Scene(broker, **EACH).consume(18)
+    scene = Scene(broker)
+
+    async def stop() -> None:
+        scene.lane.stop()
+
+    broker.at("chunk", stop)
+    await asyncio.wait_for(scene.lane.run(), WAIT_S)
+    assert (scene.lane.phase, broker.last_call(), scene.telemetry.of("restored")) == ("closed", "close", [])
+    assert scene.store.log_offset < len(scene.partition.state_log)
 
 
 async def test_a_lane_stopped_before_it_ran_touches_nothing() -> None:

@@ -104,6 +104,12 @@ def test_what_a_life_lacks_is_not_counted_and_nothing_twice(
     assert tally.disconnects == ({("call", ""): ends} if ends else {})
 
 
+def test_whatever_ends_a_communication_is_its_end() -> None:
+    tally = told((SNAPSHOT_MS, {"state": "terminated", "providerEventTime": CONNECTED, "disconnectType": "timeout"}))
+    assert tally.asserted == {("cobrowse", "", "terminated"): 1}
+    assert (tally.disconnects, tally.duration_ms) == ({("cobrowse", "timeout"): 1}, [])
+
+
 def test_a_beginning_that_comes_late_corrects_transitions_but_counts_no_second_connection() -> None:
     tally = counted(call(0, "connected", 5), call(1, "disconnected", 9), call(2, "alerting", 1))
     assert tally.retracted == {"call": 2}

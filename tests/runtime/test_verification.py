@@ -291,6 +291,25 @@ def test_a_state_tells_by_itself_that_it_was_seen_before_the_beginning_of_the_in
     assert counted(topics.verified()) == (0, 1, {"before_input": 1})
 
 
+def test_what_the_rest_of_the_input_says_of_an_earlier_time_may_have_been_evicted_unseen() -> None:
+    shown = [call(0, "alerting", 50), call(1, "connected", 99, "c3"), call(2, "disconnected", 9)]
+    topics = published(shown)
+    topics.states = [each for each in topics.states if each.key == b"c3"]
+    topics.transitions = [each for each in topics.transitions if each.key == b"c3"]
+    assert counted(topics.verified()) == (1, 1, {})
+    topics.begin = 1
+    assert counted(topics.verified()) == (1, 0, {"before_input": 1})
+
+
+def test_only_what_stems_from_records_before_the_bound_counts() -> None:
+    topics = published(LIFE)
+    topics.bound = 3
+    found = topics.verified()
+    assert [found.counts(each) for each in topics.states] == [False, True]
+    assert [found.counts(each) for each in topics.transitions] == [True, True, True, False]
+    assert found.counts(out("c1", None))
+
+
 def test_a_conversation_that_only_later_records_tell_of_is_counted_once() -> None:
     topics = published([call(0, "connected", 1), call(1, "connected", 2, "c2"), call(2, "alerting", 3, "c2")])
     topics.bound = 1
@@ -313,6 +332,9 @@ def test_transitions_that_retention_deleted_are_no_difference_but_later_ones_are
     since = msgspec.structs.replace(topics, complete=False)
     since.transitions = [msgspec.structs.replace(each, timestamp_ms=LIFE[0].timestamp_ms) for each in kept]
     assert counted(since.verified()) == (2, 0, {"transitions_deleted": 1})
+    strange = out("c1", json.loads(topics.transitions[0].value or b"") | {"id": "00" * 16})
+    odd = msgspec.structs.replace(since, transitions=[*since.transitions, strange])
+    assert counted(odd.verified()) == (2, 1, {})
     since.transitions = since.transitions[:-1]
     assert counted(since.verified()) == (1, 1, {"transitions_deleted": 1})
     since.transitions = []

@@ -126,6 +126,7 @@ async def test_a_worker_is_ready_when_its_lanes_are_open() -> None:
 
     scene.broker.at("open", wait, nothing)
     scene.worker.assigned([4, 7])
+    assert scene.worker.stalled() == {"lanes": None}
     await until(lambda: scene.worker.lanes[7].phase == "running")
     assert scene.worker.unready() == {
         "group": None,
