@@ -255,6 +255,28 @@ def test_the_place_of_a_conversation_that_has_gone_already_means_nothing() -> No
     assert list(shop.store.staged()) == []
 
 
+def test_one_that_came_and_went_between_two_commits_leaves_the_count_as_it_was() -> None:
+    """Its place is from a former life, for what was never committed has none."""
+    shop = Shop(SHORT)
+    shop.take(call(0, "connected", 0))
+    shop.take(call(1, "connected", 0, "c2"))
+    shop.store.merge(None)
+    shop.take(call(2, "disconnected", 60))
+    shop.store.merge(None)
+    assert shop.evict(120 + SHORT.retention_ended_s) == 1
+    assert shop.store.count_staged() == 1
+    shop.store.merge(None)
+    shop.take(call(3, "connected", 3_000, "c2"))
+    shop.take(call(4, "disconnected", 3_000))
+    assert shop.store.count_staged() == 2
+    assert shop.evict(60 + SHORT.retention_idle_s) == 0
+    assert shop.evict(120 + SHORT.retention_idle_s) == 1
+    assert dict(shop.store.staged())["c1"] is None
+    assert shop.store.count_staged() == 1
+    shop.store.merge(None)
+    assert len(shop.store) == 1
+
+
 def test_what_is_held_decoded_is_bounded_and_says_what_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop()
     size = len(state_of(shop.take(call(0, "alerting", 1, "c0"))))
