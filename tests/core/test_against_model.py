@@ -1,5 +1,6 @@
 """The core and the independent model say the same, of any set of records in any order."""
 
+import json
 import random
 from typing import Any
 
@@ -12,7 +13,7 @@ from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS
 from consumer.simulator.traffic import Traffic, records
 from tests import model
 from tests.core.play import Played, play
-from tests.strategies import BASE_MS, histories, make_record, noise
+from tests.strategies import BASE_MS, at, histories, make_record, noise
 
 RULES = model.Rules(record_bytes_max=4_194_304)
 
@@ -62,6 +63,15 @@ def test_a_participant_that_is_shown_again_as_it_was_before_others_had_their_say
         recorded.append(make_record({"id": "c1", "participants": [who]}, seconds=seconds, offset=offset))
     for restored in (False, True):
         assert_equals_model(play(recorded, restored=restored), recorded)
+
+
+def test_a_communication_that_is_listed_twice_is_one() -> None:
+    legs = [{"id": "m1", "state": "alerting", "held": True}, {"id": "m1", "state": "connected", "connectedTime": at(5)}]
+    body = {"id": "c1", "participants": [{"id": "p1", "calls": legs}, {"id": "p1", "calls": legs[:1]}]}
+    recorded = [make_record(body, seconds=seconds, offset=seconds) for seconds in (7, 9)]
+    played = play(recorded)
+    assert_equals_model(played, recorded)
+    assert json.loads(played.states["c1"])["communications"] == {"call": {"connected": 1}}
 
 
 @given(histories())

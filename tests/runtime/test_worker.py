@@ -197,6 +197,14 @@ async def test_a_misfit_of_a_lane_is_the_failure_of_the_worker() -> None:
         await asyncio.wait_for(scene.worker.failure(), WAIT_S)
 
 
+async def test_the_first_failure_is_the_one_that_counts() -> None:
+    scene = Scene()
+    scene.worker.fail(Misfit("no permission"))
+    scene.worker.fail(Misfit("another"))
+    with pytest.raises(Misfit, match="no permission"):
+        await asyncio.wait_for(scene.worker.failure(), WAIT_S)
+
+
 async def test_nothing_is_begun_while_draining() -> None:
     scene = await Scene().serving(0)
     assert await scene.worker.drain()
