@@ -277,7 +277,7 @@ async def test_a_commit_is_due_by_time_since_the_first_effect() -> None:
 async def test_while_fetches_are_full_a_lane_takes_up_to_a_second_between_commits(
     seconds: float, offsets: list[int]
 ) -> None:
-    scene = Scene(Broker(story()), commit_interval_ms=700, fetch_records_max=3)
+    scene = Scene(Broker(story()), commit_interval_ms=700, fetch_records_max=3, slice_ms_max=60_000)
 
     async def passes() -> None:
         scene.broker.clock.now_s += seconds
