@@ -255,6 +255,16 @@ def test_the_place_of_a_conversation_that_has_gone_already_means_nothing() -> No
     assert list(shop.store.staged()) == []
 
 
+def test_a_conversation_waits_in_one_place_for_each_way_to_end_however_often_it_is_shown() -> None:
+    shop = Shop(SHORT)
+    for minute in range(50):
+        shop.take(call(minute, "connected" if minute < 45 else "disconnected", minute * 60))
+        shop.store.merge(None)
+        assert shop.evict(minute * 60) == 0
+    assert sum(len(waiting) for due in shop.store._due.values() for waiting in due._minutes.values()) == 2
+    assert all(len(due._order) == len(due._minutes) for due in shop.store._due.values())
+
+
 def test_one_that_came_and_went_between_two_commits_leaves_the_count_as_it_was() -> None:
     """Its place is from a former life, for what was never committed has none."""
     shop = Shop(SHORT)
