@@ -58,6 +58,7 @@ def test_only_so_many_operations_are_kept_and_all_are_counted() -> None:
     feed = Feed()
     letters = [Letter(b"c%d" % number, b"") for number in range(feed_module.KEPT_MAX + 3)]
     feed.add(Effects(1, "", [], letters[:2], []))
+    assert [(each.number, each.conversation_id) for each in feed.operations] == [(1, "c0"), (2, "c1")]
     feed.add(Effects(2, "", [], letters, []))
     assert len(feed.operations) == feed_module.KEPT_MAX
     assert [(each.number, each.conversation_id) for each in (feed.operations[0], feed.operations[-1])] == [

@@ -599,6 +599,7 @@ async def test_stream_time_survives_in_the_metadata_of_the_offset() -> None:
         ("stream-ms=", 1),
         ("stream-ms=-5", 1),
         ("stream-ms=5x", 1),
+        ("stream-ms=\u0665", 1),
         (f"written-by-another={BASE_MS + 5_000}", 1),
     ],
 )

@@ -145,6 +145,7 @@ def test_a_restore_on_top_of_a_kept_store_replaces_and_removes() -> None:
     shop.store.restore([(b"c1", newer), (b"c2", None)])
     assert shop.store.settle(10) is False
     assert dict(shop.store.items()) == {"c1": newer}
+    assert (published(shop.store, "c1"), published(shop.store, "c2")) == (newer, None)
     assert shop.store.committed_bytes == len(newer)
     assert +shop.store.census.states == {("call", "disconnected"): 1}
     assert shop.store.census.oldest_live() == {}

@@ -230,6 +230,13 @@ def test_a_tombstone_between_two_states_tells_of_a_return_that_the_input_does_no
     assert counted(topics.verified()) == (1, 1, {})
 
 
+def test_a_state_that_is_not_what_the_input_says_is_a_difference_also_at_the_end_of_its_retention() -> None:
+    topics = published(LIFE)
+    topics.states = changed(topics.states, "c1", b'"disconnectType":"peer"', b'"disconnectType":"client"')
+    topics.stream_ms = BASE_MS + 2 * RULES.retention_ended_s * 1_000
+    assert counted(topics.verified()) == (1, 1, {})
+
+
 def letter(record: Record, told: Outcome) -> Record:
     made = dead_letter(record, told, keep_payload=False, payload_bytes_max=1, version="1")
     return Record("dead", 0, 0, PUBLISHED_MS, made.key, made.value, tuple(made.headers))
@@ -276,6 +283,15 @@ def test_transitions_tell_of_a_conversation_that_was_seen_before_the_beginning_o
     assert counted(topics.verified()) == (1, 0, {"before_input": 1})
     topics.transitions = [each for each in topics.transitions if b'"offset": 0' not in (each.value or b"")]
     assert counted(topics.verified()) == (1, 1, {})
+
+
+def test_the_first_records_are_as_old_as_the_newest_of_them() -> None:
+    shown = [call(offset, "connected", seconds, "c2") for offset, seconds in enumerate((5, 9, 7))]
+    later = [call(offset, "connected", offset, "c2") for offset in range(10, 107)]
+    topics = published([*shown, *later, call(200, "connected", 1_000, "c2")])
+    assert topics.verified().first_ms == later[-1].timestamp_ms
+    topics = published(shown)
+    assert topics.verified().first_ms == shown[1].timestamp_ms
 
 
 def test_a_state_tells_by_itself_that_it_was_seen_before_the_beginning_of_the_input() -> None:
@@ -350,6 +366,17 @@ def test_transitions_may_be_deleted_up_to_the_skew_that_is_allowed_after_the_fir
     topics.transitions = [msgspec.structs.replace(left, timestamp_ms=BASE_MS + round(first_s * 1_000))]
     topics.complete = False
     assert counted(topics.verified()) == told
+
+
+def test_a_later_transition_that_is_missing_is_a_difference_beside_one_that_was_deleted() -> None:
+    topics = published([call(0, "alerting", 1), call(1, "connected", 2, "c2"), call(2, "connected", 10_000)])
+    topics.complete = False
+    topics.transitions = [
+        msgspec.structs.replace(each, timestamp_ms=BASE_MS + 2_000) for each in topics.transitions if each.key == b"c2"
+    ]
+    found = topics.verified()
+    assert counted(found) == (1, 1, {})
+    assert found.tally.different_transitions == 2
 
 
 def test_a_state_is_a_difference_where_no_record_tells_the_time() -> None:

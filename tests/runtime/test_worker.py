@@ -140,6 +140,29 @@ async def test_a_worker_is_ready_when_its_lanes_are_open() -> None:
     assert await scene.worker.drain()
 
 
+async def test_a_partition_that_is_assigned_twice_keeps_its_lane() -> None:
+    scene = await Scene(call(0, "alerting", 1)).serving(0)
+    lane = scene.worker.lanes[0]
+    await scene.serving(0, 1)
+    assert scene.worker.lanes[0] is lane
+    assert scene.broker.calls.count("open") == 2
+    await scene.worker.revoked([0, 1])
+    assert scene.telemetry.of("rebalanced") == [("assigned", [0]), ("assigned", [0, 1]), ("revoked", [0, 1])]
+
+
+async def test_lanes_that_fail_one_after_another_are_one_failure() -> None:
+    scene = Scene()
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: errors.append(told))
+    scene.broker.at("open", fails(Misfit("first")), fails(Misfit("second")))
+    scene.worker.assigned([0, 1])
+    with pytest.raises(Misfit, match="first"):
+        await asyncio.wait_for(scene.worker.failure(), WAIT_S)
+    await until(lambda: all(lane.phase == "closed" for lane in scene.worker.lanes.values()))
+    await turns()
+    assert errors == []
+
+
 async def test_where_there_is_nothing_to_end_it_has_ended() -> None:
     scene = Scene()
     async with asyncio.timeout(WAIT_S):
