@@ -65,6 +65,16 @@ def test_a_participant_that_is_shown_again_as_it_was_before_others_had_their_say
         assert_equals_model(play(recorded, restored=restored), recorded)
 
 
+def test_a_detail_that_is_shown_again_at_the_time_of_a_showing_without_it_is_as_new() -> None:
+    recorded = []
+    for offset, (held, seconds) in enumerate([(True, 5), (None, 10), (True, 10)]):
+        leg = {"id": "m1", "state": "alerting", "held": held}
+        body = {"id": "c1", "participants": [{"id": "p1", "calls": [leg]}]}
+        recorded.append(make_record(body, seconds=seconds, offset=offset))
+    for restored in (False, True):
+        assert_equals_model(play(recorded, restored=restored), recorded)
+
+
 def test_a_communication_that_is_listed_twice_is_one() -> None:
     legs = [{"id": "m1", "state": "alerting", "held": True}, {"id": "m1", "state": "connected", "connectedTime": at(5)}]
     body = {"id": "c1", "participants": [{"id": "p1", "calls": legs}, {"id": "p1", "calls": legs[:1]}]}

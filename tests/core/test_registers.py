@@ -11,6 +11,7 @@ from schemas.state import ParticipantDetails
 NONE = ParticipantDetails()
 AGENT = ParticipantDetails(purpose="agent")
 USER = ParticipantDetails(user_id="u")
+FULL = ParticipantDetails("agent", "u", "q", "t", "e", wrapup_required=True)
 BOTH = ParticipantDetails(purpose="agent", user_id="u")
 
 
@@ -39,6 +40,8 @@ BOTH = ParticipantDetails(purpose="agent", user_id="u")
         ((AGENT, 5, {}), (replace(AGENT, purpose="customer"), 5), (replace(AGENT, purpose="customer"), 5, {})),
         ((AGENT, 5, {}), (replace(AGENT, purpose="customer"), 4), None),
         ((NONE, 5, {}), (NONE, 6), (NONE, 6, {})),
+        ((FULL, 5, {}), (replace(FULL, purpose=None), 6), (FULL, 6, {"purpose": 5})),
+        ((replace(FULL, purpose=None), 5, {}), (FULL, 6), (FULL, 6, {})),
         ((NONE, 5, {}), (AGENT, 4), (AGENT, 5, {"purpose": 4})),
     ],
 )

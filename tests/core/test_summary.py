@@ -32,6 +32,9 @@ def test_live_communications_are_counted_and_their_beginnings_sorted_each_once()
     assert found["communications"] == {"call": {"connected": 25, "disconnected": 1}, "chat": {"alerting": 1}}
     assert found["liveSince"] == {"call": [at(second) for second in sorted(begun)], "chat": [at(100)]}
     assert [each["participantId"] for each in found["participants"]] == ["p1", "p2"]
+    listed = [(each["media"], each["communicationId"]) for each in found["participants"][1]["communications"]]
+    assert listed == sorted(listed)
+    assert len(listed) == 21
     assert [list(found[name]) for name in ("communications", "liveSince")] == [["call", "chat"]] * 2
 
 

@@ -49,6 +49,12 @@ COBROWSE = "cobrowsesessions"
 
 WORKED_EXAMPLES = (
     example(
+        "two states before the life at the same time",
+        COBROWSE,
+        [{"state": "alerting", "p": 5}, {"state": "dialing", "p": 5}],
+        [(None, "dialing", 5, "provider"), ("dialing", "alerting", 5, "provider")],
+    ),
+    example(
         "a life told by the provider",
         COBROWSE,
         [

@@ -46,10 +46,31 @@ def test_a_dead_letter_is_the_original_with_why_and_where_from() -> None:
 
 
 def test_of_other_headers_nothing_is_carried_also_if_they_are_digits() -> None:
-    shown = (("phone", b"15551234"), (SNAPSHOT_TIME_HEADER, b"5"), (REDRIVES_HEADER, b"2"), (REDRIVES_HEADER, b"3"))
+    shown = (
+        ("phone", b"15551234"),
+        (SNAPSHOT_TIME_HEADER, b"9" * 16),
+        (SNAPSHOT_TIME_HEADER, b"5"),
+        (REDRIVES_HEADER, None),
+        (REDRIVES_HEADER, b"2x"),
+        (REDRIVES_HEADER, b"2"),
+        (REDRIVES_HEADER, b"3"),
+    )
     found = headers(letter_of(replace(rubbish(3), headers=shown)))
     assert "15551234" not in found.values()
     assert (found["cc-source-snapshot-time"], found["cc-redrives"]) == ("5", "2")
+
+
+@pytest.mark.parametrize("keep_payload", [True, False])
+def test_a_dead_letter_that_is_read_is_what_was_told(keep_payload: bool) -> None:  # noqa: FBT001
+    record = Record(TOPIC, 5, 77, -1, b"k", b'{"id":', ((SNAPSHOT_TIME_HEADER, b"5"), (REDRIVES_HEADER, b"2")))
+    letter = letter_of(record, keep_payload=keep_payload, outcome=Outcome("dead_lettered", "late", "why"))
+    found = opened(Record("letters", 1, 9, BASE_MS, b"left", b"behind", tuple(letter.headers)))
+    assert found is not None
+    assert (found.partition, found.offset, found.time_ms, found.redrives) == (1, 9, BASE_MS, 2)
+    assert (found.reason, found.detail, found.version) == ("late", "why", "1.2.3")
+    assert found.left_out == ("" if keep_payload else "dropped")
+    key, value = (b"left", b"behind") if keep_payload else (None, None)
+    assert found.original == Record(TOPIC, 5, 77, -1, key, value, ((SNAPSHOT_TIME_HEADER, b"5"),))
 
 
 @pytest.mark.parametrize("name", ["cc-source-partition", "cc-source-offset", "cc-source-timestamp-ms", "cc-reason"])

@@ -162,6 +162,34 @@ async def test_a_lane_that_opens_goes_on_from_the_states_of_the_last_owner() -> 
     assert dict(second.store.items()) == {key.decode(): state for key, state in second.partition.states().items()}
 
 
+async def test_a_long_restore_is_progress() -> None:
+    scene = Scene(Broker())
+    scene.partition.state_log = [(b"gone", None)] * 6
+    seen: list[float] = []
+
+    async def take_30_s() -> None:
+        seen.append(scene.broker.clock.now_s - scene.lane.last_progress_s)
+        scene.broker.clock.now_s += 30.0
+
+    scene.broker.at("chunk", take_30_s, take_30_s)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "running")
+    assert seen == [0.0, 0.0]
+
+
+async def test_a_lane_that_waits_to_try_again_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "_BACKOFF_S", 5.0)
+    scene = Scene(Broker(story()))
+    scene.broker.at("commit", UNREACHABLE)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "failing")
+        scene.broker.clock.now_s += 4.9
+        await turns()
+        assert (scene.lane.phase, scene.lane.is_open, scene.lane.is_idle) == ("failing", False, False)
+        scene.broker.clock.now_s += 0.1
+        await until(scene.went_to(18))
+
+
 async def test_a_store_that_is_kept_reads_only_what_is_new() -> None:
     broker = Broker(story()[:4])
     first = await Scene(broker).consume(14)
@@ -367,6 +395,7 @@ async def test_a_commit_whose_answer_was_lost_is_counted_when_the_offset_tells_o
     scene.broker.at("committed", nothing, UNREACHABLE)
     await scene.consume(18)
     assert sum(told[1].consumed for told in scene.telemetry.of("committed")) == 8
+    assert all(0 <= told[2] < 100 for told in scene.telemetry.of("committed"))
     assert len(scene.telemetry.of("commit_failed")) == 2
 
 

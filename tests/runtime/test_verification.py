@@ -157,6 +157,8 @@ def test_transitions_that_are_missing_too_many_or_not_as_they_should_be_are_show
     found = topics.verified()
     assert counted(found) == (1, 1, {})
     assert found.tally.different_transitions == 3
+    paths = [path for _, path, _, _ in shown(found, topics, "c1")]
+    assert paths == sorted(paths)
     told = {path: (here, there) for _, path, here, there in shown(found, topics, "c1")}
     assert [here is None or there is None for here, there in told.values()].count(True) == 2
     assert told[mine["id"]][1] == {
@@ -333,6 +335,15 @@ def test_a_conversation_that_only_later_records_tell_of_is_counted_once() -> Non
     found = topics.verified()
     assert counted(found) == (1, 0, {"ahead": 1})
     assert found.tally.conversations == 2
+
+
+def test_a_conversation_that_nothing_says_is_counted_once_although_later_records_tell_of_it_as_well() -> None:
+    topics = published(LIFE)
+    ((_, value),) = [(each.key, each.value) for each in topics.states if each.key == b"c1"]
+    later = changed([out("c9", value)], "c9", b'"offset":3', b'"offset":9')
+    topics.states += [out("c9", value), *later]
+    found = topics.verified()
+    assert (counted(found), found.tally.conversations) == ((2, 1, {}), 3)
 
 
 def test_the_tallies_of_partitions_add_up() -> None:
