@@ -74,7 +74,7 @@ def test_a_dead_letter_that_is_read_is_what_was_told(keep_payload: bool) -> None
 
 
 @pytest.mark.parametrize("name", ["cc-source-partition", "cc-source-offset", "cc-source-timestamp-ms", "cc-reason"])
-@pytest.mark.parametrize("wrong", [b"x", b"-2", b"9" * 20, None])
+@pytest.mark.parametrize("wrong", [b"x", b"-2", b"9" * 20, "\u00b2".encode(), None])
 def test_what_does_not_say_where_it_is_from_is_no_dead_letter(name: str, wrong: bytes | None) -> None:
     letter = letter_of(rubbish(3))
     read = Record("letters", 0, 9, BASE_MS, letter.key, letter.value, tuple(letter.headers))

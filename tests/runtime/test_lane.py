@@ -159,6 +159,7 @@ async def test_a_lane_that_opens_goes_on_from_the_states_of_the_last_owner() -> 
     alone = await Scene(Broker(story())).consume(18)
     assert second.partition.states() == alone.partition.states()
     assert second.partition.transitions == alone.partition.transitions
+    assert second.telemetry.of("offset_reset") == alone.telemetry.of("offset_reset") == []
     assert dict(second.store.items()) == {key.decode(): state for key, state in second.partition.states().items()}
 
 
