@@ -75,6 +75,19 @@ def test_a_detail_that_is_shown_again_at_the_time_of_a_showing_without_it_is_as_
         assert_equals_model(play(recorded, restored=restored), recorded)
 
 
+@pytest.mark.parametrize("held", [True, None])
+def test_what_is_shown_again_of_a_communication_that_had_ended_is_news(held: bool | None) -> None:  # noqa: FBT001
+    """Its details belong to an earlier state than the one that stands, however new the snapshot is."""
+    legs: list[dict[str, Any]] = [{"id": "m1", "state": "disconnected", "disconnectedTime": at(4), "held": held}]
+    legs += [{"id": "m1", "state": "connected", "held": False, "muted": True}] * 3
+    recorded = [
+        make_record({"id": "c1", "participants": [{"id": "p1", "calls": [leg]}]}, seconds=10 * offset, offset=offset)
+        for offset, leg in enumerate(legs, 1)
+    ]
+    for restored in (False, True):
+        assert_equals_model(play(recorded, restored=restored), recorded)
+
+
 def test_a_communication_that_is_listed_twice_is_one() -> None:
     legs = [{"id": "m1", "state": "alerting", "held": True}, {"id": "m1", "state": "connected", "connectedTime": at(5)}]
     body = {"id": "c1", "participants": [{"id": "p1", "calls": legs}, {"id": "p1", "calls": legs[:1]}]}

@@ -123,6 +123,22 @@ WORKED_EXAMPLES = (
         [(None, "connected", 5.1, "state")],
     ),
     example(
+        "a thread that is parked twice",
+        "messages",
+        [
+            {"state": "connected", "c": 5},
+            {"state": "parked", "c": 5, "k": 60},
+            {"state": "connected", "c": 5, "k": 60, "at": 300},
+            {"state": "parked", "c": 5, "k": 200},
+        ],
+        [
+            (None, "connected", 5, "state"),
+            ("connected", "parked", 60, "state"),
+            ("parked", "connected", 200, "snapshot"),
+            ("connected", "parked", 200, "state"),
+        ],
+    ),
+    example(
         "upper bounds only",
         "chats",
         [{"state": "alerting", "at": 2}, {"state": "alerting", "at": 4}, {"state": "alerting", "at": 3}],
