@@ -13,7 +13,7 @@ from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome
 from consumer.runtime.dead_letters import dead_letter
-from consumer.runtime.verification import APART, Shown, Tally, Verification
+from consumer.runtime.verification import APART, Comparison, Shown, Verification
 from tests import model
 from tests.core.play import Played, play
 from tests.runtime.scenes import HOUR_S, call, outcome, rubbish
@@ -80,7 +80,7 @@ def published(records: Sequence[Record]) -> Topics:
 
 
 def counted(found: Verification) -> tuple[int, int, dict[str, int]]:
-    return found.tally.equal, found.tally.different, dict(found.tally.apart)
+    return found.comparison.equal, found.comparison.different, dict(found.comparison.apart)
 
 
 @settings(max_examples=60)
@@ -90,8 +90,8 @@ def test_what_was_published_in_the_order_of_arrival_is_equal(history: list[Recor
     found = topics.verified()
     played = play(history)
     assert counted(found) == (len(played.states), 0, {})
-    assert found.tally.records == len(history)
-    assert found.tally.transitions == len(model.net(played.log))
+    assert found.comparison.records == len(history)
+    assert found.comparison.transitions == len(model.net(played.log))
 
 
 @settings(max_examples=60)
@@ -156,7 +156,7 @@ def test_transitions_that_are_missing_too_many_or_not_as_they_should_be_are_show
     topics.transitions += [retracted, strange, unlike]
     found = topics.verified()
     assert counted(found) == (1, 1, {})
-    assert found.tally.different_transitions == 3
+    assert found.comparison.different_transitions == 3
     paths = [path for _, path, _, _ in shown(found, topics, "c1")]
     assert paths == sorted(paths)
     told = {path: (here, there) for _, path, here, there in shown(found, topics, "c1")}
@@ -323,9 +323,9 @@ def test_only_what_stems_from_records_before_the_bound_counts() -> None:
     topics = published(LIFE)
     topics.bound = 3
     found = topics.verified()
-    assert [found.counts(each) for each in topics.states] == [False, True]
-    assert [found.counts(each) for each in topics.transitions] == [True, True, True, False]
-    assert found.counts(out("c1", None))
+    assert [found.compares(each) for each in topics.states] == [False, True]
+    assert [found.compares(each) for each in topics.transitions] == [True, True, True, False]
+    assert found.compares(out("c1", None))
 
 
 def test_a_conversation_that_only_later_records_tell_of_is_counted_once() -> None:
@@ -334,7 +334,7 @@ def test_a_conversation_that_only_later_records_tell_of_is_counted_once() -> Non
     topics.states += topics.states[-1:]
     found = topics.verified()
     assert counted(found) == (1, 0, {"ahead": 1})
-    assert found.tally.conversations == 2
+    assert found.comparison.conversations == 2
 
 
 def test_a_conversation_that_nothing_says_is_counted_once_although_later_records_tell_of_it_as_well() -> None:
@@ -343,13 +343,13 @@ def test_a_conversation_that_nothing_says_is_counted_once_although_later_records
     later = changed([out("c9", value)], "c9", b'"offset":3', b'"offset":9')
     topics.states += [out("c9", value), *later]
     found = topics.verified()
-    assert (counted(found), found.tally.conversations) == ((2, 1, {}), 3)
+    assert (counted(found), found.comparison.conversations) == ((2, 1, {}), 3)
 
 
 def test_the_tallies_of_partitions_add_up() -> None:
-    one = Tally(1, 2, 3, 4, Counter(ahead=1, evicted=2), 5, 6)
-    one.add(Tally(10, 20, 30, 40, Counter(ahead=10), 50, 60))
-    assert one == Tally(11, 22, 33, 44, Counter(ahead=11, evicted=2), 55, 66)
+    one = Comparison(1, 2, 3, 4, Counter(ahead=1, evicted=2), 5, 6)
+    one.add(Comparison(10, 20, 30, 40, Counter(ahead=10), 50, 60))
+    assert one == Comparison(11, 22, 33, 44, Counter(ahead=11, evicted=2), 55, 66)
 
 
 def test_transitions_that_retention_deleted_are_no_difference_but_later_ones_are() -> None:
@@ -387,7 +387,7 @@ def test_a_later_transition_that_is_missing_is_a_difference_beside_one_that_was_
     ]
     found = topics.verified()
     assert counted(found) == (1, 1, {})
-    assert found.tally.different_transitions == 2
+    assert found.comparison.different_transitions == 2
 
 
 def test_a_state_is_a_difference_where_no_record_tells_the_time() -> None:
