@@ -275,8 +275,7 @@ class Lane:
             return await self._waiting
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                self._waiting.cancel()
+            if task is not None and task.cancelling():  # the fetch that was awaited is cancelled with it
                 raise
             return []
         finally:

@@ -122,7 +122,10 @@ class LiveSearch:
         after: Position | None,
         decoded: dict[str, list[CommunicationView]],
     ) -> Iterator[tuple[Position, CommunicationView | None]]:
-        """The communications of groups, after a position; each group ends with a position that has none."""
+        """The communications of groups, after a position; each group ends with a position that has none.
+
+        Those of one conversation and medium are in order as they come: by participant and id.
+        """
         for group in candidates:
             since, conversation_id, media = group
             for view in self._views(lanes, conversation_id, decoded):
@@ -137,8 +140,7 @@ class LiveSearch:
         views = decoded.get(conversation_id)
         if views is None:
             state = next((found for lane in lanes if (found := lane.store.get(conversation_id)) is not None), None)
-            shown = [] if state is None else communications(_STATE.decode(state), self._cycles_max)
-            views = sorted(shown, key=lambda each: (each.participant_id, each.communication_id or ""))
+            views = [] if state is None else communications(_STATE.decode(state), self._cycles_max)
             if len(decoded) >= _DECODED_MAX:
                 decoded.clear()
             decoded[conversation_id] = views

@@ -165,7 +165,7 @@ class StateStore:
             self._schedule(conversation_id, after)
 
     def _keep_decoded(self, conversation_id: str, state: Known) -> None:
-        self._forget_decoded(conversation_id)
+        """Hold a state that is not held decoded yet: `_put` lets go of the one before."""
         self._decoded[conversation_id] = state
         self._decoded_bytes += len(state.published)
         while self._decoded_bytes > _DECODED_BYTES_MAX:

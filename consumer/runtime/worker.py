@@ -86,7 +86,7 @@ class Worker:
         return {"lanes": f"partitions {stuck} made no progress for {limit_s:g} s" if stuck else None}
 
     def _policy(self) -> CommitPolicy:
-        return CommitPolicy.of(self._settings, max(1, len(self.lanes)))
+        return CommitPolicy.of(self._settings, len(self.lanes))
 
     async def _close(self, partitions: Sequence[int], patience_s: float, reason: str) -> bool:
         closing = {partition: self._tasks[partition] for partition in partitions if partition in self._tasks}

@@ -1,8 +1,10 @@
 """The core and the independent model say the same, of any set of records in any order."""
 
+import json
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ from consumer.core.step import DEAD_LETTER_REASONS, IGNORED_REASONS
 from consumer.simulator.traffic import Traffic, records
 from tests import model
 from tests.core.play import Played, play
-from tests.strategies import BASE_MS, histories, noise
+from tests.strategies import BASE_MS, at, histories, make_record, noise
 
 RULES = model.Rules(record_bytes_max=4_194_304)
 
@@ -47,6 +49,52 @@ def test_it_makes_no_difference_whether_a_state_was_in_memory_or_read_back(
     assert in_memory.states == restored.states
     assert in_memory.log == restored.log
     assert [each.disposition for each in in_memory.outcomes] == [each.disposition for each in restored.outcomes]
+
+
+@pytest.mark.parametrize("where", ["participant", "communication"])
+@pytest.mark.parametrize("between", [[("a", 10), ("b", 5)], [("b", 5), ("a", 10)], [("b", 5), ("a", 10), ("b", 7)]])
+def test_a_participant_that_is_shown_again_as_it_was_before_others_had_their_say_is_news(
+    between: list[tuple[str, int]], where: str
+) -> None:
+    recorded = []
+    for offset, (value, seconds) in enumerate([*between, ("b", 20)]):
+        leg = {"id": "m1", "state": "connected"} | ({"peer": value} if where == "communication" else {})
+        who = {"id": "p1", "calls": [leg]} | ({"userId": value} if where == "participant" else {})
+        recorded.append(make_record({"id": "c1", "participants": [who]}, seconds=seconds, offset=offset))
+    for restored in (False, True):
+        assert_equals_model(play(recorded, restored=restored), recorded)
+
+
+def test_a_detail_that_is_shown_again_at_the_time_of_a_showing_without_it_is_as_new() -> None:
+    recorded = []
+    for offset, (held, seconds) in enumerate([(True, 5), (None, 10), (True, 10)]):
+        leg = {"id": "m1", "state": "alerting", "held": held}
+        body = {"id": "c1", "participants": [{"id": "p1", "calls": [leg]}]}
+        recorded.append(make_record(body, seconds=seconds, offset=offset))
+    for restored in (False, True):
+        assert_equals_model(play(recorded, restored=restored), recorded)
+
+
+@pytest.mark.parametrize("held", [True, None])
+def test_what_is_shown_again_of_a_communication_that_had_ended_is_news(held: bool | None) -> None:  # noqa: FBT001
+    """Its details belong to an earlier state than the one that stands, however new the snapshot is."""
+    legs: list[dict[str, Any]] = [{"id": "m1", "state": "disconnected", "disconnectedTime": at(4), "held": held}]
+    legs += [{"id": "m1", "state": "connected", "held": False, "muted": True}] * 3
+    recorded = [
+        make_record({"id": "c1", "participants": [{"id": "p1", "calls": [leg]}]}, seconds=10 * offset, offset=offset)
+        for offset, leg in enumerate(legs, 1)
+    ]
+    for restored in (False, True):
+        assert_equals_model(play(recorded, restored=restored), recorded)
+
+
+def test_a_communication_that_is_listed_twice_is_one() -> None:
+    legs = [{"id": "m1", "state": "alerting", "held": True}, {"id": "m1", "state": "connected", "connectedTime": at(5)}]
+    body = {"id": "c1", "participants": [{"id": "p1", "calls": legs}, {"id": "p1", "calls": legs[:1]}]}
+    recorded = [make_record(body, seconds=seconds, offset=seconds) for seconds in (7, 9)]
+    played = play(recorded)
+    assert_equals_model(played, recorded)
+    assert json.loads(played.states["c1"])["communications"] == {"call": {"connected": 1}}
 
 
 @given(histories())

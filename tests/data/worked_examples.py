@@ -49,6 +49,12 @@ COBROWSE = "cobrowsesessions"
 
 WORKED_EXAMPLES = (
     example(
+        "two states before the life at the same time",
+        COBROWSE,
+        [{"state": "alerting", "p": 5}, {"state": "dialing", "p": 5}],
+        [(None, "dialing", 5, "provider"), ("dialing", "alerting", 5, "provider")],
+    ),
+    example(
         "a life told by the provider",
         COBROWSE,
         [
@@ -115,6 +121,22 @@ WORKED_EXAMPLES = (
         COBROWSE,
         [{"state": "connected", "p": 3605, "c": 5.1, "at": 5.2}],
         [(None, "connected", 5.1, "state")],
+    ),
+    example(
+        "a thread that is parked twice",
+        "messages",
+        [
+            {"state": "connected", "c": 5},
+            {"state": "parked", "c": 5, "k": 60},
+            {"state": "connected", "c": 5, "k": 60, "at": 300},
+            {"state": "parked", "c": 5, "k": 200},
+        ],
+        [
+            (None, "connected", 5, "state"),
+            ("connected", "parked", 60, "state"),
+            ("parked", "connected", 200, "snapshot"),
+            ("connected", "parked", 200, "state"),
+        ],
     ),
     example(
         "upper bounds only",

@@ -76,6 +76,6 @@ async def test_a_commit_that_failed_is_not_taken_in() -> None:
             offset = await publisher.commit(effects)
         except OSError:
             assert taken == []
-    assert (offset, taken) == (1, [effects])
+    assert (offset, taken, broker.calls[0]) == (1, [effects], "open")
     await publisher.close()
     assert broker.calls[-1] == "close"

@@ -1,12 +1,14 @@
 """What a dead letter holds."""
 
 import pytest
+from msgspec.structs import replace
 
+from consumer.core.decode import SNAPSHOT_TIME_HEADER
 from consumer.core.known import Known
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
-from consumer.runtime.dead_letters import dead_letter
+from consumer.runtime.dead_letters import REDRIVES_HEADER, dead_letter, opened
 from consumer.runtime.ports import Output
 from tests.runtime.scenes import rubbish
 from tests.strategies import BASE_MS, NESTED_TOPICS, TOPIC, make_record, websocket
@@ -41,6 +43,44 @@ def test_a_dead_letter_is_the_original_with_why_and_where_from() -> None:
         "cc-source-timestamp-ms": str(BASE_MS),
         "cc-service-version": "1.2.3",
     }
+
+
+def test_of_other_headers_nothing_is_carried_also_if_they_are_digits() -> None:
+    shown = (
+        ("phone", b"15551234"),
+        (SNAPSHOT_TIME_HEADER, b"9" * 16),
+        (SNAPSHOT_TIME_HEADER, b"5"),
+        (REDRIVES_HEADER, None),
+        (REDRIVES_HEADER, b"2x"),
+        (REDRIVES_HEADER, b"2"),
+        (REDRIVES_HEADER, b"3"),
+    )
+    found = headers(letter_of(replace(rubbish(3), headers=shown)))
+    assert "15551234" not in found.values()
+    assert (found["cc-source-snapshot-time"], found["cc-redrives"]) == ("5", "2")
+
+
+@pytest.mark.parametrize("keep_payload", [True, False])
+def test_a_dead_letter_that_is_read_is_what_was_told(keep_payload: bool) -> None:  # noqa: FBT001
+    record = Record(TOPIC, 5, 77, -1, b"k", b'{"id":', ((SNAPSHOT_TIME_HEADER, b"5"), (REDRIVES_HEADER, b"2")))
+    letter = letter_of(record, keep_payload=keep_payload, outcome=Outcome("dead_lettered", "late", "why"))
+    found = opened(Record("letters", 1, 9, BASE_MS, b"left", b"behind", tuple(letter.headers)))
+    assert found is not None
+    assert (found.partition, found.offset, found.time_ms, found.redrives) == (1, 9, BASE_MS, 2)
+    assert (found.reason, found.detail, found.version) == ("late", "why", "1.2.3")
+    assert found.left_out == ("" if keep_payload else "dropped")
+    key, value = (b"left", b"behind") if keep_payload else (None, None)
+    assert found.original == Record(TOPIC, 5, 77, -1, key, value, ((SNAPSHOT_TIME_HEADER, b"5"),))
+
+
+@pytest.mark.parametrize("name", ["cc-source-partition", "cc-source-offset", "cc-source-timestamp-ms", "cc-reason"])
+@pytest.mark.parametrize("wrong", [b"x", b"-2", b"9" * 20, "\u00b2".encode(), None])
+def test_what_does_not_say_where_it_is_from_is_no_dead_letter(name: str, wrong: bytes | None) -> None:
+    letter = letter_of(rubbish(3))
+    read = Record("letters", 0, 9, BASE_MS, letter.key, letter.value, tuple(letter.headers))
+    assert opened(read) is not None
+    told = tuple((each, wrong if each == name else text) for each, text in letter.headers)
+    assert (opened(replace(read, headers=told)) is None) == (name != "cc-reason" or wrong is None)
 
 
 def test_a_dropped_payload_leaves_key_and_value_out_and_says_so() -> None:

@@ -13,7 +13,7 @@ from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
 from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.lane import Lane
-from consumer.runtime.ports import Committed, Fenced, Misfit, Unreachable
+from consumer.runtime.ports import ACTIVITIES, Committed, Fenced, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.runtime.state_store import StateStore
 from tests.fakes import (
@@ -159,7 +159,36 @@ async def test_a_lane_that_opens_goes_on_from_the_states_of_the_last_owner() -> 
     alone = await Scene(Broker(story())).consume(18)
     assert second.partition.states() == alone.partition.states()
     assert second.partition.transitions == alone.partition.transitions
+    assert second.telemetry.of("offset_reset") == alone.telemetry.of("offset_reset") == []
     assert dict(second.store.items()) == {key.decode(): state for key, state in second.partition.states().items()}
+
+
+async def test_a_long_restore_is_progress() -> None:
+    scene = Scene(Broker())
+    scene.partition.state_log = [(b"gone", None)] * 6
+    seen: list[float] = []
+
+    async def take_30_s() -> None:
+        seen.append(scene.broker.clock.now_s - scene.lane.last_progress_s)
+        scene.broker.clock.now_s += 30.0
+
+    scene.broker.at("chunk", take_30_s, take_30_s)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "running")
+    assert seen == [0.0, 0.0]
+
+
+async def test_a_lane_that_waits_to_try_again_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "_BACKOFF_S", 5.0)
+    scene = Scene(Broker(story()))
+    scene.broker.at("commit", UNREACHABLE)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "failing")
+        scene.broker.clock.now_s += 4.9
+        await turns()
+        assert (scene.lane.phase, scene.lane.is_open, scene.lane.is_idle) == ("failing", False, False)
+        scene.broker.clock.now_s += 0.1
+        await until(scene.went_to(18))
 
 
 async def test_a_store_that_is_kept_reads_only_what_is_new() -> None:
@@ -255,14 +284,15 @@ async def test_a_fetch_takes_so_many_records_at_most(most: int, offsets: list[in
     assert sorted(set(asked)) == offsets
 
 
-async def test_a_state_topic_made_anew_under_a_running_lane_ends_it() -> None:
+@pytest.mark.parametrize("left", [0, 1])
+async def test_a_state_topic_made_anew_under_a_running_lane_ends_it(left: int) -> None:
     scene = Scene(Broker(story()), **EACH)
 
     async def make_anew() -> None:
-        scene.partition.state_log.clear()
+        del scene.partition.state_log[left:]
 
     scene.broker.at("commit", nothing, nothing, make_anew)
-    with pytest.raises(Misfit, match=r"\(CC_STATE_TOPIC\) ends at 1, .* made anew"):
+    with pytest.raises(Misfit, match=rf"\(CC_STATE_TOPIC\) ends at {left + 1}, .* made anew"):
         await asyncio.wait_for(scene.lane.run(), WAIT_S)
 
 
@@ -277,7 +307,7 @@ async def test_a_commit_is_due_by_time_since_the_first_effect() -> None:
 async def test_while_fetches_are_full_a_lane_takes_up_to_a_second_between_commits(
     seconds: float, offsets: list[int]
 ) -> None:
-    scene = Scene(Broker(story()), commit_interval_ms=700, fetch_records_max=3)
+    scene = Scene(Broker(story()), commit_interval_ms=700, fetch_records_max=3, slice_ms_max=60_000)
 
     async def passes() -> None:
         scene.broker.clock.now_s += seconds
@@ -375,6 +405,14 @@ async def test_a_record_is_counted_once_however_often_it_was_tried() -> None:
     assert [told[1].consumed for told in scene.telemetry.of("committed")] == [8]
 
 
+async def test_a_record_is_counted_once_although_a_fetch_after_its_commit_failed() -> None:
+    scene = Scene(Broker(story()), fetch_records_max=4, commit_records_max=4)
+    scene.broker.at("fetch", nothing, UNREACHABLE)
+    await scene.consume(18)
+    assert [told[1].consumed for told in scene.telemetry.of("committed")] == [4, 4]
+    assert len(scene.telemetry.of("commit_failed")) == 1
+
+
 @pytest.mark.parametrize("changed", [{}, EACH])
 async def test_a_commit_whose_answer_was_lost_is_counted_when_the_offset_tells_of_it(changed: dict[str, Any]) -> None:
     scene = Scene(Broker(story()), **changed)
@@ -382,6 +420,7 @@ async def test_a_commit_whose_answer_was_lost_is_counted_when_the_offset_tells_o
     scene.broker.at("committed", nothing, UNREACHABLE)
     await scene.consume(18)
     assert sum(told[1].consumed for told in scene.telemetry.of("committed")) == 8
+    assert all(0 <= told[2] < 100 for told in scene.telemetry.of("committed"))
     assert len(scene.telemetry.of("commit_failed")) == 2
 
 
@@ -406,18 +445,25 @@ async def test_the_breaker_counts_a_commit_whose_answer_was_lost() -> None:
     assert [told[1].consumed for told in scene.telemetry.of("committed")] == [3]
 
 
-async def test_retrying_has_an_end() -> None:
-    scene = Scene(Broker(story()), retry_s_max=300.0)
+@pytest.mark.parametrize("call_name", ["open", "committed", "seek", "read", "commit"])
+async def test_retrying_has_an_end(call_name: str) -> None:
+    scene = Scene(Broker(story()), retry_s_max=350.0)
 
     async def fail_later() -> None:
         scene.broker.clock.now_s += 100.0
         raise Unreachable("no answer")
 
-    scene.broker.at("open", *[fail_later] * 4)
+    scene.broker.at(call_name, *[fail_later] * 4)
     await scene.consume(18)
-    scene.broker.at("open", *[fail_later] * 5)
-    with pytest.raises(Misfit, match=r"partition 0 .* 300 s \(CC_RETRY_S_MAX\): no answer"):
-        await asyncio.wait_for(Scene(scene.broker, retry_s_max=300.0).lane.run(), WAIT_S)
+    other = Scene(Broker(story()), retry_s_max=350.0)
+
+    async def fail_later_too() -> None:
+        other.broker.clock.now_s += 100.0
+        raise Unreachable("no answer")
+
+    other.broker.at(call_name, *[fail_later_too] * 5)
+    with pytest.raises(Misfit, match=r"partition 0 .* 350 s \(CC_RETRY_S_MAX\): no answer"):
+        await asyncio.wait_for(other.lane.run(), WAIT_S)
 
 
 async def test_retrying_begins_anew_after_a_commit() -> None:
@@ -546,6 +592,20 @@ async def test_a_stop_at_any_moment_ends_the_lane_in_order(call_name: str) -> No
     assert scene.partition.transitions == whole.partition.transitions
 
 
+async def test_a_stop_while_it_restores_ends_a_lane_that_has_not_read_all_there_is() -> None:
+    broker = Broker(story())
+    await Scene(broker, **EACH).consume(18)
+    scene = Scene(broker)
+
+    async def stop() -> None:
+        scene.lane.stop()
+
+    broker.at("chunk", stop)
+    await asyncio.wait_for(scene.lane.run(), WAIT_S)
+    assert (scene.lane.phase, broker.last_call(), scene.telemetry.of("restored")) == ("closed", "close", [])
+    assert scene.store.log_offset < len(scene.partition.state_log)
+
+
 async def test_a_lane_stopped_before_it_ran_touches_nothing() -> None:
     scene = Scene(Broker(story()))
     scene.lane.stop()
@@ -595,6 +655,7 @@ async def test_stream_time_survives_in_the_metadata_of_the_offset() -> None:
         ("stream-ms=", 1),
         ("stream-ms=-5", 1),
         ("stream-ms=5x", 1),
+        ("stream-ms=\u0665", 1),
         (f"written-by-another={BASE_MS + 5_000}", 1),
     ],
 )
@@ -661,6 +722,57 @@ async def test_a_failed_commit_does_not_count_its_dead_letters_twice() -> None:
     async with scene.running():
         await until(lambda: scene.lane.phase == "blocked" or scene.went_to(2)())
         assert scene.lane.breaker.open_because == ""
+
+
+async def test_dead_letters_that_are_committed_still_count_after_a_commit_that_failed() -> None:
+    scene = Scene(Broker([rubbish(offset) for offset in range(10)]), dead_letters_consecutive_max=4, **EACH)
+    scene.broker.at("commit", nothing, nothing, UNREACHABLE)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "blocked")
+    assert len(scene.partition.dead_letters) == 4
+
+
+async def test_the_time_of_the_loop_is_told_by_what_it_was_spent_on() -> None:
+    scene = Scene(Broker(story()), commit_interval_ms=700)
+
+    async def take_2_s() -> None:
+        scene.broker.clock.now_s += 2.0
+
+    async def take_4_s() -> None:
+        scene.broker.clock.now_s += 4.0
+
+    scene.broker.at("open", take_2_s)
+    scene.broker.at("commit", take_4_s)
+    await scene.consume(18)
+    spent = dict.fromkeys(ACTIVITIES, 0.0)
+    for activity, seconds in scene.telemetry.of("spent"):
+        spent[activity] += seconds
+    assert spent == {
+        "fetch_wait": pytest.approx(0.7, abs=0.01),
+        "process": pytest.approx(0.0, abs=1.0),
+        "commit": 4.0,
+        "restore": 2.0,
+    }
+    assert spent["process"] > 0
+    ((_, _, restore_s),) = scene.telemetry.of("restored")
+    ((_, _, commit_s, _),) = scene.telemetry.of("committed")
+    assert (restore_s, commit_s) == (2.0, 4.0)
+
+
+async def test_a_lane_is_idle_while_it_runs_and_has_nothing_to_commit() -> None:
+    scene = Scene(Broker([call(0, "alerting", 1)]), commit_interval_ms=FOREVER_MS)
+    scene.broker.fetch_waits = True
+    idle: list[bool] = []
+
+    async def note() -> None:
+        idle.append(scene.lane.is_idle)
+
+    for each in ("open", "fetch"):
+        scene.broker.at(each, note, note)
+    async with scene.running():
+        await until(lambda: len(idle) == 3)
+        assert repr(scene.lane) == "<Lane 0 running, 0 conversations, next 1>"
+    assert idle == [False, True, False]
 
 
 async def test_transitions_are_published_as_json_of_the_schema() -> None:

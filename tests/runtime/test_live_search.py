@@ -22,7 +22,7 @@ from schemas.state import ConversationState
 from tests.fakes import turns
 from tests.runtime.scenes import call
 from tests.runtime.serving import in_partition, working
-from tests.strategies import at
+from tests.strategies import NESTED_TOPICS, at, make_record, websocket
 
 STATE = msgspec.json.Decoder(ConversationState)
 CYCLES_MAX = Rules().park_cycles_max
@@ -45,8 +45,11 @@ def expected(worker: Worker, wanted: Wanted) -> list[Position]:
             for view in communications(STATE.decode(state), CYCLES_MAX):
                 since = view.transitions[0].event_time
                 if (
-                    wanted.takes(view)
+                    view.live
                     and wanted.media in {None, view.media}
+                    and wanted.state in {None, view.state}
+                    and wanted.queue_id in {None, view.queue_id}
+                    and wanted.user_id in {None, view.user_id}
                     and (wanted.begun_by is None or since <= wanted.begun_by)
                     and (wanted.begun_from is None or since >= wanted.begun_from)
                 ):
@@ -102,6 +105,17 @@ async def test_every_filter_finds_what_going_through_everything_finds(monkeypatc
                 found = await pages(search, wanted, limit)
                 assert [each for page in found for each in page] == expected(worker, wanted), wanted
                 assert max(map(len, found)) <= limit
+
+
+async def test_communications_that_began_together_are_each_found_once() -> None:
+    legs = {each: [{"id": f"{each}-{number}", "state": "alerting"} for number in (1, 2)] for each in ("calls", "chats")}
+    body = {"id": "c1", "participants": [{"id": "p1", **legs}, {"id": "p2", **legs}]}
+    async with working([make_record(websocket(NESTED_TOPICS[0], body))]) as worker:
+        search = LiveSearch(worker.lanes, CYCLES_MAX)
+        every = expected(worker, Wanted())
+        assert (len(every), len({each[0] for each in every})) == (8, 1)
+        for limit in (1, 3, 8):
+            assert [each for page in await pages(search, Wanted(), limit) for each in page] == every
 
 
 async def test_a_page_says_which_partitions_were_searched_and_leaves_out_those_that_are_not_open() -> None:

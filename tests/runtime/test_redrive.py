@@ -24,6 +24,7 @@ from consumer.runtime.redrive import (
     is_marker,
 )
 from consumer.runtime.republish import redriven
+from tests.strategies import BASE_MS, make_record
 
 TOPIC = "updates"
 LETTERS_TOPIC = "letters"
@@ -78,6 +79,7 @@ def test_a_marker_tells_how_many_it_names_and_is_no_dead_letter() -> None:
     marker = marker_of(batch, 9)
     assert is_marker(marker)
     assert dict(marker.headers) == {MARKER_HEADER: b"2"}
+    assert marker.value == b'{"redriven":[[3,4]]}'
     assert opened(marker) is None
 
 
@@ -141,6 +143,12 @@ def returned(record: Record) -> DeadLetter:
     read = opened(Record(LETTERS_TOPIC, record.partition, 0, 0, letter.key, letter.value, tuple(letter.headers)))
     assert read is not None
     return read
+
+
+def test_what_goes_back_and_can_be_read_tells_its_snapshot_time() -> None:
+    stamp = (SNAPSHOT_TIME_HEADER, str(BASE_MS + 1_000).encode())
+    for record in (make_record({"id": "c1"}, seconds=1), make_record({"id": "c1"}, seconds=2, headers=(stamp,))):
+        assert redriven(returned(record), Rules()).headers == (stamp, (REDRIVES_HEADER, b"1"))
 
 
 @pytest.mark.parametrize("headers", [(), ((SNAPSHOT_TIME_HEADER, b"1767225600000"),)])

@@ -2,10 +2,12 @@
 
 import pytest
 
+from consumer.core.decode import SNAPSHOT_TIME_HEADER
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.runtime.rekey import Beginning, beginning
 from consumer.runtime.republish import rekeyed
+from tests.strategies import BASE_MS, make_record
 
 
 @pytest.mark.parametrize("is_target_empty", [True, False])
@@ -43,3 +45,22 @@ def test_a_record_without_a_readable_id_stays_as_it_is(
     copy = found.copy
     assert (copy.topic, copy.key, copy.partition, found.outcome) == ("b", copied_key, partition, outcome)
     assert (copy.value, copy.timestamp_ms, copy.headers) == (value, 1_000, (("h", b"1"),))
+
+
+@pytest.mark.parametrize(("key", "outcome"), [("c1", "kept"), ("other", "rekeyed"), (None, "rekeyed")])
+def test_a_record_goes_under_its_conversation_id_and_tells_its_snapshot_time_once(
+    key: str | None, outcome: str
+) -> None:
+    shown_ms = BASE_MS - 5_000
+    headers = (("h", b"1"), (SNAPSHOT_TIME_HEADER, str(shown_ms).encode()), (SNAPSHOT_TIME_HEADER, b"later"))
+    record = make_record({"id": "c1", "participants": []}, key=key, headers=headers)
+    found = rekeyed(record, "b", Rules())
+    copy = found.copy
+    assert (found.outcome, copy.topic, copy.key, copy.partition) == (outcome, "b", b"c1", None)
+    assert (copy.value, copy.timestamp_ms) == (record.value, record.timestamp_ms)
+    assert copy.headers == headers[:2]
+
+
+def test_a_record_whose_time_is_that_of_kafka_takes_it_along() -> None:
+    copy = rekeyed(make_record({"id": "c1"}, seconds=1), "b", Rules()).copy
+    assert copy.headers == ((SNAPSHOT_TIME_HEADER, str(BASE_MS + 1_000).encode()),)

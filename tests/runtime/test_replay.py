@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.runtime.replay import Replay
+from consumer.runtime.state_store import EVICTIONS_PER_RECORD_MAX
 from consumer.runtime.verification import Verification
 from tests.core.play import play
 from tests.fakes import Broker
@@ -53,6 +54,23 @@ async def test_it_holds_what_a_lane_has_published_and_a_verification_finds_no_di
     found.compare(None)
     assert (found.comparison.equal, found.comparison.different, found.comparison.apart.total()) == (2, 0, 0)
     assert not found.different
+
+
+def test_who_comes_back_after_an_eviction_or_at_the_edge_of_one_is_remembered() -> None:
+    """One record evicts so many at most: the last of them is still there, though its time is over."""
+    names = [f"e{number}" for number in range(EVICTIONS_PER_RECORD_MAX + 1)]
+    records = [call(offset, "disconnected", 0, name) for offset, name in enumerate(names)]
+    hours = range(RETENTION_H + 1)
+    records += [call(100 + hour, "connected", 60 + hour * HOUR_S, "c3", held=bool(hour % 2)) for hour in hours]
+    replay = Replay(RULES)
+    for record in records:
+        replay.take(record)
+        replay.settle()
+    assert (len(replay.store), replay.returned) == (2, set())
+    for offset, name in enumerate(names, 1_000):
+        before, outcome = replay.take(call(offset, "connected", 60 + RETENTION_H * HOUR_S, name, "m2"))
+        assert (outcome.disposition, before is None) == ("applied", name not in dict(replay.store.items()))
+    assert replay.returned == set(names)
 
 
 @settings(max_examples=60)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
+from consumer.runtime import state_store
 from consumer.runtime.state_store import StateStore
 from tests.runtime.scenes import HOUR_S, call
 from tests.strategies import BASE_MS, histories
@@ -143,6 +144,7 @@ def test_a_restore_on_top_of_a_kept_store_replaces_and_removes() -> None:
     shop.store.restore([(b"c1", newer), (b"c2", None)])
     assert shop.store.settle(10) is False
     assert dict(shop.store.items()) == {"c1": newer}
+    assert (published(shop.store, "c1"), published(shop.store, "c2")) == (newer, None)
     assert shop.store.committed_bytes == len(newer)
     assert +shop.store.census.states == {("call", "disconnected"): 1}
     assert shop.store.census.oldest_live() == {}
@@ -185,8 +187,10 @@ def test_a_conversation_goes_in_the_minute_after_its_retention(state: str, reten
             assert shop.store.settle(10) is False
         case "dropped":
             shop.store.merge(None)
-            assert shop.evict(30 + retention_s + 30) == 1
-            shop.store.drop()
+            for _ in range(2):
+                assert shop.evict(30 + retention_s + 30) == 1
+                assert shop.evict(30 + retention_s + 30) == 0
+                shop.store.drop()
             assert shop.store.lookup("c1") is not None
     assert shop.evict(30 + retention_s) == 0
     assert shop.evict(30 + retention_s + 29.999) == 0
@@ -216,6 +220,16 @@ def test_news_prolong_and_an_end_shortens_what_is_kept(shown: list[tuple[str, in
     assert shop.evict(kept_s + 60) == 1
 
 
+@pytest.mark.parametrize(("after_s", "evicted"), [(300 + SHORT.retention_ended_s + 59.999, 0), (900 + 60, 1)])
+def test_however_late_it_is_looked_news_prolong_what_is_kept(after_s: float, evicted: int) -> None:
+    shop = Shop(SHORT)
+    shop.take(call(0, "disconnected", 0))
+    shop.store.merge(None)
+    shop.take(call(1, "disconnected", 300))
+    shop.store.merge(None)
+    assert shop.evict(after_s) == evicted
+
+
 def test_an_end_after_a_long_life_brings_the_eviction_forward() -> None:
     shop = Shop(SHORT)
     shop.take(call(0, "connected", 0))
@@ -225,6 +239,68 @@ def test_an_end_after_a_long_life_brings_the_eviction_forward() -> None:
     shop.store.merge(None)
     assert shop.evict(840 + SHORT.retention_ended_s) == 0
     assert shop.evict(900 + SHORT.retention_ended_s) == 1
+
+
+def test_the_place_of_a_conversation_that_has_gone_already_means_nothing() -> None:
+    """It waits under its idle time as well, for it was live once."""
+    shop = Shop(SHORT)
+    shop.take(call(0, "connected", 0))
+    shop.store.merge(None)
+    shop.take(call(1, "disconnected", 60))
+    shop.store.merge(None)
+    assert shop.evict(120 + SHORT.retention_ended_s) == 1
+    assert shop.evict(120 + SHORT.retention_idle_s) == 0
+    shop.store.merge(None)
+    assert shop.evict(240 + SHORT.retention_idle_s) == 0
+    assert list(shop.store.staged()) == []
+
+
+def test_a_conversation_waits_in_one_place_for_each_way_to_end_however_often_it_is_shown() -> None:
+    shop = Shop(SHORT)
+    for minute in range(50):
+        shop.take(call(minute, "connected" if minute < 45 else "disconnected", minute * 60))
+        shop.store.merge(None)
+        assert shop.evict(minute * 60) == 0
+    assert sum(len(waiting) for due in shop.store._due.values() for waiting in due._minutes.values()) == 2
+    assert all(len(due._order) == len(due._minutes) for due in shop.store._due.values())
+
+
+def test_one_that_came_and_went_between_two_commits_leaves_the_count_as_it_was() -> None:
+    """Its place is from a former life, for what was never committed has none."""
+    shop = Shop(SHORT)
+    shop.take(call(0, "connected", 0))
+    shop.take(call(1, "connected", 0, "c2"))
+    shop.store.merge(None)
+    shop.take(call(2, "disconnected", 60))
+    shop.store.merge(None)
+    assert shop.evict(120 + SHORT.retention_ended_s) == 1
+    assert shop.store.count_staged() == 1
+    shop.store.merge(None)
+    shop.take(call(3, "connected", 3_000, "c2"))
+    shop.take(call(4, "disconnected", 3_000))
+    assert shop.store.count_staged() == 2
+    assert shop.evict(60 + SHORT.retention_idle_s) == 0
+    assert shop.evict(120 + SHORT.retention_idle_s) == 1
+    assert dict(shop.store.staged())["c1"] is None
+    assert shop.store.count_staged() == 1
+    shop.store.merge(None)
+    assert len(shop.store) == 1
+
+
+def test_what_is_held_decoded_is_bounded_and_says_what_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop()
+    size = len(state_of(shop.take(call(0, "alerting", 1, "c0"))))
+    most = 3 * size + size // 2
+    monkeypatch.setattr(state_store, "_DECODED_BYTES_MAX", most)
+    for offset in range(40):
+        shop.take(call(offset, ("alerting", "connected")[offset // 20], offset, f"c{offset % 8}"))
+        shop.store.merge(None)
+        held = shop.store._decoded
+        assert shop.store._decoded_bytes == sum(len(known.published) for known in held.values()) <= most
+        assert f"c{offset % 8}" in held
+    for conversation_id, state in shop.store.items():
+        assert published(shop.store, conversation_id) == state
+        assert len(shop.store._decoded) <= 3
 
 
 def test_a_thread_that_is_reopened_is_kept_as_a_live_one() -> None:

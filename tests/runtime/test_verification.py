@@ -1,6 +1,7 @@
 """What a verification calls equal, what it calls different, and what it leaves apart by design."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome
 from consumer.runtime.dead_letters import dead_letter
-from consumer.runtime.verification import APART, Shown, Verification
+from consumer.runtime.verification import APART, Comparison, Shown, Verification
 from tests import model
 from tests.core.play import Played, play
 from tests.runtime.scenes import HOUR_S, call, outcome, rubbish
-from tests.strategies import TOPIC, at, histories
+from tests.strategies import BASE_MS, TOPIC, at, histories
 
 RULES = Rules()
 LIFE = [
@@ -156,6 +157,8 @@ def test_transitions_that_are_missing_too_many_or_not_as_they_should_be_are_show
     found = topics.verified()
     assert counted(found) == (1, 1, {})
     assert found.comparison.different_transitions == 3
+    paths = [path for _, path, _, _ in shown(found, topics, "c1")]
+    assert paths == sorted(paths)
     told = {path: (here, there) for _, path, here, there in shown(found, topics, "c1")}
     assert [here is None or there is None for here, there in told.values()].count(True) == 2
     assert told[mine["id"]][1] == {
@@ -220,6 +223,22 @@ def test_a_conversation_that_returned_after_an_eviction_is_left_apart() -> None:
     assert counted(topics.verified()) == (2, 0, {"returned": 1})
 
 
+def test_a_tombstone_between_two_states_tells_of_a_return_that_the_input_does_not_show() -> None:
+    topics = published(LIFE)
+    other = changed(topics.states, "c1", b'"disconnectType":"peer"', b'"disconnectType":"client"')[:1]
+    topics.states = [*topics.states, out("c1", None), *other]
+    assert counted(topics.verified()) == (1, 0, {"returned": 1})
+    topics.states = [out("c9", None), *topics.states[:2], *other]
+    assert counted(topics.verified()) == (1, 1, {})
+
+
+def test_a_state_that_is_not_what_the_input_says_is_a_difference_also_at_the_end_of_its_retention() -> None:
+    topics = published(LIFE)
+    topics.states = changed(topics.states, "c1", b'"disconnectType":"peer"', b'"disconnectType":"client"')
+    topics.stream_ms = BASE_MS + 2 * RULES.retention_ended_s * 1_000
+    assert counted(topics.verified()) == (1, 1, {})
+
+
 def letter(record: Record, told: Outcome) -> Record:
     made = dead_letter(record, told, keep_payload=False, payload_bytes_max=1, version="1")
     return Record("dead", 0, 0, PUBLISHED_MS, made.key, made.value, tuple(made.headers))
@@ -234,6 +253,16 @@ def test_a_conversation_whose_record_was_refused_for_when_it_came_is_left_apart(
     assert counted(topics.verified()) == (1, 0, {"refused": 1})
     topics.letters = [letter(LIFE[3], outcome("dead_lettered", "bad_json"))]
     assert counted(topics.verified()) == (1, 1, {})
+
+
+def test_a_dead_letter_that_names_no_record_refuses_none() -> None:
+    topics = published([each for each in LIFE if each.offset != 3])
+    topics.input = LIFE
+    told = letter(LIFE[3], outcome("dead_lettered", "late"))
+    for name, wrong in (("cc-source-offset", b"x"), ("cc-source-topic", b"another")):
+        headers = tuple((each, wrong if each == name else text) for each, text in told.headers)
+        topics.letters = [msgspec.structs.replace(told, headers=headers)]
+        assert counted(topics.verified()) == (1, 1, {})
 
 
 def test_where_retention_deleted_the_beginning_of_the_input_only_later_conversations_are_verified() -> None:
@@ -258,6 +287,71 @@ def test_transitions_tell_of_a_conversation_that_was_seen_before_the_beginning_o
     assert counted(topics.verified()) == (1, 1, {})
 
 
+def test_the_first_records_are_as_old_as_the_newest_of_them() -> None:
+    shown = [call(offset, "connected", seconds, "c2") for offset, seconds in enumerate((5, 9, 7))]
+    later = [call(offset, "connected", offset, "c2") for offset in range(10, 107)]
+    topics = published([*shown, *later, call(200, "connected", 1_000, "c2")])
+    assert topics.verified().first_ms == later[-1].timestamp_ms
+    topics = published(shown)
+    assert topics.verified().first_ms == shown[1].timestamp_ms
+
+
+def test_a_state_tells_by_itself_that_it_was_seen_before_the_beginning_of_the_input() -> None:
+    """By a time in it, or by its last record; the transitions that would tell it as well are deleted."""
+    told_by_a_time = published([call(0, "connected", 1), call(1, "connected", 99, "c3"), call(2, "disconnected", 100)])
+    told_by_its_record = published([call(0, "connected", 200), call(1, "connected", 99, "c3")])
+    for topics in (told_by_a_time, told_by_its_record):
+        topics.transitions = [each for each in topics.transitions if each.key == b"c3"]
+        assert counted(topics.verified()) == (1, 1, {})
+        topics.begin = 1
+        assert counted(topics.verified()) == (1, 0, {"before_input": 1})
+    topics.states = changed(topics.states, "c3", b'"connected"', b'"alerting"')
+    assert counted(topics.verified()) == (0, 1, {"before_input": 1})
+
+
+def test_what_the_rest_of_the_input_says_of_an_earlier_time_may_have_been_evicted_unseen() -> None:
+    shown = [call(0, "alerting", 50), call(1, "connected", 99, "c3"), call(2, "disconnected", 9)]
+    topics = published(shown)
+    topics.states = [each for each in topics.states if each.key == b"c3"]
+    topics.transitions = [each for each in topics.transitions if each.key == b"c3"]
+    assert counted(topics.verified()) == (1, 1, {})
+    topics.begin = 1
+    assert counted(topics.verified()) == (1, 0, {"before_input": 1})
+
+
+def test_only_what_stems_from_records_before_the_bound_counts() -> None:
+    topics = published(LIFE)
+    topics.bound = 3
+    found = topics.verified()
+    assert [found.compares(each) for each in topics.states] == [False, True]
+    assert [found.compares(each) for each in topics.transitions] == [True, True, True, False]
+    assert found.compares(out("c1", None))
+
+
+def test_a_conversation_that_only_later_records_tell_of_is_counted_once() -> None:
+    topics = published([call(0, "connected", 1), call(1, "connected", 2, "c2"), call(2, "alerting", 3, "c2")])
+    topics.bound = 1
+    topics.states += topics.states[-1:]
+    found = topics.verified()
+    assert counted(found) == (1, 0, {"ahead": 1})
+    assert found.comparison.conversations == 2
+
+
+def test_a_conversation_that_nothing_says_is_counted_once_although_later_records_tell_of_it_as_well() -> None:
+    topics = published(LIFE)
+    ((_, value),) = [(each.key, each.value) for each in topics.states if each.key == b"c1"]
+    later = changed([out("c9", value)], "c9", b'"offset":3', b'"offset":9')
+    topics.states += [out("c9", value), *later]
+    found = topics.verified()
+    assert (counted(found), found.comparison.conversations) == ((2, 1, {}), 3)
+
+
+def test_the_tallies_of_partitions_add_up() -> None:
+    one = Comparison(1, 2, 3, 4, Counter(ahead=1, evicted=2), 5, 6)
+    one.add(Comparison(10, 20, 30, 40, Counter(ahead=10), 50, 60))
+    assert one == Comparison(11, 22, 33, 44, Counter(ahead=11, evicted=2), 55, 66)
+
+
 def test_transitions_that_retention_deleted_are_no_difference_but_later_ones_are() -> None:
     topics = published([*LIFE, call(5, "connected", 5_000, "c3"), call(6, "disconnected", 5_010, "c3")])
     kept = [each for each in topics.transitions if each.key != b"c1"]
@@ -265,10 +359,42 @@ def test_transitions_that_retention_deleted_are_no_difference_but_later_ones_are
     since = msgspec.structs.replace(topics, complete=False)
     since.transitions = [msgspec.structs.replace(each, timestamp_ms=LIFE[0].timestamp_ms) for each in kept]
     assert counted(since.verified()) == (2, 0, {"transitions_deleted": 1})
+    strange = out("c1", json.loads(topics.transitions[0].value or b"") | {"id": "00" * 16})
+    odd = msgspec.structs.replace(since, transitions=[*since.transitions, strange])
+    assert counted(odd.verified()) == (2, 1, {})
     since.transitions = since.transitions[:-1]
     assert counted(since.verified()) == (1, 1, {"transitions_deleted": 1})
     since.transitions = []
     assert counted(since.verified()) == (0, 0, {"transitions_deleted": 3})
+
+
+@pytest.mark.parametrize(("first_s", "told"), [(1.0, (1, 0, {"transitions_deleted": 1})), (0.999, (1, 1, {}))])
+def test_transitions_may_be_deleted_up_to_the_skew_that_is_allowed_after_the_first_that_is_left(
+    first_s: float, told: tuple[int, int, dict[str, int]]
+) -> None:
+    topics = published([call(0, "connected", 1 + RULES.future_skew_max_s), call(1, "connected", 900, "c2")])
+    (left,) = [each for each in topics.transitions if each.key == b"c2"]
+    topics.transitions = [msgspec.structs.replace(left, timestamp_ms=BASE_MS + round(first_s * 1_000))]
+    topics.complete = False
+    assert counted(topics.verified()) == told
+
+
+def test_a_later_transition_that_is_missing_is_a_difference_beside_one_that_was_deleted() -> None:
+    topics = published([call(0, "alerting", 1), call(1, "connected", 2, "c2"), call(2, "connected", 10_000)])
+    topics.complete = False
+    topics.transitions = [
+        msgspec.structs.replace(each, timestamp_ms=BASE_MS + 2_000) for each in topics.transitions if each.key == b"c2"
+    ]
+    found = topics.verified()
+    assert counted(found) == (1, 1, {})
+    assert found.comparison.different_transitions == 2
+
+
+def test_a_state_is_a_difference_where_no_record_tells_the_time() -> None:
+    topics = published(LIFE)
+    topics.input = LIFE[-1:]
+    topics.bound = 5
+    assert counted(topics.verified()) == (0, 2, {})
 
 
 def test_every_reason_to_leave_a_conversation_apart_has_a_sentence() -> None:

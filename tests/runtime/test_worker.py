@@ -140,6 +140,78 @@ async def test_a_worker_that_was_given_nothing_is_ready_and_not_stalled() -> Non
     assert set(scene.worker.stalled().values()) == {None}
 
 
+async def test_a_worker_is_ready_when_its_lanes_are_open() -> None:
+    scene = Scene()
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        await gate.wait()
+
+    scene.broker.at("open", wait, nothing)
+    scene.worker.assigned([4, 7])
+    assert scene.worker.stalled() == {"lanes": None}
+    await until(lambda: scene.worker.lanes[7].phase == "running")
+    assert scene.worker.unready() == {
+        "group": None,
+        "lanes": "partitions [4] are not open",
+        "breaker": None,
+        "draining": None,
+    }
+    gate.set()
+    await until(lambda: scene.worker.lanes[4].phase == "running")
+    assert set(scene.worker.unready().values()) == {None}
+    assert await scene.worker.drain()
+
+
+async def test_a_partition_that_is_assigned_twice_keeps_its_lane() -> None:
+    scene = await Scene(call(0, "alerting", 1)).serving(0)
+    lane = scene.worker.lanes[0]
+    await scene.serving(0, 1)
+    assert scene.worker.lanes[0] is lane
+    assert scene.broker.calls.count("open") == 2
+    await scene.worker.revoked([0, 1])
+    assert scene.telemetry.of("rebalanced") == [("assigned", [0]), ("assigned", [0, 1]), ("revoked", [0, 1])]
+
+
+async def test_lanes_that_fail_one_after_another_are_one_failure() -> None:
+    scene = Scene()
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: errors.append(told))
+    scene.broker.at("open", fails(Misfit("first")), fails(Misfit("second")))
+    scene.worker.assigned([0, 1])
+    with pytest.raises(Misfit, match="first"):
+        await asyncio.wait_for(scene.worker.failure(), WAIT_S)
+    await until(lambda: all(lane.phase == "closed" for lane in scene.worker.lanes.values()))
+    await turns()
+    assert errors == []
+
+
+async def test_where_there_is_nothing_to_end_it_has_ended() -> None:
+    scene = Scene()
+    async with asyncio.timeout(WAIT_S):
+        await scene.worker.revoked([])
+        await scene.worker.revoked([3])
+        assert await scene.worker.drain()
+    assert scene.reasons() == []
+
+
+async def test_an_abandoned_lane_that_ends_in_its_own_time_is_nobodys_failure() -> None:
+    scene = Scene(call(0, "alerting", 1), rebalance_timeout_ms=int(2_000 * SOON_S))
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: errors.append(told))
+    scene.broker.at("commit", never)
+    await scene.serving(0)
+    await until(lambda: scene.broker.last_call() == "commit 1")
+    await scene.worker.revoked([0])
+    await until(lambda: scene.broker.last_call() == "close")
+    await turns()
+    assert (scene.reasons(), errors) == ([(0, "abandoned")], [])
+    failure = asyncio.ensure_future(scene.worker.failure())
+    await turns()
+    assert not failure.done()
+    failure.cancel()
+
+
 async def test_a_blocked_lane_makes_the_worker_unready_but_not_stalled() -> None:
     scene = Scene(*map(rubbish, range(5)), dead_letters_consecutive_max=3)
     scene.worker.assigned([0])
@@ -185,6 +257,14 @@ async def test_a_misfit_of_a_lane_is_the_failure_of_the_worker() -> None:
     scene = Scene()
     scene.broker.at("open", fails(Misfit("no permission")))
     scene.worker.assigned([0])
+    with pytest.raises(Misfit, match="no permission"):
+        await asyncio.wait_for(scene.worker.failure(), WAIT_S)
+
+
+async def test_the_first_failure_is_the_one_that_counts() -> None:
+    scene = Scene()
+    scene.worker.fail(Misfit("no permission"))
+    scene.worker.fail(Misfit("another"))
     with pytest.raises(Misfit, match="no permission"):
         await asyncio.wait_for(scene.worker.failure(), WAIT_S)
 
