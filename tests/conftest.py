@@ -1,6 +1,7 @@
-"""What holds for all tests: under CI a real-Kafka test that did not run is a failure."""
+"""What holds for all tests: how examples are drawn; and under CI a real-Kafka test that did not run is a failure."""
 
 import os
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,11 +12,10 @@ settings.register_profile(
 settings.load_profile("default")
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> object:
-    outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     if report.skipped and os.environ.get("CI") and item.get_closest_marker("kafka"):
         report.outcome = "failed"
         report.longrepr = f"a real-Kafka test was skipped under CI: {report.longrepr}"
-    return outcome
+    return report

@@ -13,7 +13,7 @@ import msgspec
 
 from consumer.core.record import Record
 from consumer.runtime.lane import World
-from consumer.runtime.ports import Chunk, Committed, Effects, Fenced, Letter, Unreachable, WorldError
+from consumer.runtime.ports import Chunk, Committed, Effects, Fenced, Output, Unreachable, WorldError
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
@@ -54,8 +54,8 @@ class Partition:
     input: list[Record] = field(default_factory=list)
     committed: Committed | None = None
     state_log: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    transitions: list[Letter] = field(default_factory=list)
-    dead_letters: list[Letter] = field(default_factory=list)
+    transitions: list[Output] = field(default_factory=list)
+    dead_letters: list[Output] = field(default_factory=list)
     commits: list[Effects] = field(default_factory=list)
     epoch: int = 0
     """Of the producer that opened last: any other is fenced."""
@@ -68,8 +68,8 @@ class Partition:
     def take(self, effects: Effects) -> int | None:
         """Make a commit visible; returns the offset after the last state."""
         self.commits.append(effects)
-        assert all(letter.key is not None for letter in effects.states)
-        self.state_log.extend((letter.key or b"", letter.value) for letter in effects.states)
+        assert all(output.key is not None for output in effects.states)
+        self.state_log.extend((output.key or b"", output.value) for output in effects.states)
         self.transitions.extend(effects.transitions)
         self.dead_letters.extend(effects.dead_letters)
         self.committed = Committed(effects.next_offset, effects.metadata)
@@ -229,8 +229,8 @@ class FakeTelemetry:
     def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
         self.told.append(("restored", (partition, len(store), duration_s)))
 
-    def restoring(self, partition: int, read: int, remaining: int) -> None:
-        self.told.append(("restoring", (partition, read, remaining)))
+    def restoring(self, partition: int, remaining: int) -> None:
+        self.told.append(("restoring", (partition, remaining)))
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         self.told.append(("offset_reset", (partition, wanted, at)))

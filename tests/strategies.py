@@ -18,7 +18,6 @@ BASE_MS = 1_767_261_600_000
 """2026-01-01T10:00:00Z, the arbitrary start of everything."""
 TOPIC = "conversation-updates"
 CONVERSATION_IDS = ("c1", "c2")
-PARTICIPANT_IDS = ("p1", "p2", "p3")
 COMMUNICATION_IDS = ("m1", "m2", "m3")
 SESSION_IDS = ("s1", "s2")
 

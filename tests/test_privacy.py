@@ -281,7 +281,7 @@ async def test_every_mark_is_only_where_it_may_be(
         environment.setenv("CC_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
         environment.setenv("CC_DEAD_LETTER_PAYLOAD", payload)
         s = settings_or_exit()
-        broker.create_topics((s.input_topic, s.state_topic, s.transitions_topic, s.dead_letters_topic))
+        broker.create_topics(s.topics)
         logs.configure(s)
         async with asyncio.timeout(30):
             sinks = await evidence(s, records)

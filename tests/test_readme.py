@@ -2,9 +2,11 @@
 
 import re
 import shlex
+import sqlite3
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -18,6 +20,7 @@ from consumer.core.step import Outcome
 from consumer.runtime.dead_letters import REDRIVES_HEADER, dead_letter
 from consumer.runtime.redrive import MARKER_HEADER
 from consumer.runtime.settings import Settings, described
+from schemas.transition import TRANSITION_SCHEMA, Transition
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -107,3 +110,25 @@ def test_every_setting_and_metric_in_the_text_exists() -> None:
     assert set(re.findall(r"CC_[A-Z_]+[A-Z]", README)) <= variables
     metrics = {each.name for each in Metrics().described()}
     assert set(re.findall(r"conversation_[a-z_]+", README)) <= metrics
+
+
+def test_the_transition_shown_is_one_as_it_is_published() -> None:
+    (shown,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    transition = msgspec.json.decode(shown, type=Transition)
+    assert transition.schema == TRANSITION_SCHEMA
+    assert msgspec.json.encode(transition) == msgspec.json.format(shown.encode(), indent=-1)
+
+
+def test_the_query_keeps_what_the_corrections_shown_leave_standing() -> None:
+    (query,) = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    shown = [line.replace("`", "").strip("| ").split(" | ") for line in table("| op | id | from | to | |")]
+    log = [(op, transition_id) for op, transition_id, *_ in shown]
+    standing = sorted({name for op, name in log if op == "assert"} - {name for op, name in log if op == "retract"})
+    with sqlite3.connect(":memory:") as warehouse:
+        warehouse.execute("CREATE TABLE transitions (op, id, kafka_offset)")
+        warehouse.executemany("INSERT INTO transitions VALUES (?, ?, ?)", [(*each, n) for n, each in enumerate(log)])
+        found = sorted(name for _, name, *_ in warehouse.execute(query))
+        assert found == standing
+        assert len(found) == 2
+        warehouse.execute("INSERT INTO transitions VALUES ('assert', ?, 99)", [log[1][1]])
+        assert len(list(warehouse.execute(query))) == 3, "a retracted one that was asserted again stands"

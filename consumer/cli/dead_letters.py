@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -15,7 +15,8 @@ from consumer.adapters import logs
 from consumer.adapters.kafka.dead_letters import RATE_MAX, Counts, Letters, Order, Sight
 from consumer.cli.columns import columns, printable
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
-from consumer.cli.long_work import Time, run_until_terminated
+from consumer.cli.long_work import run_until_terminated
+from consumer.cli.options import Time
 from consumer.cli.progress import progress
 from consumer.core import times
 from consumer.core.step import DEAD_LETTER_REASONS
@@ -90,7 +91,7 @@ def list_(*, as_json: bool, **chosen: Any) -> None:
 
 @dead_letters.command()
 @_selecting
-@_option("--limit", type=click.IntRange(1, 10_000), default=10, help="The newest of each partition and reason.")
+@_option("--limit", type=click.IntRange(1, 10_000), default=10, help="The newest of each reason.")
 @click.option("--raw", is_flag=True, help="Show keys and values too. They are customers' personal data.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object per dead letter and line.")
 def show(*, limit: int, raw: bool, as_json: bool, **chosen: Any) -> None:
@@ -112,7 +113,7 @@ def show(*, limit: int, raw: bool, as_json: bool, **chosen: Any) -> None:
         newest.setdefault(place, deque(maxlen=limit)).append(_document(sight, raw=raw))
 
     _reading(settings, _selection(chosen), note)
-    documents = sorted((each for some in newest.values() for each in some), key=lambda each: each["time"])
+    documents = newest_of_each_reason((each for some in newest.values() for each in some), limit)
     for document in documents:
         if as_json:
             click.echo(msgspec.json.encode(document))
@@ -236,7 +237,7 @@ def _document(sight: Sight, *, raw: bool) -> dict[str, Any]:
         "where": letter.detail,
         "place": f"{letter.partition}/{letter.offset}",
         "source": f"{original.topic}/{original.partition}/{original.offset}",
-        "sourceTime": _time(original.timestamp_ms),
+        "sourceTime": times.published(original.timestamp_ms),
         "version": letter.version,
         "redrives": letter.redrives,
         "redriven": sight.is_redriven,
@@ -248,8 +249,16 @@ def _document(sight: Sight, *, raw: bool) -> dict[str, Any]:
     return document | {"keyBytes": _size(original.key), "valueBytes": _size(original.value)}
 
 
-def _time(milliseconds: int) -> str | None:
-    return times.text(milliseconds) if times.EARLIEST_MS <= milliseconds <= times.LATEST_MS else None
+def newest_of_each_reason(documents: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """So many of each reason, in order of time."""
+    of_reason: dict[str, deque[dict[str, Any]]] = {}
+    for each in sorted(documents, key=_by_time):
+        of_reason.setdefault(each["reason"], deque(maxlen=limit)).append(each)
+    return sorted((each for some in of_reason.values() for each in some), key=_by_time)
+
+
+def _by_time(document: dict[str, Any]) -> str:
+    return str(document["time"])
 
 
 def _size(text: bytes | None) -> int | None:

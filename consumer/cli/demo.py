@@ -6,18 +6,17 @@ import time
 from itertools import islice
 
 import click
-import msgspec
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.cli.exits import exit_on_world_error
+from consumer.cli.exits import FAILED, OK, exit_on_world_error
 from consumer.cli.service import Service, running
-from consumer.core.known import Known
+from consumer.core.arrival import without_source
+from consumer.core.known import Known, summary
 from consumer.core.record import Record
 from consumer.core.step import step
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
-from schemas.state import ConversationState
 
 _SETTLE_S = 30.0
 _TICK_S = 0.5
@@ -26,7 +25,6 @@ _SAMPLES = {
     "transitions": "conversation_transitions_total",
     "corrections": "conversation_corrections_total",
 }
-_STATE = msgspec.json.Decoder(ConversationState)
 
 
 @click.command()
@@ -58,8 +56,7 @@ def demo(*, seconds: int, rate: int, seed: int, port: int) -> None:
             log_level="warning",
         )
         logs.configure(settings)
-        names = (settings.input_topic, settings.state_topic, settings.transitions_topic, settings.dead_letters_topic)
-        broker.create_topics(names)
+        broker.create_topics(settings.topics)
         sys.exit(asyncio.run(_demo(settings, seconds, rate, seed)))
 
 
@@ -98,7 +95,7 @@ def _show(service: Service, written: int, of: int) -> None:
 
 
 def _summarise(service: Service, drafts: list[Draft], settings: Settings, elapsed_s: float) -> int:
-    """Print what was done; returns 1 if the final state is not that of the same records in true order."""
+    """Print what was done; returns `FAILED` if the final state is not that of the same records in true order."""
     click.echo("\nrecords by disposition")
     for family in service.metrics.registry.collect():
         for sample in family.samples:
@@ -108,35 +105,29 @@ def _summarise(service: Service, drafts: list[Draft], settings: Settings, elapse
                     f"  {sample.labels['disposition'] + (f' ({reason})' if reason else ''):36}{sample.value:8.0f}"
                 )
     states = {key: value for lane in service.worker.lanes.values() for key, value in lane.store.items()}
-    live = sum(_STATE.decode(state).live for state in states.values())
+    live = sum(summary(state).live for state in states.values())
     expected = _in_true_order(drafts, settings)
-    equal = {key: _without_source(state) for key, state in states.items()} == expected
+    equal = {key: without_source(state) for key, state in states.items()} == expected
     consumed = _total(service, "consumed")
     click.echo(f"transitions {_total(service, 'transitions')}, corrections {_total(service, 'corrections')}")
     click.echo(f"conversations {len(states)}, live communications {live}")
     click.echo(f"{consumed / elapsed_s:.0f} events per second over {elapsed_s:.0f} s (limited by the traffic)")
     click.echo(f"all {len(drafts)} records accounted for: {'yes' if consumed == len(drafts) else f'NO, {consumed}'}")
     click.echo(f"final state equals that of the same records in true order: {'yes' if equal else 'NO'}")
-    return 0 if equal and consumed == len(drafts) else 1
+    return OK if equal and consumed == len(drafts) else FAILED
 
 
 def _in_true_order(drafts: list[Draft], settings: Settings) -> dict[str, bytes]:
     """The states after the same records, once each and in the order in which things happened."""
     states: dict[str, Known] = {}
     stream_ms: int | None = None
+    rules = settings.rules()
     once = {draft.true_order: draft for draft in drafts}
     for offset, order in enumerate(sorted(once)):
         draft = once[order]
         record = Record(settings.input_topic, 0, offset, draft.timestamp_ms, draft.key, draft.value)
-        outcome = step(record, settings.rules(), stream_ms, states.get)
+        outcome = step(record, rules, stream_ms, states.get)
         stream_ms = outcome.stream_ms
         if outcome.known is not None:
             states[outcome.conversation_id] = outcome.known
-    return {key: _without_source(state.published) for key, state in states.items()}
-
-
-def _without_source(state: bytes) -> bytes:
-    """A state without what refers to arrival."""
-    document = msgspec.json.decode(state)
-    del document["source"]
-    return msgspec.json.encode(document)
+    return {key: without_source(state.published) for key, state in states.items()}

@@ -35,7 +35,12 @@ _option = partial(click.option, show_default=True)
 @_option("--seed", type=int, default=_DEFAULT.seed, help="The same seed and start give the same records.")
 @click.option("--start-ms", type=int, help="Epoch milliseconds at which the traffic begins; now if not given.")
 @_option("--conversations", type=int, default=_DEFAULT.conversations, help="Under way at the same time.")
-@_option("--records-per-s", type=float, default=_DEFAULT.records_per_s, help="Pace of the traffic's own time.")
+@_option(
+    "--records-per-s",
+    type=float,
+    default=_DEFAULT.records_per_s,
+    help="Pace of the traffic's own time; where --rate is faster, its times run ahead of the clock.",
+)
 @_option("--disorder", type=_SHARE, default=_DEFAULT.disorder, help="Share delivered late.")
 @_option("--delay-s-max", type=float, default=_DEFAULT.delay_s_max, help="How late at most, in its own time.")
 @_option("--duplicates", type=_SHARE, default=_DEFAULT.duplicates, help="Share delivered twice.")

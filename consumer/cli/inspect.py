@@ -12,14 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from consumer.adapters import logs
-from consumer.adapters.kafka.group import partition_of
-from consumer.adapters.kafka.reader import KafkaReader, Span
+from consumer.adapters.kafka.reader import KafkaReader
+from consumer.adapters.kafka.records import Span, partition_of
 from consumer.adapters.kafka.state_lookup import KafkaStateLookup
 from consumer.cli.columns import printable
 from consumer.cli.exits import NOT_FOUND, OK, exit_on_world_error, settings_or_exit
+from consumer.cli.options import PublishedTime
 from consumer.cli.progress import progress
 from consumer.cli.story import Numbers, end_lines, numbers, record_lines, state_lines
-from consumer.core import times
 from consumer.core.arrival import without_source
 from consumer.core.explain import Explanation, explained
 from consumer.core.record import Record
@@ -42,17 +42,12 @@ class _Asked(Struct, frozen=True):
     partition: int | None
 
 
-def _as_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    published = None if text is None else times.published(text)
-    if text is not None and published is None:
-        raise click.BadParameter(f"{text!r} is no time such as 2026-01-31T09:00:00Z")
-    return published
-
-
 @click.command()
 @click.argument("conversation_id", metavar="ID")
 @click.option("--why", is_flag=True, help="Also every record of it still in the input topic, and what each changed.")
-@click.option("--as-of", metavar="TIME", callback=_as_of, help="What had happened by then, as known now. ISO, UTC.")
+@click.option(
+    "--as-of", metavar="TIME", type=PublishedTime(), help="What had happened by then, as known now. ISO, UTC."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON lines: the conversation, then a line per record.")
 @click.option(
     "--partition",

@@ -1,4 +1,4 @@
-"""What commands that write and take their time share: an end by SIGTERM, and times as options."""
+"""How commands that write and take their time end by SIGTERM."""
 
 import asyncio
 import signal
@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from consumer.cli.exits import TERMINATED
-from consumer.core import times
 
 T = TypeVar("T")
 
@@ -27,16 +26,3 @@ def run_until_terminated(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         click.echo("terminated: what was committed stays, and the same command goes on from there", err=True)
         sys.exit(TERMINATED)
-
-
-class Time(click.ParamType):  # type: ignore[type-arg]  # older versions of click know no argument
-    """A time in ISO 8601, given in epoch milliseconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """See `ParamType.convert`."""
-        parsed = times.parse(value) if isinstance(value, str) else value
-        if parsed is None:
-            self.fail(f"{value!r} is no time such as 2026-01-31T09:00:00Z", param, ctx)
-        return int(parsed)

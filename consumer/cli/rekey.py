@@ -9,6 +9,7 @@ from consumer.adapters.kafka.rekey import rekey as copied
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
 from consumer.cli.long_work import run_until_terminated
 from consumer.cli.progress import progress
+from consumer.runtime.republish import REKEY_OUTCOMES
 
 
 @click.command()
@@ -65,5 +66,5 @@ def told(done: Progress) -> list[str]:
 
 
 def _json(done: Progress) -> bytes:
-    counts = {name: done.outcomes[name] for name in ("rekeyed", "kept", "copied")}
+    counts = {name: done.outcomes[name] for name in REKEY_OUTCOMES}
     return msgspec.json.encode({**counts, "lostOffsets": done.lost, "resumed": done.is_resumed})

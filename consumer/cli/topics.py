@@ -5,7 +5,9 @@ import asyncio
 import click
 
 from consumer.adapters import logs
-from consumer.adapters.kafka.topics import TopicAdmin, TopicFound, misfits, plans, warnings
+from consumer.adapters.kafka.finding import told
+from consumer.adapters.kafka.topics import TopicAdmin, TopicFound, checks, plans
+from consumer.cli.columns import columns
 from consumer.cli.exits import CONFIG, exit_on_world_error, settings_or_exit
 from consumer.runtime.settings import Settings
 
@@ -42,10 +44,11 @@ def topics(*, create: bool, partitions: int, replication_factor: int) -> None:
         )
     for line in table(settings, found, created):
         click.echo(line)
-    problems = misfits(settings, found)
+    findings = checks(settings, found)
+    problems = told(findings, "fail")
     for problem in problems:
         click.echo(problem, err=True)
-    for warning in warnings(settings, found):
+    for warning in told(findings, "warn"):
         click.echo(f"warning: {warning}", err=True)
     if problems:
         raise SystemExit(CONFIG)
@@ -57,13 +60,12 @@ def table(settings: Settings, found: dict[str, TopicFound], created: list[str]) 
     for plan in plans(settings):
         topic = found.get(plan.name)
         if topic is None:
-            rows.append((plan.name, "missing", "-", "-", *("-" for _ in _SHOWN)))
+            rows.append((plan.name, "missing", "", "", *("" for _ in _SHOWN)))
         else:
             status = "created" if plan.name in created else "exists"
-            shown = (topic.configs.get(name, "-") for name in _SHOWN)
+            shown = (topic.configs.get(name, "") for name in _SHOWN)
             rows.append((plan.name, status, str(topic.partitions), str(topic.replicas), *shown))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return columns(rows)
 
 
 async def _find(settings: Settings) -> tuple[list[str], dict[str, TopicFound]]:

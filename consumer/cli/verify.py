@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from consumer.adapters import logs
-from consumer.adapters.kafka.reader import KafkaReader, Span
+from consumer.adapters.kafka.reader import KafkaReader
+from consumer.adapters.kafka.records import Span
 from consumer.cli.columns import columns, printable
 from consumer.cli.exits import DIFFERENCES, OK, exit_on_world_error, settings_or_exit
 from consumer.cli.progress import progress
@@ -23,7 +24,7 @@ from consumer.core.record import Record
 from consumer.runtime import bookmark
 from consumer.runtime.ports import Committed, Misfit
 from consumer.runtime.settings import Settings
-from consumer.runtime.verification import APART, Shown, Tally, Verification, shown_of
+from consumer.runtime.verification import APART, Comparison, Shown, Verification, shown_of
 from schemas.transition import Transition
 
 _PER_CONVERSATION_MAX = 10
@@ -77,7 +78,7 @@ def verify(*, limit: int, only: tuple[int, ...], as_json: bool) -> None:
 
 
 async def _verify(settings: Settings, limit: int, only: tuple[int, ...], *, as_json: bool) -> int:
-    total, rows, began, shown = Tally(), [], [], 0
+    total, rows, began, shown = Comparison(), [], [], 0
     async with KafkaReader(settings) as reader:
         partitions = sorted(set(only)) or list(range(reader.partitions))
         if partitions[-1] >= reader.partitions:
@@ -94,8 +95,8 @@ async def _verify(settings: Settings, limit: int, only: tuple[int, ...], *, as_j
             for told in await work.differences(islice(found.different, limit - shown)):
                 _show(told, as_json=as_json)
             shown += min(limit - shown, len(found.different))
-            total.add(found.tally)
-            rows.append((partition, work.spans.input, found.tally))
+            total.add(found.comparison)
+            rows.append((partition, work.spans.input, found.comparison))
             if work.spans.input.begin:
                 began.append((partition, work.spans.input.begin, found.first_ms))
     summary = _json_lines if as_json else _lines
@@ -138,11 +139,11 @@ class _Partition:
         wanted = {each.encode(): each for each in states}
 
         def take_state(record: Record) -> None:
-            if record.key in wanted and self._found.counts(record):
+            if record.key in wanted and self._found.compares(record):
                 states[wanted[record.key]] = record.value
 
         def take_transition(record: Record) -> None:
-            if record.key in wanted and self._found.counts(record):
+            if record.key in wanted and self._found.compares(record):
                 operation = _TRANSITION.decode(record.value or b"")
                 if operation.op == "assert":
                     standing[wanted[record.key]][operation.id] = shown_of(operation)
@@ -224,7 +225,7 @@ def _show(told: dict[str, Any], *, as_json: bool) -> None:
         click.echo(f"    and {told['more']} more of this conversation")
 
 
-_Row = tuple[int, Span, Tally]
+_Row = tuple[int, Span, Comparison]
 _Began = tuple[int, int, int | None]
 
 
@@ -232,7 +233,7 @@ def _time(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else times.published(milliseconds)
 
 
-def _lines(total: Tally, rows: list[_Row], began: list[_Began], shown: int) -> Iterable[str]:
+def _lines(total: Comparison, rows: list[_Row], began: list[_Began], shown: int) -> Iterable[str]:
     heads = ("partition", "offsets", "conversations", "equal", "different", "apart", "transitions", "wrong")
     yield from columns(
         [
@@ -265,7 +266,7 @@ def _lines(total: Tally, rows: list[_Row], began: list[_Began], shown: int) -> I
     )
 
 
-def _json_lines(total: Tally, rows: list[_Row], began: list[_Began], shown: int) -> Iterable[str]:
+def _json_lines(total: Comparison, rows: list[_Row], began: list[_Began], shown: int) -> Iterable[str]:
     yield json.dumps(
         {
             "kind": "summary",
@@ -284,13 +285,13 @@ def _json_lines(total: Tally, rows: list[_Row], began: list[_Began], shown: int)
     )
 
 
-def _counts(tally: Tally) -> dict[str, Any]:
+def _counts(found: Comparison) -> dict[str, Any]:
     return {
-        "records": tally.records,
-        "conversations": tally.conversations,
-        "equal": tally.equal,
-        "different": tally.different,
-        "apart": dict(tally.apart),
-        "transitions": tally.transitions,
-        "differentTransitions": tally.different_transitions,
+        "records": found.records,
+        "conversations": found.conversations,
+        "equal": found.equal,
+        "different": found.different,
+        "apart": dict(found.apart),
+        "transitions": found.transitions,
+        "differentTransitions": found.different_transitions,
     }

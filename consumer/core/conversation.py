@@ -74,19 +74,14 @@ def apply(
     participants = list(known.values())
     if len(participants) > len(state.participants):
         participants.sort(key=_participant_id)
-    return Applied(
-        ConversationState(
-            state.schema,
-            max(snapshot.time, state.snapshot_time),
-            *(_summary(participants) if refolded else (state.live, state.communications, state.live_since)),
-            state.conversation_id,
-            source,
-            participants,
-        ),
-        last_shown,
-        usable,
-        changes,
+    live, communications, live_since = state.live, state.communications, state.live_since
+    if refolded:
+        live, communications, live_since = _summary(participants)
+    newest = max(snapshot.time, state.snapshot_time)
+    changed_state = ConversationState(
+        state.schema, newest, live, communications, live_since, state.conversation_id, source, participants
     )
+    return Applied(changed_state, last_shown, usable, changes)
 
 
 def _participant_id(participant: ParticipantState) -> str:

@@ -20,10 +20,11 @@ from schemas.state import Media
 
 SNAPSHOT_TIME_HEADER: Final = "snapshot-time"
 """Header that carries the snapshot time of a republished record: epoch milliseconds in digits."""
+DIGITS_MAX: Final = 15
+"""Those of the year 9999 in epoch milliseconds: a header with more of them says nothing."""
 
 NESTING_MAX: Final = 256
 """Nesting of brackets allowed in a value; below the depth at which any supported Python gives up."""
-
 
 KeyFit = Literal["fits", "missing", "different"]
 
@@ -100,7 +101,6 @@ _DETAIL_FRAME: Final = msgspec.json.Decoder(_DetailFrame)
 _REPLY: Final = msgspec.json.Decoder(_Reply)
 _STATE_PROBE: Final = msgspec.json.Decoder(_StateProbe)
 
-_DIGITS_MAX = 15  # those of the year 9999 in epoch milliseconds
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -254,7 +254,7 @@ def _snapshot_time(record: Record, payload: Payload) -> int | None:
     """The first readable time of: our own header, EventBridge's, the record's. No clock of ours has a say."""
     latest_ms = min(record.timestamp_ms + times.DAY_MS, times.LATEST_MS)
     for name, digits in record.headers:
-        if name == SNAPSHOT_TIME_HEADER and digits is not None and digits.isdigit() and len(digits) <= _DIGITS_MAX:
+        if name == SNAPSHOT_TIME_HEADER and digits is not None and digits.isdigit() and len(digits) <= DIGITS_MAX:
             stamped_ms = int(digits)
             if times.EARLIEST_MS <= stamped_ms <= latest_ms:
                 return stamped_ms

@@ -14,7 +14,8 @@ class Differing(Struct, frozen=True):
     recomputed: Any
 
 
-_IDS = ("participantId", "media", "communicationId", "sessionDigest", "state", "cycle")
+_IDS = ("participantId", "media", "communicationId", "sessionDigest")
+_IDS_OF_OBSERVATION = ("state", "cycle")
 
 
 def differing(published: Any, recomputed: Any, path: str = "") -> Iterator[Differing]:
@@ -34,7 +35,7 @@ def differing(published: Any, recomputed: Any, path: str = "") -> Iterator[Diffe
 
 
 def _all_named(members: tuple[Any, ...]) -> bool:
-    return all(isinstance(each, dict) and any(name in each for name in _IDS) for each in members)
+    return all(isinstance(each, dict) and _name_parts(each) for each in members)
 
 
 def _by_name(members: list[dict[str, Any]]) -> dict[str, Any]:
@@ -50,5 +51,5 @@ def _by_name(members: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _name_parts(member: dict[str, Any]) -> list[str]:
-    parts = [name for name in _IDS[:4] if name in member]
-    return parts or [name for name in _IDS[4:] if name in member]
+    parts = [name for name in _IDS if name in member]
+    return parts or [name for name in _IDS_OF_OBSERVATION if name in member]

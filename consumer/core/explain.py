@@ -13,6 +13,7 @@ from consumer.core import times
 from consumer.core.decode import Snapshot, decode
 from consumer.core.known import Known
 from consumer.core.lifecycle import LIVE, RANKS
+from consumer.core.participant import identity
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.showing import Showing, ShownParticipant
@@ -110,15 +111,11 @@ def _of_participant(
     owner = Effect("detail_won", after.participant_id, "")
     said = [each.details for each in shown]
     yield from _of_details(owner, None if before is None else before.details, after.details, said)
-    old = {_identity(each): each for each in before.communications} if before is not None else {}
+    old = {identity(each): each for each in before.communications} if before is not None else {}
     for communication in after.communications:
-        identity = _identity(communication)
-        showings = [each for one in shown for each in one.showings if _identity(each) == identity]
-        yield from _of_communication(after.participant_id, old.get(identity), communication, showings)
-
-
-def _identity(each: CommunicationState | Showing) -> tuple[Media, str | None, str | None]:
-    return each.media, each.communication_id, each.session_digest
+        itself = identity(communication)
+        showings = [each for one in shown for each in one.showings if identity(each) == itself]
+        yield from _of_communication(after.participant_id, old.get(itself), communication, showings)
 
 
 def _of_communication(
@@ -138,19 +135,18 @@ def _of_communication(
 def _of_timeline(
     owner: Effect, before: list[Observation], after: list[Observation], shown: Sequence[Observation]
 ) -> Iterator[Effect]:
-    old, new = ({_place(each): each for each in timeline} for timeline in (before, after))
-    for place, observation in new.items():
-        kept = old.get(place)
+    old, new = ({_key(each): each for each in timeline} for timeline in (before, after))
+    for key, observation in new.items():
+        kept = old.get(key)
         if kept is None:
             yield _effect(owner, "observation_added", observation, after=_dated(observation))
         elif kept != observation:
             yield _effect(owner, "time_lowered", observation, before=_dated(kept), after=_dated(observation))
-    for place, observation in old.items():
-        if place not in new:
+    for key, observation in old.items():
+        if key not in new:
             yield _effect(owner, "observation_dropped", observation, before=_dated(observation))
-    for sighting in dict.fromkeys((_place(each), _dated_pair(each)) for each in shown if each.time):
-        place, (time, time_class) = sighting
-        stands = new.get(place)
+    for key, time, time_class in dict.fromkeys((_key(each), each.time, each.time_class) for each in shown if each.time):
+        stands = new.get(key)
         if stands is not None and (stands.time, stands.time_class) != (time, time_class):
             said = {"time": time, "timeClass": time_class}
             yield _effect(owner, "time_kept", stands, after=_dated(stands), shown=said)
@@ -165,12 +161,9 @@ def _effect(owner: Effect, kind: EffectKind, observation: Observation, **told: A
     return structs.replace(owner, kind=kind, what=what, **told)
 
 
-def _place(each: Observation) -> tuple[int, str, str]:
+def _key(each: Observation) -> tuple[int, str, str]:
+    """What a timeline holds at most one observation of."""
     return each.rank, each.state, each.cycle
-
-
-def _dated_pair(each: Observation) -> tuple[str, str]:
-    return each.time, each.time_class
 
 
 def _dated(each: Observation) -> dict[str, str]:

@@ -50,16 +50,9 @@ DISCONNECT_TYPES: Final = frozenset(
 """Every disconnect type that the public models name."""
 
 _CANONICAL: Final = frozenset(RANKS) | DISCONNECT_TYPES | {"inbound", "outbound", "customer", "agent", "acd"}
+"""In that spelling already: the values seen most are looked up, which is faster than to fold them."""
 
 
 def folded(value: str) -> str:
     """An enumeration value in the one spelling that is kept: older models wrote `TRANSFER_CONFERENCE`."""
     return value if value in _CANONICAL else value.lower().replace("_", ".")
-
-
-def rank(state: str, *, ended: bool) -> int:
-    """The rank of a folded state. `ended`: whether a `disconnectedTime` is shown, which decides for unknown states."""
-    known = RANKS.get(state)
-    if known is not None:
-        return known
-    return DISCONNECTED if ended else LIVE

@@ -44,9 +44,9 @@ class Update:
         self._time = time
         self._newest = max(time, before.snapshot_time)
         self._communications = before.communications.copy()
-        self._places = {_identity(each): place for place, each in enumerate(before.communications)}
+        self._indices = {identity(each): index for index, each in enumerate(before.communications)}
         self._current: set[int] = set()
-        """Places of the communications whose version has been brought up to date."""
+        """Indices of the communications whose version has been brought up to date."""
         self._cycles_max = cycles_max
         self._changes = changes
         self._notes = notes
@@ -82,9 +82,9 @@ class Update:
 
     def _take_in(self, showing: Showing) -> tuple[bool, bool]:
         """Take in a showing; whether it says anything new, and whether that calls for a new fold."""
-        place = self._places.get(_identity(showing))
-        if place is None:
-            self._places[_identity(showing)] = len(self._communications)
+        index = self._indices.get(identity(showing))
+        if index is None:
+            self._indices[identity(showing)] = len(self._communications)
             version = replace(showing.version, snapshot_time=self._stored(self._time))
             timeline = merged([], showing.sightings, self._time, self._cycles_max)
             self._current.add(len(self._communications))
@@ -94,23 +94,23 @@ class Update:
                 )
             )
             return True, True
-        kept = self._communications[place]
+        kept = self._communications[index]
         timeline = merged(kept.timeline, showing.sightings, self._time, self._cycles_max)
         if self._says_the_same(kept, showing):
-            self._current.add(place)
+            self._current.add(index)
             if timeline is kept.timeline:
                 return self._time > self._before.snapshot_time, False
-            self._communications[place] = replace(kept, timeline=timeline)
+            self._communications[index] = replace(kept, timeline=timeline)
             return True, True
-        version = self._version(place, kept)
+        version = self._version(index, kept)
         shown_version = replace(showing.version, snapshot_time=self._time)
         after = registers.merged(kept.details, version, kept.detail_versions, showing.details, shown_version)
         if after is None and timeline is kept.timeline:
             return False, False
         details, newest, older = after or (kept.details, version, kept.detail_versions)
         self.prevails = self.prevails and newest == shown_version
-        self._current.add(place)
-        self._communications[place] = replace(
+        self._current.add(index)
+        self._communications[index] = replace(
             kept,
             timeline=timeline,
             details=details,
@@ -132,19 +132,19 @@ class Update:
     def _stored(self, snapshot_time: str) -> str:
         return "" if snapshot_time == self._newest else snapshot_time
 
-    def _version(self, place: int, kept: CommunicationState) -> Version:
+    def _version(self, index: int, kept: CommunicationState) -> Version:
         """The whole version of a communication."""
         if kept.version.snapshot_time:
             return kept.version
         return replace(
-            kept.version, snapshot_time=self._newest if place in self._current else self._before.snapshot_time
+            kept.version, snapshot_time=self._newest if index in self._current else self._before.snapshot_time
         )
 
     def _keep_versions(self) -> None:
         """Communications that this snapshot does not show keep the time of the participant's last one."""
-        for place, each in enumerate(self._communications):
-            if place not in self._current and not each.version.snapshot_time:
-                self._communications[place] = replace(each, version=self._version(place, each))
+        for index, each in enumerate(self._communications):
+            if index not in self._current and not each.version.snapshot_time:
+                self._communications[index] = replace(each, version=self._version(index, each))
 
     def _refold(self, media: Media, participant: ParticipantDetails) -> None:
         """Compare the folds of the communications in one medium, and bring what follows from them up to date."""
@@ -209,7 +209,7 @@ class Update:
                 )
 
 
-def _identity(communication: CommunicationState | Showing) -> tuple[Media, str | None, str | None]:
+def identity(communication: CommunicationState | Showing) -> tuple[Media, str | None, str | None]:
     """What tells a communication from the participant's others."""
     return communication.media, communication.communication_id, communication.session_digest
 

@@ -26,7 +26,6 @@ from consumer.core.lifecycle import (
     RANKS,
     TERMINATED,
     folded,
-    rank,
 )
 from consumer.core.topics import NESTED_ARRAYS
 from schemas.inbound import (
@@ -287,7 +286,7 @@ def _showing(
     state_rank = RANKS.get(state)
     if state_rank is None:
         reading.notes.append("unknown_state")
-        state_rank = rank(state, ended=bool(shown.disconnected))
+        state_rank = DISCONNECTED if shown.disconnected else LIVE
     cycle = shown.parked if state_rank == LIVE else ""
     own_time = max(
         shown.provider,

@@ -8,7 +8,7 @@
 import traceback
 from collections.abc import Callable
 from itertools import chain
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
@@ -26,7 +26,7 @@ from schemas.transition import Transition
 
 Disposition = Literal["applied", "unchanged", "ignored", "dead_lettered"]
 
-DISPOSITIONS: tuple[Disposition, ...] = ("applied", "unchanged", "ignored", "dead_lettered")
+DISPOSITIONS: tuple[Disposition, ...] = get_args(Disposition)
 IGNORED_REASONS = ("tombstone", "heartbeat", "system", "subscription_reply", "other_topic", "bare_flat")
 DEAD_LETTER_REASONS = (
     "bad_json",
@@ -56,7 +56,7 @@ NOTES = (
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """What one record came to. `state` is set only if applied, `reason` only if ignored or dead-lettered."""
+    """What one record came to. `known` is set only if applied, `reason` only if ignored or dead-lettered."""
 
     disposition: Disposition
     reason: str = ""

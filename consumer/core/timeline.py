@@ -43,7 +43,7 @@ def merged(
         if sighting in result:
             continue
         dated = sighting if sighting.time else replace(sighting, time=snapshot_time)
-        index = _place(result, sighting)
+        index = _index(result, sighting)
         if index is not None and _certainty(result[index]) <= _certainty(dated):
             continue
         if result is timeline:
@@ -96,8 +96,8 @@ def fold(timeline: list[Observation]) -> list[Entry]:
     return entries
 
 
-def _place(timeline: list[Observation], sighting: Observation) -> int | None:
-    """Where the observation of the same (rank, state, cycle) is."""
+def _index(timeline: list[Observation], sighting: Observation) -> int | None:
+    """The index of the observation of the same (rank, state, cycle), None if there is none."""
     for index, kept in enumerate(timeline):
         if kept.state == sighting.state and kept.rank == sighting.rank and kept.cycle == sighting.cycle:
             return index

@@ -4,7 +4,7 @@ Source of the list: `notificationMappings.json` of the public Genesys Cloud SDK.
 """
 
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from msgspec import Struct
 
@@ -52,15 +52,14 @@ TEMPLATES: Final = (
 class Topic(Struct, frozen=True, gc=False):
     """What a topic name says of a record."""
 
-    shape: Literal["nested", "flat", "ignored"]
     template: str
     medium: Media | None = None
-    """The medium of a flat body."""
+    """The medium of a flat body, None for a nested one."""
     ignored: str | None = None
     """Why a record of this topic is ignored."""
 
 
-NO_TOPIC: Final = Topic("nested", "none")
+NO_TOPIC: Final = Topic("none")
 
 _REMEMBERED_LENGTH_MAX = 200  # the limit of Genesys Cloud for a topic id
 
@@ -80,18 +79,18 @@ def _remembered(name: str) -> Topic:
 def _classify(name: str) -> Topic:
     match name.lower().split("."):
         case ["v2", "users", _, "conversations"]:
-            return Topic("nested", "v2.users.{id}.conversations")
+            return Topic("v2.users.{id}.conversations")
         case ["v2", "routing", "queues", _, "conversations"]:
-            return Topic("nested", "v2.routing.queues.{id}.conversations")
+            return Topic("v2.routing.queues.{id}.conversations")
         case ["v2", "users", _, "conversations", suffix] if suffix in _FLAT_OF_USER:
-            return Topic("flat", f"v2.users.{{id}}.conversations.{suffix}", medium=_FLAT_OF_USER[suffix])
+            return Topic(f"v2.users.{{id}}.conversations.{suffix}", medium=_FLAT_OF_USER[suffix])
         case ["v2", "routing", "queues", _, "conversations", suffix] if suffix in _NESTED_OF_QUEUE:
-            return Topic("nested", f"v2.routing.queues.{{id}}.conversations.{suffix}")
+            return Topic(f"v2.routing.queues.{{id}}.conversations.{suffix}")
         case ["v2", "routing", "queues", _, "conversations", suffix] if suffix in _FLAT_OF_USER:
-            return Topic("flat", f"v2.routing.queues.{{id}}.conversations.{suffix}", medium=_FLAT_OF_USER[suffix])
+            return Topic(f"v2.routing.queues.{{id}}.conversations.{suffix}", medium=_FLAT_OF_USER[suffix])
         case ["channel", "metadata"]:
-            return Topic("ignored", "other", ignored="heartbeat")
+            return Topic("other", ignored="heartbeat")
         case ["v2", "system", *_]:
-            return Topic("ignored", "other", ignored="system")
+            return Topic("other", ignored="system")
         case _:
-            return Topic("ignored", "other", ignored="other_topic")
+            return Topic("other", ignored="other_topic")

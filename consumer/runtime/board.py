@@ -1,13 +1,13 @@
 """The worker at a glance, for people: what is live by medium and state, the lanes, the latest operations."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
 
 from consumer.core.lifecycle import LIVE, RANKS
-from consumer.runtime.feed import Feed
+from consumer.runtime.feed import Feed, Operation
 from consumer.runtime.lane import Lane
 from schemas.transition import Transition
 
@@ -15,20 +15,15 @@ _SHOWN = 30
 _OPERATION = msgspec.json.Decoder(Transition)
 
 
-class Behind(Struct, frozen=True):
-    """How far a lane is behind, in records; None where it is not known (yet)."""
-
-    lag: int | None = None
-    to_restore: int | None = None
-
-
 class LaneRow(Struct, frozen=True):
-    """A lane as it is shown."""
+    """A lane as it is shown. What it does not know (yet) is None."""
 
     partition: int
     phase: str
     conversations: int
-    behind: Behind
+    lag_records: int | None
+    restore_records: int | None
+    """Left to restore."""
     problem: str | None
 
 
@@ -45,12 +40,11 @@ class Glance(Struct, frozen=True):
 
 
 class Board:
-    """Reads the worker. `behind` tells how far a partition's lane is behind."""
+    """Reads the worker."""
 
-    def __init__(self, lanes: Mapping[int, Lane], feed: Feed, behind: Callable[[int], Behind]) -> None:
+    def __init__(self, lanes: Mapping[int, Lane], feed: Feed) -> None:
         self._lanes = lanes
         self._feed = feed
-        self._behind = behind
 
     def glance(self) -> Glance:
         """The worker now."""
@@ -59,21 +53,24 @@ class Board:
             for (media, state), count in lane.store.census.states.items():
                 if RANKS.get(state, LIVE) <= LIVE:
                     counts[media, state] += count
-        lanes = [self._row(self._lanes[partition]) for partition in sorted(self._lanes)]
-        latest = list(self._feed.operations)[-_SHOWN:][::-1]
+        lanes = [_row(self._lanes[partition]) for partition in sorted(self._lanes)]
         return Glance(
             [(media, state, count) for (media, state), count in counts.most_common() if count > 0],
             lanes,
-            [_OPERATION.decode(each.value) for each in latest],
+            _latest(self._feed.operations),
             self._feed.dead_letters.most_common(),
         )
 
     def operations_on(self, conversation_id: str) -> list[Transition]:
         """What was lately published of a conversation, the latest first."""
-        found = [each for each in self._feed.operations if each.conversation_id == conversation_id]
-        return [_OPERATION.decode(each.value) for each in found[-_SHOWN:][::-1]]
+        return _latest(each for each in self._feed.operations if each.conversation_id == conversation_id)
 
-    def _row(self, lane: Lane) -> LaneRow:
-        return LaneRow(
-            lane.partition, lane.phase, len(lane.store), self._behind(lane.partition), lane.breaker.open_because or None
-        )
+
+def _row(lane: Lane) -> LaneRow:
+    problem = lane.breaker.open_because or None
+    return LaneRow(lane.partition, lane.phase, len(lane.store), lane.lag_records, lane.restore_records, problem)
+
+
+def _latest(operations: Iterable[Operation]) -> list[Transition]:
+    """As many as are shown, the latest first."""
+    return [_OPERATION.decode(each.value) for each in list(operations)[-_SHOWN:][::-1]]

@@ -9,18 +9,18 @@ from typing import Final
 
 from msgspec import Struct
 
-from consumer.core.decode import SNAPSHOT_TIME_HEADER
+from consumer.core.decode import DIGITS_MAX, SNAPSHOT_TIME_HEADER
 from consumer.core.record import Record
 from consumer.core.step import Outcome
-from consumer.runtime.ports import Letter
+from consumer.runtime.ports import Output
 
-HEADER_PREFIX: Final = "cc-"
+_PREFIX: Final = "cc-"
+REASON_HEADER: Final = "cc-reason"
 REDRIVES_HEADER: Final = "cc-redrives"
 """Header of a record that was a dead letter: how often it was put back into the input, in digits."""
 
 _CARRIED: Final = {SNAPSHOT_TIME_HEADER: "source-snapshot-time", REDRIVES_HEADER: "redrives"}
-_DIGITS_MAX: Final = 15
-_NUMBER_DIGITS_MAX: Final = 19
+_NUMBER_DIGITS_MAX: Final = 19  # those of the largest offset
 _WHENCE: Final = ("reason", "source-topic", "source-partition", "source-offset", "source-timestamp-ms")
 
 
@@ -45,7 +45,7 @@ class DeadLetter(Struct, frozen=True):
 
 def dead_letter(
     record: Record, outcome: Outcome, *, keep_payload: bool, payload_bytes_max: int, version: str
-) -> Letter:
+) -> Output:
     """The dead letter of a record.
 
     Without `keep_payload`, or where key and value are larger than `payload_bytes_max`, they are left out, and the
@@ -67,20 +67,20 @@ def dead_letter(
     elif not fits:
         told["payload"] = f"{size} bytes left out"
     for name, digits in record.headers:
-        if name in _CARRIED and digits is not None and digits.isdigit() and len(digits) <= _DIGITS_MAX:
+        if name in _CARRIED and digits is not None and digits.isdigit() and len(digits) <= DIGITS_MAX:
             told.setdefault(_CARRIED[name], digits.decode())
-    headers = [(HEADER_PREFIX + name, text.encode()) for name, text in told.items()]
+    headers = [(_PREFIX + name, text.encode()) for name, text in told.items()]
     if not (keep_payload and fits):
-        return Letter(None, b"", headers)
-    return Letter(record.key, record.value, headers)
+        return Output(None, b"", headers)
+    return Output(record.key, record.value, headers)
 
 
 def opened(record: Record) -> DeadLetter | None:
     """A record of the dead letters topic as what it is; None for one that is no dead letter of this service."""
     told = {
-        name.removeprefix(HEADER_PREFIX): text.decode("utf-8", "replace")
+        name.removeprefix(_PREFIX): text.decode("utf-8", "replace")
         for name, text in record.headers
-        if name.startswith(HEADER_PREFIX) and text is not None
+        if name.startswith(_PREFIX) and text is not None
     }
     if not all(name in told for name in _WHENCE):
         return None

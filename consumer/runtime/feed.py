@@ -8,16 +8,15 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from consumer.runtime.ports import Effects, Letter, Publisher
+from consumer.runtime.dead_letters import REASON_HEADER
+from consumer.runtime.ports import Effects, Output, Publisher
 
 KEPT_MAX = 500
-_REASON = "cc-reason"
 
 
 class Operation(Struct, frozen=True):
-    """A published operation as it was encoded; `number` counts all of this worker."""
+    """A published operation as it was encoded."""
 
-    number: int
     conversation_id: str
     value: bytes
 
@@ -28,16 +27,13 @@ class Feed:
     def __init__(self) -> None:
         self.operations: deque[Operation] = deque(maxlen=KEPT_MAX)
         self.dead_letters: Counter[str] = Counter()
-        self._count = 0
 
     def add(self, effects: Effects) -> None:
         """Take in a commit that succeeded."""
-        skipped = max(0, len(effects.transitions) - KEPT_MAX)
-        for number, letter in enumerate(effects.transitions[skipped:], self._count + skipped + 1):
-            self.operations.append(Operation(number, (letter.key or b"").decode(), letter.value or b""))
-        self._count += len(effects.transitions)
-        for letter in effects.dead_letters:
-            self.dead_letters[_reason(letter)] += 1
+        for output in effects.transitions[-KEPT_MAX:]:
+            self.operations.append(Operation((output.key or b"").decode(), output.value or b""))
+        for output in effects.dead_letters:
+            self.dead_letters[_reason(output)] += 1
 
 
 class ObservedPublisher:
@@ -62,5 +58,5 @@ class ObservedPublisher:
         await self._publisher.close()
 
 
-def _reason(letter: Letter) -> str:
-    return next((value.decode() for name, value in letter.headers if name == _REASON), "")
+def _reason(output: Output) -> str:
+    return next((value.decode() for name, value in output.headers if name == REASON_HEADER), "")

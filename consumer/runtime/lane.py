@@ -22,28 +22,28 @@ import msgspec
 from msgspec import Struct
 
 from consumer.core.record import Record
-from consumer.core.rules import Rules
 from consumer.core.step import step
 from consumer.runtime import bookmark
 from consumer.runtime.bookmark import Bookmark
 from consumer.runtime.breaker import Breaker
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
+from consumer.runtime.kafka_tools import rewind_command
 from consumer.runtime.ports import (
     Chunk,
     Committed,
     Effects,
     Fenced,
     Intake,
-    Letter,
     Misfit,
+    Output,
     Publisher,
     StateLog,
     Telemetry,
     Unreachable,
 )
 from consumer.runtime.settings import Settings
-from consumer.runtime.state_store import EVICTIONS_PER_RECORD_MAX, StateStore
+from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
 Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
@@ -80,8 +80,12 @@ class Lane:
         self.last_progress_s = world.monotonic_s()
         self.committed_offset: int | None = None
         """Where the lane would go on if it opened anew; None as long as it does not know."""
+        self.lag_records: int | None = None
+        """Between its position and the end of the partition, as known last; None as long as it is not."""
+        self.restore_records: int | None = None
+        """Records of the state topic that are left to restore; None before it began to."""
         self._settings = settings
-        self._rules: Rules = settings.rules()
+        self._rules = settings.rules()
         self._is_atomic = settings.delivery == "exactly_once"
         self._policy = policy
         self._world = world
@@ -109,16 +113,21 @@ class Lane:
         """Whether it owns the partition and its store holds all that is committed, as far as it can know."""
         return self.phase in {"running", "blocked"}
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it runs and has nothing to commit."""
+        return self.phase == "running" and not self._staged.records
+
+    @property
+    def _log_name(self) -> str:
+        """Its partition of the state topic, in messages."""
+        return f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC)"
+
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
         self._stop.set()
         if self._waiting is not None:
             self._waiting.cancel()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it runs and has nothing to commit."""
-        return self.phase == "running" and not self._staged.records
 
     async def run(self) -> None:
         """Consume until stopped. Raises Misfit for what only an operator can mend, and when retrying took too long."""
@@ -199,37 +208,34 @@ class Lane:
     def _verify_restored(self, marked: Bookmark) -> None:
         if self._is_atomic and marked.conversations not in {None, len(self.store)}:
             raise Misfit(
-                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) holds "
-                f"{len(self.store)} conversations, but {marked.conversations} were committed: it was truncated, made "
-                f"anew or written by others. To rebuild it stop all workers, reset the offsets of group "
-                f"{self._settings.group_id!r} to the earliest with `kafka-consumer-groups --reset-offsets`, and start"
+                f"{self._log_name} holds {len(self.store)} conversations, but {marked.conversations} were committed: "
+                f"it was truncated, made anew or written by others. To rebuild it stop all workers, run "
+                f"{rewind_command(self._settings)}, and start"
             )
 
     def _verify_log(self, log_offset: int | None) -> None:
         if log_offset is not None and log_offset <= self.store.log_offset:
             raise Misfit(
-                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) ends "
-                f"at {log_offset}, before what this worker has already written: it was made anew; start again to be "
-                f"told how to rebuild it"
+                f"{self._log_name} ends at {log_offset}, before what this worker has already written: it was made "
+                f"anew; start again to be told how to rebuild it"
             )
 
     async def _restore(self) -> None:
         """Read the state log from where the store left off, which is its beginning for a new one."""
-        read = 0
         async with contextlib.aclosing(self._world.state_log.read(self.partition, self.store.log_offset)) as chunks:
             async for chunk in chunks:
                 if self._stop.is_set():
                     return
                 if chunk.end_offset < self.store.log_offset:
                     raise Misfit(
-                        f"the state topic's partition {self.partition} ends at {chunk.end_offset}, before what this "
-                        f"worker has already read of it: it was truncated or made anew; restart to restore from it"
+                        f"{self._log_name} ends at {chunk.end_offset}, before what this worker has already read of "
+                        f"it: it was truncated or made anew; start again to restore from it"
                     )
                 await self._take_in(chunk)
                 self.store.log_offset = max(self.store.log_offset, chunk.next_offset)
-                read += len(chunk.entries)
                 self._progress()
-                self._world.telemetry.restoring(self.partition, read, max(0, chunk.end_offset - chunk.next_offset))
+                self.restore_records = max(0, chunk.end_offset - chunk.next_offset)
+                self._world.telemetry.restoring(self.partition, self.restore_records)
 
     async def _take_in(self, chunk: Chunk) -> None:
         try:
@@ -238,9 +244,8 @@ class Lane:
                 await asyncio.sleep(0)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Misfit(
-                f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC) holds "
-                f"a record before offset {chunk.next_offset} that is no state of a conversation: others write to it, "
-                f"or another version of this service did"
+                f"{self._log_name} holds a record before offset {chunk.next_offset} that is no state of a "
+                f"conversation: others write to it, or another version of this service did"
             ) from error
 
     async def _consume(self, publisher: Publisher) -> None:
@@ -311,7 +316,7 @@ class Lane:
             self.store.stage(outcome.conversation_id, outcome.known)
             key = outcome.conversation_id.encode()
             for transition in outcome.transitions:
-                self._transitions.append(Letter(key, _ENCODER.encode(transition)))
+                self._transitions.append(Output(key, _ENCODER.encode(transition)))
             self._staged.bytes += len(outcome.known.published)
         elif outcome.disposition == "dead_lettered":
             self._dead_letters.append(
@@ -326,7 +331,7 @@ class Lane:
             self._staged.bytes += len(record.value or b"")
         if outcome.stream_ms is not None and outcome.stream_ms != self._stream_ms:
             self._stream_ms = outcome.stream_ms
-            self._tally.evicted += self.store.evict(self._stream_ms, EVICTIONS_PER_RECORD_MAX)
+            self._tally.evicted += self.store.evict(self._stream_ms)
         self.breaker.add(outcome)
 
     async def _commit(self, publisher: Publisher) -> None:
@@ -334,7 +339,7 @@ class Lane:
         effects = Effects(
             self._next_offset,
             Bookmark(self._stream_ms, self.store.count_staged() if self._is_atomic else None).text(),
-            [Letter(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
+            [Output(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
             self._transitions,
             self._dead_letters,
         )
@@ -353,6 +358,8 @@ class Lane:
         duration_s = self._world.monotonic_s() - started_s
         self._world.telemetry.spent("commit", duration_s)
         lag_records = await self._world.intake.lag_records(self.partition)
+        if lag_records is not None:
+            self.lag_records = lag_records
         self._world.telemetry.committed(self.partition, tally, duration_s, lag_records)
 
     async def _block(self, publisher: Publisher) -> None:
@@ -378,5 +385,5 @@ class Lane:
     def _clear_staged(self) -> None:
         self._staged = Staged()
         self._tally = Tally()
-        self._transitions: list[Letter] = []
-        self._dead_letters: list[Letter] = []
+        self._transitions: list[Output] = []
+        self._dead_letters: list[Output] = []

@@ -10,7 +10,7 @@ Errors an adapter may raise, and whose fault they are:
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
@@ -50,8 +50,8 @@ class Chunk(Struct, frozen=True):
     end_offset: int
 
 
-class Letter(Struct, frozen=True):
-    """A record to publish."""
+class Output(Struct, frozen=True):
+    """A record to publish, in the partition of its input."""
 
     key: bytes | None
     value: bytes | None
@@ -64,9 +64,9 @@ class Effects(Struct, frozen=True):
     next_offset: int
     """The input offset to continue from."""
     metadata: str
-    states: list[Letter]
-    transitions: list[Letter]
-    dead_letters: list[Letter]
+    states: list[Output]
+    transitions: list[Output]
+    dead_letters: list[Output]
 
 
 class Intake(Protocol):
@@ -111,6 +111,11 @@ class Publisher(Protocol):
         """Let go of everything within a bounded time. Never raises."""
 
 
+Activity = Literal["fetch_wait", "process", "commit", "restore"]
+ACTIVITIES: Final[tuple[Activity, ...]] = get_args(Activity)
+Rebalance = Literal["assigned", "revoked"]
+
+
 class Telemetry(Protocol):
     """Where the runtime tells how it is doing: metrics and life events. Called from the event loop; must not block."""
 
@@ -123,8 +128,8 @@ class Telemetry(Protocol):
     def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
         """A lane has restored its state and opens its gate. The store may be read until `lane_closed`."""
 
-    def restoring(self, partition: int, read: int, remaining: int) -> None:
-        """Progress of a restore, in records of the state topic."""
+    def restoring(self, partition: int, remaining: int) -> None:
+        """So many records of the state topic are left to restore."""
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         """The committed offset is not in the partition: a lane starts at its beginning."""
@@ -135,11 +140,8 @@ class Telemetry(Protocol):
     def breaker_opened(self, partition: int, cause: str) -> None:
         """A lane stopped consuming because of too many dead letters."""
 
-    def rebalanced(self, kind: str, partitions: Sequence[int]) -> None:
-        """`kind` is `assigned` or `revoked`."""
+    def rebalanced(self, kind: Rebalance, partitions: Sequence[int]) -> None:
+        """The group gave partitions to this worker or took them away."""
 
-    def spent(self, activity: str, seconds: float) -> None:
-        """Loop time by what it was spent on, from `ACTIVITIES`."""
-
-
-ACTIVITIES = ("fetch_wait", "process", "commit", "restore")
+    def spent(self, activity: Activity, seconds: float) -> None:
+        """Loop time by what it was spent on."""

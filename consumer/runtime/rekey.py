@@ -10,7 +10,6 @@
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -25,17 +24,16 @@ class Beginning(Struct, frozen=True):
     """Offsets that were passed over, for retention was faster."""
 
 
-Refusal = Literal["target_in_use"]
-TARGET_IN_USE: Final[Refusal] = "target_in_use"
-
-
 def beginning(
     begins: Mapping[int, int], committed: Mapping[int, int | None], *, is_target_empty: bool
-) -> Beginning | Refusal:
-    """Where to begin, by the first offset of each partition of the source and the group's offset, if it has one."""
+) -> Beginning | None:
+    """Where to begin, by the first offset of each partition of the source and the group's offset, if it has one.
+
+    None where the target is in use.
+    """
     found = {number: at for number, at in committed.items() if at is not None}
     if not found and not is_target_empty:
-        return TARGET_IN_USE
+        return None
     starts = {number: max(at, found.get(number, at)) for number, at in begins.items()}
     lost = sum(starts[number] - at for number, at in found.items())
     return Beginning(starts, len(found) < len(begins), lost)

@@ -13,7 +13,7 @@ from consumer.core.record import Record
 from consumer.core.retention import advanced
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
-from consumer.runtime.state_store import EVICTIONS_PER_RECORD_MAX, StateStore
+from consumer.runtime.state_store import StateStore
 
 _REMEMBERED_MAX = 50_000
 """Evicted conversations whose return is noticed."""
@@ -71,4 +71,4 @@ class Replay:
     def _advance(self, stream_ms: int | None) -> None:
         if stream_ms is not None and stream_ms != self.stream_ms:
             self.stream_ms = stream_ms
-            self.store.evict(stream_ms, EVICTIONS_PER_RECORD_MAX)
+            self.store.evict(stream_ms)

@@ -8,7 +8,7 @@
    finds the same timestamp, and the time inside.
 """
 
-from typing import Final
+from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
@@ -34,22 +34,17 @@ class Copy(Struct, frozen=True):
     """`NO_TIMESTAMP` lets the producer say when."""
     headers: Headers
 
-    def size_bytes(self) -> int:
-        """About what it takes on the wire, before compression."""
-        carried = sum(len(name) + len(text or b"") for name, text in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + carried
+
+RekeyOutcome = Literal["rekeyed", "kept", "copied"]
+"""Key changed; key right already; copied as it is, for no conversation id can be read."""
+REKEY_OUTCOMES: Final[tuple[RekeyOutcome, ...]] = get_args(RekeyOutcome)
 
 
 class Rekeyed(Struct, frozen=True):
-    """A copy, and whether it has another key than its original."""
+    """A copy, and what became of the key of its original."""
 
     copy: Copy
-    outcome: str
-    """One of `REKEY_OUTCOMES`."""
-
-
-REKEY_OUTCOMES: Final = ("rekeyed", "kept", "copied")
-"""Key changed; key right already; copied as it is, for no conversation id can be read."""
+    outcome: RekeyOutcome
 
 
 def redriven(letter: DeadLetter, rules: Rules) -> Copy:
@@ -68,7 +63,7 @@ def rekeyed(record: Record, topic: str, rules: Rules) -> Rekeyed:
     """
     identity = identify(record, rules)
     key = record.key if identity is None else identity.conversation_id.encode()
-    outcome = "copied" if identity is None else "kept" if key == record.key else "rekeyed"
+    outcome: RekeyOutcome = "copied" if identity is None else "kept" if key == record.key else "rekeyed"
     headers = _stamped(record.headers, None if identity is None else identity.time_ms)
     partition = record.partition if key is None else None
     return Rekeyed(Copy(topic, partition, key, record.value, record.timestamp_ms, headers), outcome)

@@ -4,9 +4,10 @@ Every setting is an environment variable: `CC_` and the field's name in upper ca
 read the value from instead, which is how secrets are mounted.
 """
 
+import difflib
 import ipaddress
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
@@ -165,6 +166,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["auto", "json", "console"], Meta(description="`auto` is console on a terminal, else JSON")
     ] = "auto"
 
+    @property
+    def topics(self) -> tuple[str, str, str, str]:
+        """The names of the four topics, the input's first."""
+        return self.input_topic, self.state_topic, self.transitions_topic, self.dead_letters_topic
+
     def rules(self) -> Rules:
         """The settings that the core depends on."""
         return Rules(
@@ -195,31 +201,36 @@ def parse(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Settin
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
+    given: set[str] = set()
     fields = {field.name: field for field in msgspec.structs.fields(Settings)}
     for variable, raw in environ.items():
         if not variable.startswith(PREFIX):
             continue
-        name, text = _resolve(variable, raw, fields.keys(), read_file, problems)
-        if name is None or text is None:
+        name, is_file = _named(variable, fields.keys())
+        if name is None:
+            meant = difflib.get_close_matches(variable.removeprefix(PREFIX).lower(), fields, n=1)
+            todo = f"is {PREFIX}{meant[0].upper()} meant?" if meant else "take it away"
+            problems.append(f"{variable} is no setting of this version: {todo}")
+            continue
+        given.add(name)
+        try:
+            text = read_file(raw).strip() if is_file else raw
+        except (OSError, UnicodeDecodeError) as error:
+            shown = "the file it names" if name in SECRETS else repr(raw)  # it may be the secret
+            problems.append(f"{variable}: cannot read {shown}: {type(error).__name__}")
             continue
         if name in values:
             problems.append(f"{PREFIX}{name.upper()} and {PREFIX}{name.upper()}_FILE are both set: set one")
             continue
         try:
             values[name] = msgspec.convert(text, fields[name].type, strict=False)
-        except msgspec.ValidationError as error:
+        except msgspec.ValidationError:
             shown = "" if name in SECRETS else f", not {text!r}"
-            problems.append(f"{PREFIX}{name.upper()}: {_lower_first(str(error))}{shown}")
-    told = {
-        name
-        for problem in problems
-        for name in fields
-        if problem.startswith((f"{PREFIX}{name.upper()}:", f"{PREFIX}{name.upper()}_FILE:"))
-    }
+            problems.append(f"{PREFIX}{name.upper()}: expected {_wanted(fields[name].type)}{shown}")
     problems.extend(
         f"{PREFIX}{name.upper()} is not set: {_description(field.type)}"
         for name, field in fields.items()
-        if field.required and name not in values and name not in told
+        if field.required and name not in given
     )
     if problems:
         raise SettingsError(problems)
@@ -230,31 +241,18 @@ def parse(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Settin
     return settings
 
 
-def _resolve(
-    variable: str,
-    raw: str,
-    known: Any,
-    read_file: Callable[[str], str],
-    problems: list[str],
-) -> tuple[str | None, str | None]:
+def _named(variable: str, known: Collection[str]) -> tuple[str | None, bool]:
+    """The setting that a variable gives, None if it gives none; and whether by the name of a file."""
     name = variable.removeprefix(PREFIX).lower()
     if name in known:
-        return name, raw
-    if name.endswith("_file") and name.removesuffix("_file") in known:
-        try:
-            return name.removesuffix("_file"), read_file(raw).strip()
-        except (OSError, UnicodeDecodeError) as error:
-            named = "the file it names" if name.removesuffix("_file") in SECRETS else repr(raw)  # it may be the secret
-            problems.append(f"{variable}: cannot read {named}: {type(error).__name__}")
-            return None, None
-    problems.append(f"{variable} is no setting of this version")
-    return None, None
+        return name, False
+    name, is_file = name.removesuffix("_file"), name.endswith("_file")
+    return (name, True) if is_file and name in known else (None, False)
 
 
 def conflicts(settings: Settings) -> list[str]:
     """Combinations that would break a promise, a sentence each that names both settings."""
     s = settings
-    topic_names = (s.input_topic, s.state_topic, s.transitions_topic, s.dead_letters_topic)
     has_token = s.security_protocol.startswith("SASL") and s.sasl_mechanism == "OAUTHBEARER"
     has_password = s.security_protocol.startswith("SASL") and not has_token
     found = [
@@ -301,7 +299,7 @@ def conflicts(settings: Settings) -> list[str]:
         (not math.isfinite(s.retry_s_max), "CC_RETRY_S_MAX must be finite: every retry has a bound"),
         (not math.isfinite(s.slice_ms_max), "CC_SLICE_MS_MAX must be finite: the event loop has to get its turn"),
         (
-            len(set(topic_names)) < len(topic_names),
+            len(set(s.topics)) < len(s.topics),
             "CC_INPUT_TOPIC, CC_STATE_TOPIC, CC_TRANSITIONS_TOPIC and CC_DEAD_LETTERS_TOPIC must differ",
         ),
         (
@@ -358,9 +356,28 @@ def described() -> list[tuple[str, str, str]]:
 def _description(annotation: Any) -> str:
     """What the setting is, and the values it can have where they are few."""
     told = next((meta.description for meta in annotation.__metadata__[::-1] if meta.description), "")
-    choices = get_args(annotation.__origin__) if get_origin(annotation.__origin__) is Literal else ()
+    choices = _choices(annotation)
     return f"{told} (one of {', '.join(f'`{choice}`' for choice in choices)})" if choices else told
 
 
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _wanted(annotation: Any) -> str:
+    """What a value has to be, in words."""
+    limits = {
+        name: value
+        for meta in annotation.__metadata__
+        for name in ("ge", "gt", "le", "pattern")
+        if (value := getattr(meta, name)) is not None
+    }
+    if choices := _choices(annotation):
+        return f"one of {', '.join(choices)}"
+    if "pattern" in limits:
+        return _description(annotation).partition(": ")[2].removesuffix(" (secret)")
+    if annotation.__origin__ is str:
+        return "at least one character"
+    kind = "a whole number" if annotation.__origin__ is int else "a number"
+    words = {"ge": "from", "gt": "above", "le": "up to"}
+    return " ".join([kind, *(f"{words[name]} {value}" for name, value in limits.items())])
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    return get_args(annotation.__origin__) if get_origin(annotation.__origin__) is Literal else ()

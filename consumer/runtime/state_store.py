@@ -114,7 +114,7 @@ class StateStore:
                 self._schedule(conversation_id, known.summary(published))
         self._swept_minute = 0
 
-    def evict(self, stream_ms: int, most: int) -> int:
+    def evict(self, stream_ms: int, most: int = EVICTIONS_PER_RECORD_MAX) -> int:
         """Stage tombstones for conversations that have expired by stream time; returns how many, at most `most`."""
         minute, evicted = stream_ms // 60_000, 0
         if minute == self._swept_minute:

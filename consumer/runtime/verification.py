@@ -23,8 +23,9 @@ from consumer.core.differences import Differing, differing
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.view import communications
-from consumer.runtime.dead_letters import HEADER_PREFIX
+from consumer.runtime.dead_letters import opened
 from consumer.runtime.replay import Replay
+from schemas.query import CommunicationView, StandingTransition
 from schemas.state import ConversationState, Source
 from schemas.transition import Transition
 
@@ -46,7 +47,7 @@ class _Sourced(Struct):
     source: Source
 
 
-_BY_ARRIVAL = frozenset((b"late", b"too_large", b"internal_error"))
+_BY_ARRIVAL = frozenset(("late", "too_large", "internal_error"))
 _TIME = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"')
 _DIGEST_BYTES = 16
 _FIRST_RECORDS = 100
@@ -96,7 +97,7 @@ class _Published(Struct, frozen=True, gc=False):
     snapshot_time: str
 
 
-class Tally(Struct):
+class Comparison(Struct):
     """What a comparison came to, in conversations but for the first and the last two."""
 
     records: int = 0
@@ -108,8 +109,8 @@ class Tally(Struct):
     """Standing transitions compared."""
     different_transitions: int = 0
 
-    def add(self, other: "Tally") -> None:
-        """Take in the tally of another partition."""
+    def add(self, other: "Comparison") -> None:
+        """Take in that of another partition."""
         self.records += other.records
         self.conversations += other.conversations
         self.equal += other.equal
@@ -123,7 +124,7 @@ class Verification:
     """Compares one partition. The records of each topic come in order: letters, then input, states, transitions."""
 
     def __init__(self, rules: Rules, input_topic: str, begin: int, bound: int) -> None:
-        self.tally = Tally()
+        self.comparison = Comparison()
         self.different: dict[str, set[str]] = {}
         """Conversations that differ, with the ids of the transitions that do."""
         self.first_ms: int | None = None
@@ -146,26 +147,20 @@ class Verification:
         """Transitions up to this time may have been deleted from their topic; None where it holds all."""
 
     def take_letter(self, record: Record) -> None:
-        """Take in a dead letter."""
-        headers = dict(record.headers)
-        offset = headers.get(f"{HEADER_PREFIX}source-offset") or b""
-        topic = headers.get(f"{HEADER_PREFIX}source-topic")
-        if (
-            headers.get(f"{HEADER_PREFIX}reason") in _BY_ARRIVAL
-            and topic == self._input_topic.encode()
-            and offset.isdigit()
-        ):
-            self._refused_offsets.add(int(offset))
+        """Take in a record of the dead letters topic."""
+        letter = opened(record)
+        if letter is not None and letter.reason in _BY_ARRIVAL and letter.original.topic == self._input_topic:
+            self._refused_offsets.add(letter.original.offset)
 
     def take_input(self, records: list[Record]) -> None:
         """Recompute from records before the bound."""
         for record in records:
-            if self.tally.records < _FIRST_RECORDS:
+            if self.comparison.records < _FIRST_RECORDS:
                 self.first_ms = max(record.timestamp_ms, self.first_ms or record.timestamp_ms)
             _, outcome = self._replay.take(record)
-            self.tally.records += 1
+            self.comparison.records += 1
             was_refused = record.offset in self._refused_offsets
-            if outcome.conversation_id and was_refused != (outcome.reason.encode() in _BY_ARRIVAL):
+            if outcome.conversation_id and was_refused != (outcome.reason in _BY_ARRIVAL):
                 self._refused.add(outcome.conversation_id)
         self._replay.settle()
 
@@ -228,8 +223,8 @@ class Verification:
                 self._judge(conversation_id, None, published)
         unseen = sum(each not in self._published and store.get(each) is None for each in self._ahead)
         if unseen:
-            self.tally.conversations += unseen
-            self.tally.apart["ahead"] += unseen
+            self.comparison.conversations += unseen
+            self.comparison.apart["ahead"] += unseen
 
     def differences(
         self, conversation_id: str, published: bytes | None, standing: Mapping[str, Shown]
@@ -249,7 +244,7 @@ class Verification:
             told = (msgspec.to_builtins(side.get(number)) for side in (standing, expected))
             yield "transition", Differing(number, *told)
 
-    def counts(self, record: Record) -> bool:
+    def compares(self, record: Record) -> bool:
         """Whether what a record of the state or the transitions topic says is compared, and not ahead."""
         if record.value is None:
             return True
@@ -267,21 +262,21 @@ class Verification:
         return offset < self._begin or min(_TIME.findall(published), default=b"") < first.encode()
 
     def _judge(self, conversation_id: str, state: bytes | None, published: _Published | None) -> None:
-        tally = self.tally
-        tally.conversations += 1
+        comparison = self.comparison
+        comparison.conversations += 1
         wrong = set() if state is None else self._wrong_transitions(conversation_id, state)
         if state is not None and published is not None and _digest(state) == published.digest:
             if not wrong:
-                tally.equal += 1
+                comparison.equal += 1
                 return
             apart = self._transitions_apart(conversation_id, state, wrong)
         else:
             apart = self._apart(conversation_id, state, published)
         if apart is not None:
-            tally.apart[apart] += 1
+            comparison.apart[apart] += 1
             return
-        tally.different += 1
-        tally.different_transitions += len(wrong)
+        comparison.different += 1
+        comparison.different_transitions += len(wrong)
         self.different[conversation_id] = wrong
 
     def _transitions_apart(self, conversation_id: str, state: bytes, wrong: set[str]) -> Apart | None:
@@ -323,16 +318,7 @@ class Verification:
     def _expected(self, state: bytes) -> dict[str, Shown]:
         """The transitions that should stand, by id."""
         return {
-            one.id: Shown(
-                each.participant_id,
-                each.media,
-                each.communication_id,
-                one.from_state,
-                one.to_state,
-                one.event_time,
-                one.time_class,
-                one.milliseconds_in_from,
-            )
+            one.id: _shown(each, one)
             for each in communications(_STATE.decode(state), self._rules.park_cycles_max)
             for one in each.transitions
         }
@@ -340,22 +326,26 @@ class Verification:
     def _wrong_transitions(self, conversation_id: str, state: bytes) -> set[str]:
         """Ids of transitions that stand and should not, should and do not, or are not as they should be."""
         expected = {number: each.digest() for number, each in self._expected(state).items()}
-        self.tally.transitions += len(expected)
+        self.comparison.transitions += len(expected)
         standing = {number.hex(): each for number, each in self._standing.get(conversation_id, {}).items()}
         return {number for number, _ in expected.items() ^ standing.items()}
 
 
 def shown_of(operation: Transition) -> Shown:
     """What is compared of a published transition."""
+    return _shown(operation, operation)
+
+
+def _shown(owner: CommunicationView | Transition, transition: StandingTransition | Transition) -> Shown:
     return Shown(
-        operation.participant_id,
-        operation.media,
-        operation.communication_id,
-        operation.from_state,
-        operation.to_state,
-        operation.event_time,
-        operation.time_class,
-        operation.milliseconds_in_from,
+        owner.participant_id,
+        owner.media,
+        owner.communication_id,
+        transition.from_state,
+        transition.to_state,
+        transition.event_time,
+        transition.time_class,
+        transition.milliseconds_in_from,
     )
 
 

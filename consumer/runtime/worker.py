@@ -10,7 +10,6 @@
 import asyncio
 from collections.abc import Sequence
 
-from consumer.core.rules import Rules
 from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.lane import Lane, World
 from consumer.runtime.ports import Misfit, WorldError
@@ -27,7 +26,7 @@ class Worker:
     def __init__(self, settings: Settings, world: World) -> None:
         self.lanes: dict[int, Lane] = {}
         self._settings = settings
-        self._rules: Rules = settings.rules()
+        self._rules = settings.rules()
         self._world = world
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._kept: dict[int, tuple[StateStore, asyncio.TimerHandle]] = {}
@@ -70,7 +69,7 @@ class Worker:
 
     def unready(self) -> dict[str, str | None]:
         """What keeps the worker from serving, by check; None where nothing does."""
-        opening = [lane.partition for lane in self.lanes.values() if lane.phase not in {"running", "blocked"}]
+        opening = [lane.partition for lane in self.lanes.values() if not lane.is_open]
         blocked = {lane.partition: lane.breaker.open_because for lane in self.lanes.values() if lane.phase == "blocked"}
         return {
             "group": None if self._joined else "has not joined the consumer group yet",

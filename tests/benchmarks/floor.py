@@ -61,7 +61,7 @@ def _participants(value: bytes) -> int:
     try:
         payload = _PAYLOAD.decode(value)
         framed = payload.detail or payload
-        decoder = _FLAT if classify(framed.topic_name or payload.detail_type).shape == "flat" else _NESTED
+        decoder = _FLAT if classify(framed.topic_name or payload.detail_type).medium else _NESTED
         shown = (framed.event_body or payload).participants or ()
         return len([decoder.decode(each) for each in shown])
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,9 +1,5 @@
 """`inspect`, `verify` and the repair tools without a broker: exit codes, help, and what people read."""
 
-import os
-import socket
-from collections.abc import Iterator
-
 import click
 import msgspec
 import pytest
@@ -31,20 +27,6 @@ COMMANDS = pytest.mark.parametrize(
      (dead_letters, ["redrive", "--yes"]), (rekey, ["a", "b"])],
     ids=["inspect", "inspect --why", "verify", "list", "show", "redrive", "redrive --yes", "rekey"],
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("CC_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def dead_address() -> Iterator[str]:
-    """An address that refuses connections as long as the test runs."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 @COMMANDS

@@ -5,27 +5,19 @@ from collections.abc import Iterator
 import pytest
 from playwright.async_api import expect
 
-from consumer.adapters.kafka.embedded import EmbeddedBroker
 from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.cli.service import running
 from consumer.core.record import Record
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
 from tests.browser import browsing, page
+from tests.cli.conftest import embedded
 from tests.runtime.scenes import call, rubbish
 
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    with EmbeddedBroker() as broker:
-        made = Settings(
-            bootstrap_servers=broker.bootstrap_servers,
-            delivery="at_least_once",
-            commit_interval_ms=50,
-            admin_port=0,
-            query_port=0,
-        )
-        broker.create_topics((made.input_topic, made.state_topic, made.transitions_topic, made.dead_letters_topic))
+    with embedded() as made:
         yield made
 
 

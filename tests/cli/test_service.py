@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from consumer.adapters.kafka.embedded import PARTITIONS, EmbeddedBroker
+from consumer.adapters.kafka.embedded import PARTITIONS
 from consumer.adapters.kafka.publisher import AtLeastOncePublisher
 from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.cli import service
+from consumer.cli import watch
 from consumer.cli.service import Service, running
 from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
+from tests.cli.conftest import embedded
 from tests.sockets import listening
 
 BREAKER = 5
@@ -24,17 +25,8 @@ BREAKER = 5
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    monkeypatch.setattr(service, "_LAG_S", 0.1)
-    with EmbeddedBroker() as broker:
-        made = Settings(
-            bootstrap_servers=broker.bootstrap_servers,
-            delivery="at_least_once",
-            commit_interval_ms=50,
-            dead_letters_consecutive_max=BREAKER,
-            admin_port=0,
-            query_port=0,
-        )
-        broker.create_topics((made.input_topic, made.state_topic, made.transitions_topic, made.dead_letters_topic))
+    monkeypatch.setattr(watch, "_LAG_S", 0.1)
+    with embedded(dead_letters_consecutive_max=BREAKER) as made:
         yield made
 
 

@@ -1,9 +1,6 @@
 """`topics` and `check` without a broker: exit codes, and what stands where."""
 
 import json
-import os
-import socket
-from collections.abc import Iterator
 
 import click
 import pytest
@@ -16,20 +13,6 @@ from consumer.cli.topics import table, topics
 from consumer.runtime.settings import Settings
 
 COMMANDS = pytest.mark.parametrize("command", [topics, check], ids=["topics", "check"])
-
-
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("CC_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def dead_address() -> Iterator[str]:
-    """An address that refuses connections as long as the test runs."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 def test_settings_that_break_a_promise_together_are_refused_with_both_names() -> None:

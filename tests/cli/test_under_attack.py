@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from consumer.adapters.kafka.embedded import EmbeddedBroker
 from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.adapters.web.bounded_http import Bounds
 from consumer.cli.service import Service, running
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Traffic, records
 from tests.adapters.web.attackers import ATTACKS
+from tests.cli.conftest import embedded
 
 ATTACK_S = 6.0
 RATE = 200
@@ -36,16 +36,7 @@ TOKEN = "mark-of-a-secret-token"
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    with EmbeddedBroker() as broker:
-        made = Settings(
-            bootstrap_servers=broker.bootstrap_servers,
-            delivery="at_least_once",
-            commit_interval_ms=100,
-            admin_port=0,
-            query_port=0,
-            query_token=TOKEN,
-        )
-        broker.create_topics((made.input_topic, made.state_topic, made.transitions_topic, made.dead_letters_topic))
+    with embedded(query_token=TOKEN) as made:
         yield made
 
 

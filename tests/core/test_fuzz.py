@@ -119,15 +119,7 @@ def test_no_input_gets_an_internal_error_or_another_fate_than_the_model_gives_it
             agrees(record, outcome)
         assert time.monotonic() < until_s, f"{offset} inputs took {WITHIN_S} s"
     assert seen["applied"] > INPUTS // 20
-    assert {
-        "bad_json",
-        "bad_utf8",
-        "wrong_type",
-        "too_deep",
-        "no_conversation_id",
-        "key_mismatch",
-        "tombstone",
-    } <= seen.keys()
+    assert seen.keys() >= SEEN
 
 
 def agrees(record: Record, outcome: Outcome) -> None:

@@ -16,7 +16,7 @@ from typing import Final, Self
 import yaml
 
 from tests.deploy.manifests import Manifest
-from tests.live.broker import _free_ports
+from tests.live.broker import free_ports
 
 _READY_S: Final = 90
 _KUBECTL_S: Final = 90
@@ -48,7 +48,7 @@ class ControlPlane:
         self._binaries = binaries
         self._home = Path(tempfile.mkdtemp(prefix="control-plane-"))
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
-        self._etcd, self._peer, self._port = _free_ports(3)
+        self._etcd, self._peer, self._port = free_ports(3)
 
     def __enter__(self) -> Self:
         try:
@@ -97,7 +97,7 @@ class ControlPlane:
     def simulate(self, tools: Path, nodes: Sequence[str]) -> None:
         """Add controllers, scheduler and kwok, and nodes in a zone each, which make pods ready without running them."""
         kubeconfig = f"--kubeconfig={self._kubeconfig}"
-        controllers, scheduler, kwok = _free_ports(3)
+        controllers, scheduler, kwok = free_ports(3)
         certificates = f"--cert-dir={self._home / 'certificates'}"
         loopback = ("--leader-elect=false", "--bind-address=127.0.0.1", certificates)
         key = f"--service-account-private-key-file={self._home / 'accounts.key'}"

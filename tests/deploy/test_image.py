@@ -26,7 +26,7 @@ from consumer.simulator.traffic import Traffic
 from tests.deploy import containers
 from tests.deploy.containers import container, podman
 from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind, one
-from tests.live.broker import _free_ports
+from tests.live.broker import free_ports
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
 
@@ -125,7 +125,7 @@ async def test_a_hardened_container_does_its_work_and_stops_in_time(
 ) -> None:
     pipeline = Pipeline(kafka, unique_name("image"), tmp_path)
     traffic = Traffic(seed=7, start_ms=now_ms())
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     environ = environ_of(pipeline, port) | {"CC_DRAIN_S": str(DRAIN_S)}
     with container(image, environ) as without_topics:
         assert await _ended(without_topics) == exits.CONFIG
@@ -160,7 +160,7 @@ async def test_the_pod_of_the_production_overlay_starts_with_its_secrets_as_file
 ) -> None:
     pipeline = Pipeline(kafka, unique_name("pod"), tmp_path)
     await pipeline.create()
-    (port,), name = _free_ports(1), f"worker-{uuid.uuid4().hex[:8]}"
+    (port,), name = free_ports(1), f"worker-{uuid.uuid4().hex[:8]}"
     manifests = copy.deepcopy(rendered["overlay-prod"])
     settings = [each for each in of_kind(manifests, "ConfigMap") if "CC_GROUP_ID" in each["data"]]
     # The same files are read, but this broker has no authentication; and the host's port 8080 may be somebody's.
@@ -193,7 +193,7 @@ async def test_the_services_of_the_compose_file_work_together(
     image: str, kafka: str, unique_name: UniqueName, tmp_path: Path
 ) -> None:
     services = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     here = environ_of(Pipeline(kafka, unique_name("compose"), tmp_path), port)
 
     def service(name: str) -> AbstractContextManager[str]:

@@ -1,12 +1,14 @@
 """deploy/README.md says what is so. Its kubectl commands run in test_cluster.py."""
 
 import re
+import shlex
 
 import pytest
 
 from consumer.__main__ import main
 from consumer.adapters.monitoring.metrics import Metrics
-from consumer.runtime.settings import described
+from consumer.runtime.kafka_tools import rewind_command
+from consumer.runtime.settings import Settings, described
 from tests.deploy.manifests import COMPONENTS, DEPLOY, ROOT
 from tests.deploy.readme import TEXT, commands
 
@@ -38,6 +40,26 @@ def test_what_runs_inside_a_pod_is_a_command_of_the_program() -> None:
     for program, command, *arguments in inside:
         assert program == "conversation-consumer"
         main.commands[command].make_context(command, arguments)
+
+
+def test_a_command_line_is_one_that_the_program_takes() -> None:
+    given = commands("conversation-consumer")
+    assert {"topics", "rekey", "verify"} <= {command for command, *_ in given}
+    for command, *arguments in given:
+        main.commands[command].make_context(command, arguments)
+
+
+def test_the_command_of_the_rebuild_is_the_one_that_the_service_tells() -> None:
+    settings = Settings(bootstrap_servers="kafka-0.example.com:9094", security_protocol="SASL_SSL")
+    (told,) = commands("kafka-consumer-groups")
+    assert ["kafka-consumer-groups", *told] == shlex.split(rewind_command(settings).strip("`"))
+
+
+def test_an_address_on_the_laptop_is_published_there() -> None:
+    addresses = re.findall(r"http://localhost:(\d+)", TEXT)
+    published = (DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8")
+    assert addresses
+    assert [port for port in addresses if f"127.0.0.1:{port}:" not in published] == []
 
 
 def test_every_make_target_exists() -> None:

@@ -105,7 +105,8 @@ def test_every_finding_named_exists() -> None:
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"localhost:8081/api/v1(/[\w/]*)", RUNBOOK))))
 def test_a_path_of_the_query_port_is_documented(path: str) -> None:
-    documented = json.loads((ROOT / "consumer" / "adapters" / "openapi.json").read_text(encoding="utf-8"))["paths"]
+    document = ROOT / "consumer" / "adapters" / "web" / "openapi.json"
+    documented = json.loads(document.read_text(encoding="utf-8"))["paths"]
     assert path in {re.sub(r"\{\w+\}", "ID", each) for each in documented}
 
 

@@ -68,7 +68,7 @@ class LocalBroker:
         self._jars = jars
         self._home = Path(tempfile.mkdtemp(prefix="test-broker-"))
         self._options: tuple[str, ...] = ()
-        self._port, self._controller, self.behind_port, self.front_port, *self._more_ports = _free_ports(4 + more_ports)
+        self._port, self._controller, self.behind_port, self.front_port, *self._more_ports = free_ports(4 + more_ports)
         self._cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -183,7 +183,7 @@ class DockerBroker:
     """The official image. Its port is chosen before it starts, since the broker must advertise it."""
 
     def __init__(self) -> None:
-        (self._port,) = _free_ports(1)
+        (self._port,) = free_ports(1)
         self._container = DockerContainer(IMAGE).with_bind_ports(self._port, self._port)
         self._host = self._container.get_container_host_ip()
         settings = _SETTINGS | {
@@ -272,7 +272,7 @@ def _java_is_new_enough() -> bool:
     return version is not None and int(version[1]) >= _JAVA_MIN
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

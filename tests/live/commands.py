@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from consumer.runtime.settings import PREFIX, Settings
+
 
 class Ended(Struct, frozen=True):
     """How a command ended."""
@@ -16,9 +18,19 @@ class Ended(Struct, frozen=True):
     """Standard output and standard error."""
 
 
+def environ_of(settings: Settings) -> dict[str, str]:
+    """The variables that give these settings."""
+    default = Settings(bootstrap_servers="")
+    return {
+        f"{PREFIX}{name.upper()}": str(value)
+        for name in settings.__struct_fields__
+        if (value := getattr(settings, name)) != getattr(default, name)
+    }
+
+
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """That of the tests, with these settings and no other of ours."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("CC_")} | dict(environ)
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | dict(environ)
 
 
 async def ended(command: str, environ: Mapping[str, str], within_s: float) -> Ended:

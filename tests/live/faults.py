@@ -60,7 +60,6 @@ class Scene:
         self._report = report
         self._chance = random.Random(report.seed)
         self._workers: list[WorkerProcess] = []
-        self._over_s: list[float] = []
         self.faults: dict[str, Callable[[], Awaitable[None]]] = {
             "worker killed": self._kill_worker,
             "worker stopped past its session": self._stop_worker,
@@ -95,7 +94,7 @@ class Scene:
 
     async def recover(self) -> None:
         """Put workers back, and measure until all written by now is committed; AssertionError past `RECOVERY_S`."""
-        over_s = time.monotonic()
+        passed_s = time.monotonic()
         await self.keep_workers()
         try:
             async with asyncio.timeout(RECOVERY_S):
@@ -108,7 +107,7 @@ class Scene:
         except TimeoutError:
             told = "\n".join(worker.text()[-3_000:] for worker in self._workers)
             raise AssertionError(f"no recovery within {RECOVERY_S:g} s\n{told}") from None
-        self._report.recoveries_s.append(time.monotonic() - over_s)
+        self._report.recoveries_s.append(time.monotonic() - passed_s)
 
     async def _ends(self, topic: str) -> dict[TopicPartition, int]:
         """The ends of a topic, as soon as the brokers can tell."""

@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from msgspec import Struct
 
+from consumer.adapters.kafka.records import record_of
 from consumer.adapters.kafka.state_log import KafkaStateLog
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.adapters.kafka.writer import KafkaWriter
@@ -30,6 +31,7 @@ from consumer.runtime.state_store import StateStore
 from consumer.simulator.traffic import Traffic, records
 from tests import model
 from tests.live import witnessed
+from tests.live.commands import environ_of, environment
 from tests.live.expectation import expect
 
 PARTITIONS = 4
@@ -74,19 +76,13 @@ class Pipeline:
 
     async def start_worker(self, *command: str, bootstrap_servers: str | None = None) -> "WorkerProcess":
         """Start `run`, or another module with its arguments in its place."""
-        fields = self.settings.__struct_fields__
-        default = Settings(bootstrap_servers="x")
-        environ = {
-            f"CC_{name.upper()}": str(getattr(self.settings, name))
-            for name in fields
-            if getattr(self.settings, name) != getattr(default, name)
-        }
+        environ = environ_of(self.settings)
         environ["CC_ADMIN_PORT"] = environ["CC_QUERY_PORT"] = "0"
         environ["CC_BOOTSTRAP_SERVERS"] = bootstrap_servers or self.settings.bootstrap_servers
         log = self._logs / f"worker-{len(self.workers) + 1}.log"
         with log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *(command or ("consumer", "run")), env={**_environ(), **environ}, stderr=stderr
+                sys.executable, "-m", *(command or ("consumer", "run")), env=environment(environ), stderr=stderr
             )
         worker = WorkerProcess(process, log)
         self.workers.append(worker)
@@ -174,10 +170,7 @@ class Pipeline:
             async with asyncio.timeout(_READ_S):
                 while any([await consumer.position(tp) < ends[tp] for tp in tps]):
                     for fetched in (await consumer.getmany(timeout_ms=200, max_records=5_000)).values():
-                        found += [
-                            Record(e.topic, e.partition, e.offset, e.timestamp, e.key, e.value, e.headers)
-                            for e in fetched
-                        ]
+                        found += map(record_of, fetched)
         finally:
             await consumer.stop()
         return sorted(found, key=lambda record: (record.partition, record.offset))
@@ -202,7 +195,7 @@ class Pipeline:
         expected = expect(source, model.Rules(record_bytes_max=settings.record_bytes_max))
         states = _latest(state_log)
         mismatches = [
-            *_different("the state of", _documents(states), expected.documents),
+            *_different("the state of", documents_of(states), expected.documents),
             *_different("the transition", model.net(log), expected.standing),
             *_out_of_order(log),
             *_wrong_letters(dead, expected.rejected),
@@ -351,7 +344,7 @@ def _latest(state_log: list[Record]) -> dict[str, bytes]:
     return found
 
 
-def _documents(states: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+def documents_of(states: dict[str, bytes]) -> dict[str, dict[str, Any]]:
     """States without what refers to arrival."""
     documents: dict[str, dict[str, Any]] = {key: json.loads(state) for key, state in states.items()}
     for document in documents.values():
@@ -386,10 +379,6 @@ def _wrong_letters(dead: list[Record], rejected: Mapping[tuple[int, int], Record
 def _source(record: Record) -> tuple[int, int]:
     headers = {name: value for name, value in record.headers if value is not None}
     return int(headers["cc-source-partition"]), int(headers["cc-source-offset"])
-
-
-def _environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("CC_")}
 
 
 def _get(url: str, within_s: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import yaml
 from msgspec import Struct
 
-from tests.live.broker import _free_ports
+from tests.live.broker import free_ports
 
 JOB = "conversation-consumer"
 _READY_S = 20.0
@@ -38,7 +38,7 @@ class Prometheus:
 
     def __init__(self, program: str, home: Path, rules: Sequence[Path] = ()) -> None:
         self._program, self._home, self._rules = program, home, rules
-        (self._port,) = _free_ports(1)
+        (self._port,) = free_ports(1)
         self._process: asyncio.subprocess.Process | None = None
 
     @property

@@ -15,7 +15,7 @@ from consumer.cli.exits import DIFFERENCES, NOT_FOUND, OK
 from consumer.core.record import Record
 from consumer.simulator.traffic import Traffic
 from tests import model
-from tests.live.commands import Ended, ended
+from tests.live.commands import Ended, ended, environ_of
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
 from tests.live.stream import flow
 
@@ -27,8 +27,7 @@ Lines = list[dict[str, Any]]
 
 
 async def command(pipeline: Pipeline, line: str) -> Ended:
-    names = ("bootstrap_servers", "input_topic", "state_topic", "transitions_topic", "dead_letters_topic", "group_id")
-    return await ended(line, {f"CC_{name.upper()}": getattr(pipeline.settings, name) for name in names}, 60)
+    return await ended(line, environ_of(pipeline.settings), 60)
 
 
 def lines(told: Ended) -> Lines:
@@ -61,7 +60,9 @@ async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_th
     mine = [
         record
         for record in source
-        if record.partition == home and chosen.encode() in (record.key or b"") + (record.value or b"")
+        if record.partition == home
+        and chosen.encode() in (record.key or b"") + (record.value or b"")
+        and (record.key is not None or not isinstance(model.judge(record, model.Rules()), model.Ignored))
     ]
     keyless = {record.offset for record in mine if record.key is None}
     told = await command(pipeline, f"inspect {chosen} --why --json")

@@ -153,7 +153,7 @@ def no_permission(place: Place) -> Environ:
         (strangers_client_certificate, CONFIG, ("the broker refused the client certificate", "trusts its authority")),
         (expired_client_certificate, CONFIG, ("the broker refused the client certificate", "has not expired")),
         (wrong_key_password, CONFIG, ("CC_SSL_CERT_FILE and CC_SSL_KEY_FILE: cannot use", "the key's password")),
-        (no_permission, CONFIG, ("(CC_INPUT_TOPIC): ", "kafka-acls --add --allow-principal User:")),
+        (no_permission, CONFIG, ("(CC_INPUT_TOPIC): ", "--add --allow-principal User:")),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -253,7 +253,7 @@ async def test_repair_tools_get_along_with_the_permissions_that_are_listed_for_t
     ):
         refused = await ended(command, environ, WITHIN_S)
         assert refused.exit_code == CONFIG, refused.printed
-        assert "kafka-acls --add --allow-principal User:" in refused.printed
+        assert "--add --allow-principal User:" in refused.printed
         secure_broker.allow(place.user, grants)
         found = await ended(command, environ, WITHIN_S)
         assert found.exit_code == OK, found.printed

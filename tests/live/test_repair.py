@@ -1,13 +1,14 @@
 """`dead-letters` and `rekey` on a real broker, killed amid their work: nothing is lost, and nothing is there twice."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
@@ -23,10 +24,10 @@ from consumer.runtime.redrive import is_marker
 from consumer.runtime.republish import REKEY_OUTCOMES
 from consumer.simulator.traffic import Draft, Traffic, records
 from tests import model
-from tests.live.commands import Ended, ended, environment
+from tests.live.commands import Ended, ended, environ_of, environment
 from tests.live.conftest import UniqueName
 from tests.live.expectation import Expectation, expect
-from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, documents_of, now_ms
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(170)]
 
@@ -35,15 +36,26 @@ ENDS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: TERMINATED}
 """How a command is ended amid its work, with the exit code."""
 NUMBER_HEADER: Final = "number"
 """Which of the records written it is."""
-NAMES = ("bootstrap_servers", "input_topic", "state_topic", "transitions_topic", "dead_letters_topic", "group_id")
 
 
 async def command(pipeline: Pipeline, line: str) -> Ended:
-    return await ended(line, environ(pipeline), 60)
+    return await ended(line, environ_of(pipeline.settings), 60)
 
 
-def environ(pipeline: Pipeline) -> dict[str, str]:
-    return {f"CC_{name.upper()}": getattr(pipeline.settings, name) for name in NAMES}
+@contextlib.asynccontextmanager
+async def running(pipeline: Pipeline, line: str, number: signal.Signals) -> AsyncIterator[None]:
+    """A command during the block, which it has to outlast; a signal ends it then."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "consumer", *line.split(), env=environment(environ_of(pipeline.settings)),
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield
+        assert process.returncode is None
+    finally:
+        process.send_signal(number)
+    async with asyncio.timeout(20):
+        assert await process.wait() == ENDS[number]
 
 
 def redriven_now(told: Ended) -> int:
@@ -67,18 +79,8 @@ def bytes_of(records: list[Record]) -> Counter[tuple[int, bytes | None, bytes | 
 async def ended_amid_a_redrive(pipeline: Pipeline, number: signal.Signals) -> None:
     """Start a slow redrive, and end it when some of it is visible in the input and some is not."""
     before = await pipeline.ends(pipeline.settings.input_topic)
-    line = "dead-letters redrive --reason too_large --rate 20 --yes"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "consumer", *line.split(), env=environment(environ(pipeline)),
-        stdout=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
+    async with running(pipeline, "dead-letters redrive --reason too_large --rate 20 --yes", number):
         await grown(pipeline, before)
-        assert process.returncode is None
-    finally:
-        process.send_signal(number)
-    async with asyncio.timeout(20):
-        assert await process.wait() == ENDS[number]
 
 
 async def consumed(pipeline: Pipeline) -> None:
@@ -89,10 +91,7 @@ async def consumed(pipeline: Pipeline) -> None:
 
 
 async def assert_as_if_nothing_had_happened(pipeline: Pipeline, expected: Expectation) -> None:
-    states = {key: json.loads(state) for key, state in (await pipeline.states()).items()}
-    for state in states.values():
-        del state["source"]
-    assert states == expected.documents
+    assert documents_of(await pipeline.states()) == expected.documents
     log = [json.loads(record.value or b"") for record in await pipeline.read(pipeline.settings.transitions_topic)]
     model.check_log(log)
     assert model.net(log) == expected.standing
@@ -137,7 +136,7 @@ async def test_dead_letters_go_back_once_and_leave_the_outputs_as_if_they_had_ne
     group = json.loads(listed.printed)
     assert (group["letters"], group["redriven"]) == (len(large), len(large))
     shown = await command(pipeline, "dead-letters show --reason too_large --limit 1 --json")
-    assert all(json.loads(line)["redriven"] for line in shown.printed.splitlines())
+    assert [json.loads(line)["redriven"] for line in shown.printed.splitlines()] == [True]
     assert not any((record.key or b"?").decode() in shown.printed for record in large)
 
     await pipeline.start_worker()
@@ -170,20 +169,10 @@ async def ended_amid_a_copy(
 ) -> None:
     """Start a copy that follows its source, and end it when it has copied some of what is written meanwhile."""
     before = await target.ends(target.settings.input_topic)
-    line = f"{copying(source, target)} --follow"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "consumer", *line.split(), env=environment(environ(source)),
-        stdout=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
+    async with running(source, f"{copying(source, target)} --follow", number):
         await grown(target, before)
         writing = asyncio.create_task(more())
         await grown(target, await target.ends(target.settings.input_topic))
-        assert process.returncode is None
-    finally:
-        process.send_signal(number)
-    async with asyncio.timeout(20):
-        assert await process.wait() == ENDS[number]
     await writing
 
 

@@ -21,7 +21,7 @@ from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Traffic
 from tests.live.authority import Authority
-from tests.live.commands import ended
+from tests.live.commands import ended, environ_of
 from tests.live.conftest import UniqueName
 from tests.live.harness import Pipeline, now_ms
 from tests.live.secure_broker import SecureBroker
@@ -75,15 +75,6 @@ def new_user(broker: SecureBroker) -> str:
     return user
 
 
-def environ(settings: Settings) -> dict[str, str]:
-    default = Settings(bootstrap_servers="")
-    return {
-        f"CC_{name.upper()}": str(value)
-        for name in settings.__struct_fields__
-        if (value := getattr(settings, name)) != getattr(default, name)
-    }
-
-
 async def test_exactly_once_with_the_permissions_that_are_listed(
     pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
 ) -> None:
@@ -93,7 +84,7 @@ async def test_exactly_once_with_the_permissions_that_are_listed(
     needed = grants(workers.settings)
     secure_broker.allow(user, needed)
     await pipeline.feed(traffic(1), COUNT)
-    checked = await ended("check", environ(workers.settings), 30)
+    checked = await ended("check", environ_of(workers.settings), 30)
     assert checked.exit_code == OK, checked.printed
     first = await workers.start_worker()
     await first.logged("lane.opened", 30)
@@ -301,11 +292,11 @@ async def test_inspect_and_verify_need_to_read_and_no_more(
     secure_broker.allow(user, [*topics, Grant(group.resource, group.name, group.setting, ("Describe",))])
     key = next(iter(await pipeline.states()))
     for command in (f"inspect {key} --why", "verify"):
-        told = await ended(command, environ(readers.settings), 30)
+        told = await ended(command, environ_of(readers.settings), 30)
         assert told.exit_code == OK, told.printed
     secure_broker.forbid(user, next(each for each in topics if each.setting == "CC_TRANSITIONS_TOPIC"))
     secure_broker.allow(user, [each for each in needed if each.setting == "CC_TRANSITIONS_TOPIC"])
-    refused = await ended("verify", environ(readers.settings), 30)
+    refused = await ended("verify", environ_of(readers.settings), 30)
     assert refused.exit_code == CONFIG
     (line,) = refused.printed.splitlines()
     assert line.startswith(f"reading {readers.settings.transitions_topic!r}: a permission is missing")

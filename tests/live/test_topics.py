@@ -16,6 +16,7 @@ from consumer.cli.exits import CONFIG, OK
 from consumer.cli.topics import topics
 from consumer.runtime.ports import Misfit
 from consumer.runtime.settings import Settings
+from tests.live.commands import environ_of
 from tests.live.conftest import CreateTopics, UniqueName
 
 pytestmark = pytest.mark.kafka
@@ -232,6 +233,4 @@ async def test_check_tells_what_a_worker_will_meet_in_the_group(
 
 
 def invoke(command: object, settings: Settings, *arguments: str) -> Result:
-    names = ("bootstrap_servers", "input_topic", "state_topic", "transitions_topic", "dead_letters_topic")
-    environ = {f"CC_{name.upper()}": getattr(settings, name) for name in names}
-    return CliRunner(env=environ).invoke(command, arguments)  # type: ignore[arg-type]
+    return CliRunner(env=environ_of(settings)).invoke(command, arguments)  # type: ignore[arg-type]

@@ -3,9 +3,9 @@
 import msgspec
 
 from consumer.runtime import feed as feed_module
-from consumer.runtime.board import Behind, Board, LaneRow
+from consumer.runtime.board import Board, LaneRow
 from consumer.runtime.feed import Feed, ObservedPublisher
-from consumer.runtime.ports import Effects, Letter
+from consumer.runtime.ports import Effects, Output
 from schemas.transition import Transition
 from tests.fakes import Broker, FakePublisher, fails
 from tests.runtime.scenes import call
@@ -21,7 +21,7 @@ RECORDS = [
 ]
 
 
-async def operations() -> list[Letter]:
+async def operations() -> list[Output]:
     """What a lane publishes of the records of the first partition."""
     async with working(RECORDS[:4], (0,)) as worker:
         broker = worker._world.intake._broker  # type: ignore[attr-defined]
@@ -30,40 +30,38 @@ async def operations() -> list[Letter]:
 
 async def test_what_is_live_and_how_the_lanes_are() -> None:
     async with working(RECORDS, (0, 1)) as worker:
-        behind = {0: Behind(7, 0), 1: Behind()}
-        glance = Board(worker.lanes, Feed(), behind.__getitem__).glance()
+        worker.lanes[1].lag_records = 7
+        glance = Board(worker.lanes, Feed()).glance()
         assert sorted(glance.live) == [("call", "alerting", 2), ("call", "connected", 1), ("call", "hovering", 1)]
         assert glance.live[0] == ("call", "alerting", 2)
         assert glance.lanes == [
-            LaneRow(0, "running", 3, Behind(7, 0), None),
-            LaneRow(1, "running", 2, Behind(), None),
+            LaneRow(0, "running", 3, 0, 0, None),
+            LaneRow(1, "running", 2, 7, 0, None),
         ]
         assert (glance.operations, glance.dead_letters) == ([], [])
 
 
 async def test_the_latest_operations_come_first_also_those_of_one_conversation() -> None:
-    letters = await operations()
+    outputs = await operations()
     feed = Feed()
-    dead = [Letter(b"k", b"v", (("cc-reason", reason),)) for reason in (b"no_time", b"late", b"late")]
-    feed.add(Effects(4, "", [], letters, dead))
-    board = Board({}, feed, lambda _: Behind())
-    published = [msgspec.json.decode(each.value or b"", type=Transition) for each in letters]
+    dead = [Output(b"k", b"v", (("cc-reason", reason),)) for reason in (b"no_time", b"late", b"late")]
+    feed.add(Effects(4, "", [], outputs, dead))
+    board = Board({}, feed)
+    published = [msgspec.json.decode(each.value or b"", type=Transition) for each in outputs]
     assert board.glance().operations == published[::-1]
     assert [each.to_state for each in board.operations_on("c2")] == ["connected", "alerting"]
     assert board.operations_on("none") == []
     assert board.glance().dead_letters == [("late", 2), ("no_time", 1)]
 
 
-def test_only_so_many_operations_are_kept_and_all_are_counted() -> None:
+def test_only_the_latest_operations_are_kept() -> None:
     feed = Feed()
-    letters = [Letter(b"c%d" % number, b"") for number in range(feed_module.KEPT_MAX + 3)]
-    feed.add(Effects(1, "", [], letters[:2], []))
-    feed.add(Effects(2, "", [], letters, []))
+    outputs = [Output(b"c%d" % number, b"") for number in range(feed_module.KEPT_MAX + 3)]
+    feed.add(Effects(1, "", [], outputs[:2], []))
+    feed.add(Effects(2, "", [], outputs, []))
     assert len(feed.operations) == feed_module.KEPT_MAX
-    assert [(each.number, each.conversation_id) for each in (feed.operations[0], feed.operations[-1])] == [
-        (6, "c3"),
-        (feed_module.KEPT_MAX + 5, f"c{feed_module.KEPT_MAX + 2}"),
-    ]
+    assert feed.operations[0].conversation_id == "c3"
+    assert feed.operations[-1].conversation_id == f"c{feed_module.KEPT_MAX + 2}"
 
 
 async def test_a_commit_that_failed_is_not_taken_in() -> None:
@@ -71,7 +69,7 @@ async def test_a_commit_that_failed_is_not_taken_in() -> None:
     taken: list[Effects] = []
     publisher = ObservedPublisher(FakePublisher(broker, 0), taken.append)
     await publisher.open()
-    effects = Effects(1, "", [Letter(b"c1", b"state")], [], [])
+    effects = Effects(1, "", [Output(b"c1", b"state")], [], [])
     broker.at("commit", fails(OSError()))
     for _ in range(2):
         try:

@@ -7,7 +7,7 @@ from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
 from consumer.runtime.dead_letters import dead_letter
-from consumer.runtime.ports import Letter
+from consumer.runtime.ports import Output
 from tests.runtime.scenes import rubbish
 from tests.strategies import BASE_MS, NESTED_TOPICS, TOPIC, make_record, websocket
 
@@ -16,13 +16,13 @@ MARK = "mark-of-somebody"
 
 def letter_of(
     record: Record, *, keep_payload: bool = True, payload_bytes_max: int = 900_000, outcome: Outcome | None = None
-) -> Letter:
+) -> Output:
     found = outcome or step(record, Rules(), None, lambda _: None)
     assert found.disposition == "dead_lettered"
     return dead_letter(record, found, keep_payload=keep_payload, payload_bytes_max=payload_bytes_max, version="1.2.3")
 
 
-def headers(letter: Letter) -> dict[str, str]:
+def headers(letter: Output) -> dict[str, str]:
     assert len(dict(letter.headers)) == len(letter.headers)
     return {name: text.decode() for name, text in letter.headers}
 

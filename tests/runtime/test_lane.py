@@ -122,7 +122,7 @@ async def test_a_lane_fences_before_it_reads_the_offset_and_restores_before_it_c
     await scene.consume(5)
     assert broker.calls[:7] == ["member", "open", "committed", "seek 4", "read 0", "chunk", "fetch 4"]
     assert phases == ["opening"] * 6 + ["running"]
-    assert scene.telemetry.of("restoring") == [(0, 2, 1), (0, 3, 0)]
+    assert scene.telemetry.of("restoring") == [(0, 1), (0, 0)]
     assert [effects.next_offset for effects in scene.partition.commits] == [5]
     assert scene.operations() == [("c1", "assert", "connected")]
 

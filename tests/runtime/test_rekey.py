@@ -4,7 +4,7 @@ import pytest
 
 from consumer.core.record import Record
 from consumer.core.rules import Rules
-from consumer.runtime.rekey import TARGET_IN_USE, Beginning, beginning
+from consumer.runtime.rekey import Beginning, beginning
 from consumer.runtime.republish import rekeyed
 
 
@@ -17,7 +17,7 @@ def test_what_was_begun_goes_on_where_it_was(is_target_empty: bool) -> None:  # 
 def test_a_new_copy_begins_at_the_beginning_and_only_into_an_empty_topic() -> None:
     nothing = {0: None, 1: None}
     assert beginning({0: 3, 1: 0}, nothing, is_target_empty=True) == Beginning({0: 3, 1: 0}, is_new=True, lost=0)
-    assert beginning({0: 3, 1: 0}, nothing, is_target_empty=False) == TARGET_IN_USE
+    assert beginning({0: 3, 1: 0}, nothing, is_target_empty=False) is None
 
 
 def test_a_partition_that_came_later_is_read_from_its_beginning() -> None:

@@ -51,7 +51,7 @@ async def test_it_holds_what_a_lane_has_published_and_a_verification_finds_no_di
     for letter in scene.partition.transitions:
         found.take_transition(Record("transitions", 0, 0, 0, letter.key, letter.value))
     found.compare(None)
-    assert (found.tally.equal, found.tally.different, found.tally.apart.total()) == (2, 0, 0)
+    assert (found.comparison.equal, found.comparison.different, found.comparison.apart.total()) == (2, 0, 0)
     assert not found.different
 
 

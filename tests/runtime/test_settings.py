@@ -375,6 +375,29 @@ def test_each_limit(name: str, at_limit: str, past: str) -> None:
     assert (f"not {past!r}" in told) == (name not in SECRETS)
 
 
+def test_a_variable_that_is_no_setting_comes_with_the_one_that_may_be_meant() -> None:
+    told = problems({"CC_STAT_TOPIC": "state", "CC_FOO": "1"})
+    assert told == [
+        "CC_STAT_TOPIC is no setting of this version: is CC_STATE_TOPIC meant?",
+        "CC_FOO is no setting of this version: take it away",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "told"),
+    [
+        ("CC_DELIVERY", "twice", "expected one of exactly_once, at_least_once, not 'twice'"),
+        ("CC_DRAIN_S", "soon", "expected a number above 0, not 'soon'"),
+        ("CC_DEAD_LETTERS_RATIO_MAX", "2", "expected a number above 0 up to 1, not '2'"),
+        ("CC_ADMIN_PORT", "99999", "expected a whole number from 0 up to 65535, not '99999'"),
+        ("CC_BOOTSTRAP_SERVERS", "", "expected at least one character, not ''"),
+        ("CC_QUERY_TOKEN", "short", "expected 16 to 256 letters, digits and `-._~+/=`"),
+    ],
+)
+def test_what_is_expected_is_said_in_words(variable: str, text: str, told: str) -> None:
+    assert problems({variable: text}) == [f"{variable}: {told}"]
+
+
 @pytest.mark.parametrize(("name", "choice"), [(name, each) for name, found in CHOICES.items() for each in found])
 def test_each_choice(name: str, choice: str) -> None:
     variable = f"CC_{name.upper()}"

@@ -13,7 +13,6 @@ from consumer.runtime.state_store import StateStore
 from tests.runtime.scenes import HOUR_S, call
 from tests.strategies import BASE_MS, histories
 
-MINUTE_MS = 60_000
 RULES = Rules()
 SHORT = Rules(retention_ended_s=600, retention_idle_s=3_600)
 

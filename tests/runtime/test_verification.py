@@ -79,7 +79,7 @@ def published(records: Sequence[Record]) -> Topics:
 
 
 def counted(found: Verification) -> tuple[int, int, dict[str, int]]:
-    return found.tally.equal, found.tally.different, dict(found.tally.apart)
+    return found.comparison.equal, found.comparison.different, dict(found.comparison.apart)
 
 
 @settings(max_examples=60)
@@ -89,8 +89,8 @@ def test_what_was_published_in_the_order_of_arrival_is_equal(history: list[Recor
     found = topics.verified()
     played = play(history)
     assert counted(found) == (len(played.states), 0, {})
-    assert found.tally.records == len(history)
-    assert found.tally.transitions == len(model.net(played.log))
+    assert found.comparison.records == len(history)
+    assert found.comparison.transitions == len(model.net(played.log))
 
 
 @settings(max_examples=60)
@@ -155,7 +155,7 @@ def test_transitions_that_are_missing_too_many_or_not_as_they_should_be_are_show
     topics.transitions += [retracted, strange, unlike]
     found = topics.verified()
     assert counted(found) == (1, 1, {})
-    assert found.tally.different_transitions == 3
+    assert found.comparison.different_transitions == 3
     told = {path: (here, there) for _, path, here, there in shown(found, topics, "c1")}
     assert [here is None or there is None for here, there in told.values()].count(True) == 2
     assert told[mine["id"]][1] == {

@@ -31,7 +31,7 @@ async def within(seconds: float, doing: Awaitable[T]) -> T:
     finally:
         if not task.done():
             task.cancel()
-            task.add_done_callback(_see)
+            task.add_done_callback(see)
     raise TimeoutError
 
 
@@ -51,7 +51,7 @@ async def stopped(stopping: Awaitable[None], client: Any, seconds: float) -> Non
         await within(_CUT_S, client.close())
 
 
-def _see(task: "asyncio.Future[Any]") -> None:
+def see(task: "asyncio.Future[Any]") -> None:
     """Take notice of an error that nobody waits for any more."""
     if not task.cancelled():
         task.exception()

@@ -1,8 +1,7 @@
-"""What every connection to Kafka has in common: arguments from the settings, and errors in the runtime's words."""
+"""What every connection to Kafka has in common: its arguments from the settings, its start, and why there is none."""
 
 import asyncio
 import datetime as dt
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,59 +12,13 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from consumer.adapters.kafka import header_names, tls, tokens
 from consumer.adapters.kafka.bounds import within
-from consumer.runtime.ports import Fenced, Misfit, Unreachable, WorldError
+from consumer.adapters.kafka.faults import AUTHENTICATION, Expired, Renewable, world_error
+from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
-
-USER = "the service's user (CC_SASL_USERNAME, or the subject of the token or of the client certificate)"
-"""Who the broker sees, in words."""
 
 _PROBE_S = 5.0
 _PORT_MAX = 65_535
 _CODECS = {"snappy": has_snappy, "zstd": has_zstd}
-_FENCED = (errors.ProducerFenced, errors.InvalidProducerEpoch)
-_AUTHENTICATION = (
-    errors.AuthenticationFailedError,
-    errors.AuthenticationMethodNotSupported,
-    errors.SaslAuthenticationFailed,
-    errors.UnsupportedSaslMechanismError,
-    errors.IllegalSaslStateError,
-)
-_TOO_OLD = (errors.UnsupportedVersionError, errors.IncompatibleBrokerVersion, errors.UnrecognizedBrokerVersion)
-_TOO_LARGE = (errors.RecordTooLargeError, errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
-_GRANT = f"a permission is missing: grant {USER}"
-_TOPICS_GRANT = (
-    f"{_GRANT} Read on the input and state topics, Write on the state, transitions and dead letters topics, and "
-    f"DescribeConfigs on all: `conversation-consumer check` tells which is missing"
-)
-_CREDENTIALS = (
-    "the broker refused the credentials: check CC_SECURITY_PROTOCOL, CC_SASL_MECHANISM, CC_SASL_USERNAME and "
-    "CC_SASL_PASSWORD"
-)
-_SESSION = "CC_SESSION_TIMEOUT_MS is outside the broker's group.min.session.timeout.ms and group.max.session.timeout.ms"
-_TRANSACTION = (
-    "CC_TRANSACTION_TIMEOUT_MS is above the broker's transaction.max.timeout.ms: lower the one or raise the other"
-)
-_REMEDIES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-    (_AUTHENTICATION, _CREDENTIALS),
-    ((errors.TopicAuthorizationFailedError,), _TOPICS_GRANT),
-    ((errors.GroupAuthorizationFailedError,), f"{_GRANT} Read on the group of CC_GROUP_ID"),
-    (
-        (errors.TransactionalIdAuthorizationFailed,),
-        f"{_GRANT} Write on transactional ids that begin with CC_GROUP_ID-CC_INPUT_TOPIC-",
-    ),
-    ((errors.ClusterAuthorizationFailedError,), f"{_GRANT} IdempotentWrite on the cluster"),
-    (_TOO_OLD, "the broker is too old for this version: upgrade it"),
-    (_TOO_LARGE, "a batch is too large for its topic: lower CC_BATCH_BYTES_MAX, or raise its max.message.bytes"),
-    ((errors.InvalidTopicError,), "a topic's name is not valid: check CC_INPUT_TOPIC and the settings of the outputs"),
-    ((errors.InvalidTransactionTimeout,), _TRANSACTION),
-    ((errors.InvalidSessionTimeoutError,), _SESSION),
-    (
-        (errors.InconsistentGroupProtocolError,),
-        "the group of CC_GROUP_ID is used by another kind of consumer: choose another id",
-    ),
-    ((errors.UnsupportedCodecError,), "a codec is not installed: install the locked requirements (cramjam)"),
-)
-"""What only an operator can mend, with what to do."""
 
 
 def connection_arguments(settings: Settings) -> dict[str, Any]:
@@ -111,35 +64,6 @@ def _check_codec(compression: str) -> None:
         )
 
 
-class Expired(Unreachable):
-    """A certificate or a token that was good for its time. It is renewed without a change of settings."""
-
-
-class Renewable(Misfit):
-    """Certificates or a token that do not do, but are read anew for every connection: they may be renewed meanwhile."""
-
-
-def world_error(error: BaseException, doing: str) -> WorldError:
-    """An error of aiokafka in the runtime's words; `doing` says what was tried. Never the error's own text.
-
-    A topic that the broker does not know is Unreachable: aiokafka says the same when the broker is only away.
-    """
-    kind = type(error).__name__
-    if isinstance(error, _FENCED):
-        return Fenced(f"{doing}: another worker took the partition over ({kind})")
-    # A broker refuses a client certificate after the handshake: aiokafka sees a connection that is closed under it.
-    cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
-    if isinstance(cause, ssl.SSLError) and (remedy := tls.remedy(cause)):
-        fault = Expired if tls.is_time_fault(cause) else Renewable
-        return fault(f"{doing}: {remedy} ({type(cause).__name__})")
-    for kinds, remedy in _REMEDIES:
-        if isinstance(error, kinds):
-            return Misfit(f"{doing}: {remedy} ({kind})")
-    if isinstance(error, errors.UnknownTopicOrPartitionError):
-        return Unreachable(f"{doing}: the broker does not know the topic just now: see `conversation-consumer topics`")
-    return Unreachable(f"{doing}: {kind}")
-
-
 async def unconnected(settings: Settings, error: WorldError) -> WorldError:
     """Why a client could not connect, better told than in its own `error`: wrong credentials are a Misfit."""
     fault = await connection_fault(settings)
@@ -166,11 +90,6 @@ async def start(
     except BaseException:
         await stop()
         raise
-
-
-def outlasted(fault: WorldError) -> WorldError:
-    """The same fault for a client that could connect once: what new files can mend is Unreachable."""
-    return Unreachable(str(fault)) if isinstance(fault, Renewable) else fault
 
 
 async def connection_fault(settings: Settings) -> WorldError | None:
@@ -207,7 +126,7 @@ async def _probe(settings: Settings, host: str, port: int) -> list[tuple[str, in
             f"{doing}: CC_SASL_OAUTH_TOKEN_FILE: cannot use {settings.sasl_oauth_token_file!r}: {error.args[0]}: name "
             f"a readable file that holds one token"
         )
-    except _AUTHENTICATION as error:
+    except AUTHENTICATION as error:
         if settings.sasl_mechanism == "OAUTHBEARER" and isinstance(error, errors.SaslAuthenticationFailed):
             return _refused_token(settings, doing)
         return world_error(error, doing)

@@ -159,8 +159,6 @@ class Letters:
 
     async def _records(self, partition: int, span: tuple[int, int], on_read: OnRead) -> AsyncGenerator[Record, None]:
         at, end = span
-        if at == end:
-            return
         async with aclosing(self._reader.read(self._topic, {partition: at}, {partition: end})) as parts:
             async for part in parts:
                 for record in part:

@@ -10,7 +10,6 @@ It is not Kafka. What it does not do decides what may be shown on it, which is `
 """
 
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Self
 
 from confluent_kafka import Producer
@@ -23,38 +22,27 @@ _DROPPED = 0  # syslog level: only emergencies, so that the demo's terminal stay
 
 
 class EmbeddedBroker:
-    """One broker on loopback that lives from `start` to `stop`; also a context manager."""
+    """One broker on loopback, as a context manager. Raises confluent_kafka.KafkaException if it does not answer."""
 
     def __init__(self) -> None:
         self._cluster: Producer | None = None
         self.bootstrap_servers = ""
         """The address while it runs, empty before and after."""
 
-    def start(self) -> str:
-        """The bootstrap address. Raises confluent_kafka.KafkaException if the broker does not answer."""
-        assert self._cluster is None, "started twice"
+    def __enter__(self) -> Self:
         cluster = Producer({"test.mock.num.brokers": 1, "log_level": _DROPPED})
-        brokers = cluster.list_topics(timeout=_ANSWER_S).brokers
+        (broker,) = cluster.list_topics(timeout=_ANSWER_S).brokers.values()
         self._cluster = cluster
-        (broker,) = brokers.values()
         self.bootstrap_servers = f"{broker.host}:{broker.port}"
-        return self.bootstrap_servers
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cluster = None  # it ends with all it holds; clients should be closed before
+        self.bootstrap_servers = ""
 
     def create_topics(self, names: Iterable[str]) -> None:
-        """Bring topics into being, each with `PARTITIONS` partitions. Raises confluent_kafka.KafkaException."""
+        """Bring topics into being, each with `PARTITIONS` partitions."""
         assert self._cluster is not None, "not started"
         for name in names:
             found = self._cluster.list_topics(name, timeout=_ANSWER_S).topics[name]
             assert len(found.partitions) == PARTITIONS, f"{name!r} has {len(found.partitions)} partitions"
-
-    def stop(self) -> None:
-        """End the broker and all it holds. Clients should be closed before."""
-        self._cluster = None
-        self.bootstrap_servers = ""
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()

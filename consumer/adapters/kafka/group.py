@@ -2,12 +2,11 @@
 
 Facts of aiokafka 0.14 that shape it: `getmany` hands out records while `on_partitions_assigned` is still awaited, so
 every fetch names its partition and a lane seeks before its first; exceptions of the callbacks are swallowed, so they
-only record; `stop()` calls no callback and may hang, so it is bounded; rebalances are eager; `committed()` looks at the
-errors of partitions only, and takes the error of the whole answer (another broker coordinates the group now, or has not
-loaded it yet) for no commit at all, so the answer is read here; an error of the membership is told by the next fetch,
-and a member that was not let back in has nothing to fetch, so it is asked for; a member that fetches nothing for
-`max_poll_interval_ms` leaves the group and cannot come back, though it may have nothing to fetch: no partition, only
-blocked lanes, a long restore. So the worker says that it is alive.
+only record; `stop()` calls no callback and may hang, so it is bounded; rebalances are eager; `committed()` errs (see
+`coordinator`), so its answer is read here; an error of the membership is told by the next fetch, and a member that was
+not let back in has nothing to fetch, so it is asked for; a member that fetches nothing for `max_poll_interval_ms`
+leaves the group and cannot come back, though it may have nothing to fetch: no partition, only blocked lanes, a long
+restore. So the worker says that it is alive.
 """
 
 import time
@@ -28,19 +27,15 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     for_code,
 )
-from aiokafka.partitioner import murmur2
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import (
-    connection_arguments,
-    connection_fault,
-    outlasted,
-    unconnected,
-    world_error,
-)
+from consumer.adapters.kafka.connection import connection_arguments, connection_fault, unconnected
+from consumer.adapters.kafka.coordinator import committed_of, error_codes
+from consumer.adapters.kafka.faults import answered, outlasted, world_error
+from consumer.adapters.kafka.records import partition_of, record_of
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
@@ -52,33 +47,8 @@ _MEMBER_IDS_MAX = 6
 _RIVALRY_S = 60.0
 """So many ids in so short a time are no outages of this worker, which cost it one each."""
 _NO_REPLICA = -1  # a consumer asks
-_POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
-
-
 _MEMBER = {NoError.errno, RebalanceInProgressError.errno}
 _COORDINATOR_MOVED = {NotCoordinatorForGroupError.errno, GroupCoordinatorNotAvailableError.errno}
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of so many in which Kafka's own partitioner puts a key."""
-    return int(murmur2(key) & _POSITIVE) % partitions
-
-
-def committed_of(answer: Any, topic: str, partition: int) -> Committed | None:
-    """What an OffsetFetch answer says of one partition, None if nothing was ever committed. Raises WorldError."""
-    for code in _errors(answer):
-        raise world_error(for_code(code)(), "reading the committed offset")
-    for name, partitions in answer.topics:
-        for number, offset, metadata, _ in partitions:
-            if (name, number) == (topic, partition):
-                return None if offset < 0 else Committed(offset, metadata or "")
-    raise Unreachable(f"reading the committed offset: the answer does not tell of partition {partition}")
-
-
-def _errors(answer: Any) -> set[int]:
-    """The error codes of an OffsetFetch answer: the whole answer's, which version 1 does not have, and partitions'."""
-    codes = {each[3] for _, partitions in answer.topics for each in partitions}
-    return (codes | {getattr(answer, "error_code", 0)}) - {0}
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -129,7 +99,7 @@ class GroupIntake:
         """Join the group. Raises Unreachable or Misfit."""
         self._consumer.subscribe([self._settings.input_topic], listener=listener)
         try:
-            await self._bounded(self._consumer.start(), "joining the consumer group", _JOIN_S)
+            await answered(_JOIN_S, self._consumer.start(), "joining the consumer group")
         except Unreachable as error:
             raise await unconnected(self._settings, error) from error
 
@@ -188,10 +158,7 @@ class GroupIntake:
             fetched = await self._consumer.getmany(tp, timeout_ms=int(timeout_s * 1_000), max_records=records_max)
         except KafkaError as error:
             raise world_error(error, "reading the input topic") from error
-        return [
-            Record(each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, each.headers)
-            for each in fetched.get(tp, ())
-        ]
+        return [record_of(each) for each in fetched.get(tp, ())]
 
     async def confirm_membership(self) -> None:
         """See `Intake.confirm_membership`."""
@@ -209,17 +176,17 @@ class GroupIntake:
 
     async def committed(self, partition: int) -> Committed | None:
         """See `Intake.committed`."""
-        answer = await self._bounded(self._ask_committed(partition), "reading the committed offset")
-        return committed_of(answer, self._settings.input_topic, partition)
+        found: Committed | None = await self._bounded(self._ask_committed(partition), "reading the committed offset")
+        return found
 
-    async def _ask_committed(self, partition: int) -> Any:
+    async def _ask_committed(self, partition: int) -> Committed | None:
         coordinator = self._consumer._coordinator  # noqa: SLF001 - the only one that knows which broker to ask
         await coordinator.ensure_coordinator_known()
         request = OffsetFetchRequest(self._settings.group_id, [(self._settings.input_topic, [partition])])
         answer = await coordinator._send_req(request)  # noqa: SLF001
-        if _errors(answer) & _COORDINATOR_MOVED:
+        if error_codes(answer) & _COORDINATOR_MOVED:
             coordinator.coordinator_dead()
-        return answer
+        return committed_of(answer, self._settings.input_topic, [partition])[partition]
 
     async def seek(self, partition: int, next_offset: int | None) -> int:
         """See `Intake.seek`."""
@@ -265,8 +232,8 @@ class GroupIntake:
 
     def partition_of(self, key: bytes) -> int | None:
         """The partition in which Kafka's own partitioner puts a key; None while the topic is not known yet."""
-        partitions = self._consumer.partitions_for_topic(self._settings.input_topic)
-        return partition_of(key, len(partitions)) if partitions else None
+        partitions = self.partitions()
+        return None if partitions is None else partition_of(key, partitions)
 
     async def ends(self, partitions: Sequence[int]) -> dict[int, int]:
         """The offsets after the last stable records, as far as the broker tells. Also of what is not being fetched."""
@@ -290,8 +257,5 @@ class GroupIntake:
     def _partition(self, partition: int) -> TopicPartition:
         return TopicPartition(self._settings.input_topic, partition)
 
-    async def _bounded(self, doing: Awaitable[Any], what: str, timeout_s: float | None = None) -> Any:
-        try:
-            return await within(timeout_s or self._timeout_s, doing)
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise world_error(error, what) from error
+    async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
+        return await answered(self._timeout_s, doing, what)

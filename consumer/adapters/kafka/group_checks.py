@@ -4,35 +4,23 @@ Only groups of the classic protocol can be looked into; one of the newer protoco
 empty.
 """
 
-import asyncio
 from collections.abc import Mapping
-from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
-from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    KafkaError,
-    NotCoordinatorForGroupError,
-    for_code,
-)
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.errors import for_code
 from msgspec import Struct
 
-from consumer.adapters.kafka.bounds import stopped
-from consumer.adapters.kafka.connection import connection_arguments
+from consumer.adapters.kafka import coordinator, records
 from consumer.adapters.kafka.finding import Finding
+from consumer.adapters.kafka.records import Span
 from consumer.adapters.kafka.requests import AuthorizedGroupsRequest
 from consumer.runtime.settings import Settings
 
 _PROTOCOL_TYPE = "consumer"
 _ASSIGNOR = "roundrobin"
-_POLL_S = 0.1
-_STOP_S = 5.0
 _SHOWN_MAX = 5
-_COMING = {GroupCoordinatorNotAvailableError.errno, GroupLoadInProgressError.errno, NotCoordinatorForGroupError.errno}
 _OTHER_GROUP = "choose another CC_GROUP_ID, or stop those who use it"
 
 
@@ -45,13 +33,6 @@ class Member(Struct, frozen=True):
     topics: tuple[str, ...] = ()
 
 
-class Range(Struct, frozen=True):
-    """The records of a partition that a `read_committed` reader may have: from `begin` until before `end`."""
-
-    begin: int
-    end: int
-
-
 class GroupFound(Struct, frozen=True):
     """The group, and the partitions of the topics that its members restore from and read."""
 
@@ -61,8 +42,9 @@ class GroupFound(Struct, frozen=True):
     members: tuple[Member, ...] = ()
     committed: Mapping[int, int] = {}
     """Offsets to go on from, by partition of the input topic."""
-    input_ranges: Mapping[int, Range] = {}
-    state_ranges: Mapping[int, Range] = {}
+    input_spans: Mapping[int, Span] = {}
+    """What a `read_committed` reader may have, by partition."""
+    state_spans: Mapping[int, Span] = {}
 
 
 def checks(settings: Settings, found: GroupFound) -> list[Finding]:
@@ -74,7 +56,7 @@ def checks(settings: Settings, found: GroupFound) -> list[Finding]:
         _static(settings, found),
         _positions(settings, found),
         _lag(settings, found),
-        _size(settings.state_topic, "CC_STATE_TOPIC", found.state_ranges, "to restore"),
+        _size(settings.state_topic, "CC_STATE_TOPIC", found.state_spans, "to restore"),
     ]
 
 
@@ -98,7 +80,7 @@ def _subscriptions(settings: Settings, found: GroupFound) -> Finding:
 
 
 def _workers(settings: Settings, found: GroupFound) -> Finding:
-    members, partitions = len(found.members), len(found.input_ranges)
+    members, partitions = len(found.members), len(found.input_spans)
     what = f"{members} members for {partitions} partitions of {settings.input_topic!r}"
     if members > partitions:
         return Finding("members", "warn", what, f"{members - partitions} have nothing to do: run fewer workers")
@@ -128,7 +110,7 @@ def _positions(settings: Settings, found: GroupFound) -> Finding:
     gone = [
         f"partition {partition} at {offset}, which holds {held.begin} to {held.end}"
         for partition, offset in sorted(found.committed.items())
-        for held in [found.input_ranges.get(partition)]
+        for held in [found.input_spans.get(partition)]
         if held is not None and not held.begin <= offset <= held.end
     ]
     if not gone:
@@ -144,16 +126,16 @@ def _positions(settings: Settings, found: GroupFound) -> Finding:
 
 def _lag(settings: Settings, found: GroupFound) -> Finding:
     lag = 0
-    for partition, held in found.input_ranges.items():
+    for partition, held in found.input_spans.items():
         offset = found.committed.get(partition, held.begin)
         lag += held.end - offset if held.begin <= offset <= held.end else held.end - held.begin
-    held_records = sum(each.end - each.begin for each in found.input_ranges.values())
+    held_records = sum(each.end - each.begin for each in found.input_spans.values())
     what = f"{lag} offsets to read of {held_records} that {settings.input_topic!r} (CC_INPUT_TOPIC) holds"
     return Finding("lag", "pass", what)
 
 
-def _size(topic: str, setting: str, ranges: Mapping[int, Range], purpose: str) -> Finding:
-    offsets = sum(each.end - each.begin for each in ranges.values())
+def _size(topic: str, setting: str, spans: Mapping[int, Span], purpose: str) -> Finding:
+    offsets = sum(each.end - each.begin for each in spans.values())
     return Finding("size", "pass", f"topic {topic!r} ({setting}) spans {offsets} offsets {purpose}")
 
 
@@ -168,24 +150,20 @@ async def find(client: AIOKafkaClient, settings: Settings, partitions: Mapping[s
     Raises KafkaError; may wait for as long as the cluster is starting.
     """
     state, protocol_type, assignor, members = await _described(client, settings)
-    return GroupFound(
-        state,
-        protocol_type,
-        assignor,
-        members,
-        await _committed(client, settings, partitions[settings.input_topic]),
-        *await _ranges(settings, partitions),
-    )
+    numbers = range(partitions[settings.input_topic])
+    committed = await coordinator.committed(client, settings.group_id, settings.input_topic, numbers)
+    offsets = {number: each.next_offset for number, each in committed.items() if each is not None}
+    return GroupFound(state, protocol_type, assignor, members, offsets, *await _spans(settings, partitions))
 
 
 async def _described(client: AIOKafkaClient, settings: Settings) -> tuple[str, str, str, tuple[Member, ...]]:
     try:
-        answer = await _coordinator_says(client, settings, AuthorizedGroupsRequest([settings.group_id]))
+        answer = await coordinator.ask(client, settings.group_id, AuthorizedGroupsRequest([settings.group_id]))
     except NotImplementedError:  # the broker does not speak this version
         return "not told by the broker", "", "", ()
     error_code, _, state, protocol_type, assignor, members, _ = answer.groups[0]
     if error_code:
-        raise _error(error_code)
+        raise for_code(error_code)
     found = tuple(
         Member(
             host.removeprefix("/"),
@@ -204,52 +182,16 @@ def _subscription(protocol_type: str, metadata: bytes) -> tuple[str, ...]:
     return tuple(ConsumerProtocolMemberMetadata.decode(metadata).subscription)
 
 
-def _error(code: int) -> KafkaError:
-    error: KafkaError = for_code(code)()
-    return error
-
-
-async def _committed(client: AIOKafkaClient, settings: Settings, partitions: int) -> dict[int, int]:
-    request = OffsetFetchRequest(settings.group_id, [(settings.input_topic, list(range(partitions)))])
-    answer = await _coordinator_says(client, settings, request)
-    found: dict[int, int] = {}
-    for _, told in answer.topics:
-        for partition, offset, _, error_code in told:
-            if error_code:
-                raise _error(error_code)
-            if offset >= 0:
-                found[partition] = offset
-    return found
-
-
-async def _coordinator_says(client: AIOKafkaClient, settings: Settings, request: Any) -> Any:
-    """The coordinator's answer, as soon as there is a coordinator. The caller bounds the wait."""
-    while True:
-        try:
-            node = await client.coordinator_lookup(CoordinationType.GROUP, settings.group_id)
-            answer = await client.send(node, request)
-        except KafkaError as error:
-            if error.errno not in _COMING:
-                raise
-        else:
-            codes = {each[0] for each in getattr(answer, "groups", ())} | {getattr(answer, "error_code", 0)}
-            if not codes & _COMING:
-                return answer
-        await asyncio.sleep(_POLL_S)
-
-
-async def _ranges(settings: Settings, partitions: Mapping[str, int]) -> tuple[dict[int, Range], dict[int, Range]]:
+async def _spans(settings: Settings, partitions: Mapping[str, int]) -> tuple[dict[int, Span], dict[int, Span]]:
     """Of the input and the state topic."""
-    consumer = AIOKafkaConsumer(
-        enable_auto_commit=False, isolation_level="read_committed", **connection_arguments(settings)
-    )
+    consumer = records.standalone_consumer(settings)
     try:
         await consumer.start()
         found = []
         for topic in (settings.input_topic, settings.state_topic):
             tps = [TopicPartition(topic, each) for each in range(partitions[topic])]
             begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-            found.append({each.partition: Range(begins[each], ends[each]) for each in tps})
+            found.append({each.partition: Span(begins[each], ends[each]) for each in tps})
     finally:
-        await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
+        await records.stop(consumer)
     return found[0], found[1]

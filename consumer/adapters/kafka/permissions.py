@@ -4,7 +4,6 @@ A broker tells what a user may do with a topic or a group. Of a transactional id
 know of it, so a user with Describe alone is found out when `run` opens its first lane.
 """
 
-import asyncio
 import shlex
 from collections.abc import Iterable
 from typing import Final
@@ -12,17 +11,16 @@ from typing import Final
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    NotCoordinatorForGroupError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
 from msgspec import Struct
 
-from consumer.adapters.kafka.connection import USER
+from consumer.adapters.kafka import coordinator
+from consumer.adapters.kafka.faults import USER
 from consumer.adapters.kafka.finding import Finding
 from consumer.adapters.kafka.requests import AuthorizedGroupsRequest, AuthorizedTopicsRequest
+from consumer.runtime.kafka_tools import kafka_command
 from consumer.runtime.settings import Settings
 
 TOPIC: Final = "topic"
@@ -32,8 +30,6 @@ TRANSACTIONAL_ID: Final = "transactional-id"
 _OPERATION_BITS = {"Read": 3, "Write": 4, "Describe": 8, "DescribeConfigs": 10}  # as in Kafka's AclOperation
 _NOTHING, _EVERYTHING = 0, -1
 _NOT_TOLD = -(2**31)
-_COORDINATOR_POLL_S = 0.1
-_COMING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 
 class Grant(Struct, frozen=True):
@@ -65,9 +61,8 @@ class Grant(Struct, frozen=True):
         options = [f"--operation {each}" for each in self.operations]
         options += [f"--{self.resource} {shlex.quote(self.name)}"]
         options += ["--resource-pattern-type prefixed"] if self.is_prefix else []
-        command = (
-            f"`kafka-acls --add --allow-principal User:{shlex.quote(user) if user else 'NAME'} {' '.join(options)}`"
-        )
+        arguments = f"--add --allow-principal User:{shlex.quote(user) if user else 'NAME'} {' '.join(options)}"
+        command = kafka_command(settings, "kafka-acls", arguments)
         named = "" if user else f", where NAME is {USER}"
         return Finding("permissions", "fail", f"{self.what} not allowed", f"{command}{named}")
 
@@ -145,32 +140,19 @@ async def _topics(client: AIOKafkaClient, names: Iterable[str]) -> dict[tuple[st
 
 
 async def _group(client: AIOKafkaClient, group_id: str) -> int:
-    while True:
-        try:
-            node = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
-            answer = await client.send(node, AuthorizedGroupsRequest([group_id]))
-        except GroupAuthorizationFailedError:
-            return _NOTHING
-        except _COMING:
-            await asyncio.sleep(_COORDINATOR_POLL_S)
-            continue
-        except NotImplementedError:
-            return _EVERYTHING
-        error_code, *_, operations = answer.groups[0]
-        if error_code == GroupAuthorizationFailedError.errno:
-            return _NOTHING
-        if error_code not in {each.errno for each in _COMING}:
-            return _told(operations)
-        await asyncio.sleep(_COORDINATOR_POLL_S)
+    try:
+        answer = await coordinator.ask(client, group_id, AuthorizedGroupsRequest([group_id]))
+    except GroupAuthorizationFailedError:
+        return _NOTHING
+    except NotImplementedError:  # the broker does not speak this version
+        return _EVERYTHING
+    error_code, *_, operations = answer.groups[0]
+    return _NOTHING if error_code == GroupAuthorizationFailedError.errno else _told(operations)
 
 
 async def _transactional_id(client: AIOKafkaClient, transactional_id: str) -> int:
-    while True:
-        try:
-            await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
-        except TransactionalIdAuthorizationFailed:
-            return _NOTHING
-        except _COMING:
-            await asyncio.sleep(_COORDINATOR_POLL_S)
-        else:
-            return _EVERYTHING
+    try:
+        await coordinator.find(client, CoordinationType.TRANSACTION, transactional_id)
+    except TransactionalIdAuthorizationFailed:
+        return _NOTHING
+    return _EVERYTHING

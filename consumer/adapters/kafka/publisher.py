@@ -1,24 +1,24 @@
 """Publishing a lane's effects, by aiokafka: exactly once in a transaction, or at least once without.
 
-Facts of aiokafka 0.14 that shape it: `commit_transaction()` succeeds although a batch failed, so the future of every
-batch is awaited before the offsets go in; after a failure the producer answers wrongly for that partition from then
-on, so it is thrown away; an error that breaks a transaction makes other calls fail for reasons of their own, so the
-first is looked up; `stop()` may hang, so it is bounded and the client is closed under it; a fenced producer
-answers later calls with AssertionError.
+Facts of aiokafka 0.14 that shape it, beside those of `batches`: after a failure the producer answers wrongly for that
+partition from then on, so it is thrown away; `stop()` may hang, so it is bounded and the client is closed under it; a
+fenced producer answers later calls with AssertionError.
 """
 
 import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec.structs import replace
 
+from consumer.adapters.kafka.batches import append, broken_by, producer, send
 from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import connection_arguments, outlasted, unconnected, world_error
+from consumer.adapters.kafka.connection import unconnected
+from consumer.adapters.kafka.faults import outlasted, world_error
 from consumer.adapters.kafka.group import GroupIntake
-from consumer.runtime.ports import Committed, Effects, Fenced, Letter, Unreachable
+from consumer.runtime.ports import Committed, Effects, Fenced, Output, Unreachable
 from consumer.runtime.settings import Settings
 
 _STOP_S = 5.0
@@ -27,18 +27,11 @@ _STOP_S = 5.0
 class _LanePublisher:
     """What both ways of publishing share. Implements `open` and `close` of `runtime.ports.Publisher`."""
 
-    def __init__(self, settings: Settings, partition: int, **producer: Any) -> None:
+    def __init__(self, settings: Settings, partition: int, **more: Any) -> None:
         self._settings = settings
         self._partition = partition
         self._opened = False
-        self._producer = AIOKafkaProducer(
-            acks="all",
-            enable_idempotence=True,
-            compression_type=None if settings.compression == "none" else settings.compression,
-            max_batch_size=settings.batch_bytes_max,
-            **producer,
-            **connection_arguments(settings),
-        )
+        self._producer = producer(settings, **more)
 
     async def open(self) -> None:
         """Start the producer; a transactional one fences its predecessor here. Raises WorldError."""
@@ -59,10 +52,10 @@ class _LanePublisher:
     async def _send(self, effects: Effects) -> int | None:
         """Write all effects and wait for the broker's answer to each; returns the offset after the last state."""
         settings = self._settings
-        sending = await self._send_letters(settings.state_topic, effects.states)
+        sending = await self._send_outputs(settings.state_topic, effects.states)
         states = len(sending)
-        sending += await self._send_letters(settings.transitions_topic, effects.transitions)
-        sending += await self._send_letters(settings.dead_letters_topic, effects.dead_letters)
+        sending += await self._send_outputs(settings.transitions_topic, effects.transitions)
+        sending += await self._send_outputs(settings.dead_letters_topic, effects.dead_letters)
         counts = [count for count, _ in sending]
         answers = await asyncio.gather(*(future for _, future in sending))
         return max(
@@ -70,24 +63,18 @@ class _LanePublisher:
             default=None,
         )
 
-    async def _send_letters(self, topic: str, letters: Sequence[Letter]) -> list[tuple[int, Awaitable[Any]]]:
-        """Send letters in as few batches as fit; returns each batch's count and the future of its answer."""
+    async def _send_outputs(self, topic: str, outputs: Sequence[Output]) -> list[tuple[int, Awaitable[Any]]]:
+        """Send outputs in as few batches as fit; returns each batch's count and the future of its answer."""
         sent: list[tuple[int, Awaitable[Any]]] = []
         batch = self._producer.create_batch()
-        for letter in letters:
-            if not _append(batch, letter):
-                sent.append(await self._send_batch(batch, topic))
+        for output in outputs:
+            if not append(batch, output.key, output.value, output.headers):
+                sent.append((batch.record_count(), await send(self._producer, batch, topic, self._partition)))
                 batch = self._producer.create_batch()
-                if not _append(batch, letter):
-                    raise AssertionError("a letter alone fits any batch, however large it is")
+                append(batch, output.key, output.value, output.headers)
         if batch.record_count():
-            sent.append(await self._send_batch(batch, topic))
+            sent.append((batch.record_count(), await send(self._producer, batch, topic, self._partition)))
         return sent
-
-    async def _send_batch(self, batch: Any, topic: str) -> tuple[int, Awaitable[Any]]:
-        answer = await self._producer.send_batch(batch, topic, partition=self._partition)
-        answer.add_done_callback(_see)
-        return batch.record_count(), answer
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
@@ -125,14 +112,9 @@ class TransactionalPublisher(_LanePublisher):
             offsets = {source: (effects.next_offset, effects.metadata)}
             await self._producer.send_offsets_to_transaction(offsets, self._settings.group_id)
         except (KafkaError, IllegalOperation) as error:
-            raise self._broken_by() or error from error
+            raise broken_by(self._producer) or error from error
         await self._producer.commit_transaction()
         return log_offset
-
-    def _broken_by(self) -> BaseException | None:
-        """What ended the transaction, None if nothing did. Whatever was tried after it failed for another reason."""
-        ending = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nothing public tells it
-        return ending.exception() if ending.done() and not ending.cancelled() else None
 
 
 class AtLeastOncePublisher(_LanePublisher):
@@ -151,13 +133,3 @@ class AtLeastOncePublisher(_LanePublisher):
         log_offset = await self._bounded(self._send(replace(effects, transitions=[], dead_letters=[])), "publishing")
         await self._intake.commit(self._partition, Committed(effects.next_offset, effects.metadata))
         return log_offset  # type: ignore[no-any-return]
-
-
-def _see(answer: asyncio.Future[Any]) -> None:
-    """A failure is told by whichever answer is awaited first; the others are no news."""
-    if not answer.cancelled():
-        answer.exception()
-
-
-def _append(batch: Any, letter: Letter) -> bool:
-    return batch.append(key=letter.key, value=letter.value, timestamp=None, headers=list(letter.headers)) is not None

@@ -4,42 +4,33 @@ One transactional id for the pair of topics: whoever starts last fences the one 
 only then reads where it stood.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import TopicPartition
-from aiokafka.client import CoordinationType
-from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    KafkaError,
-    NotCoordinatorForGroupError,
-    for_code,
-)
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.errors import KafkaError
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from consumer.adapters.kafka.connection import world_error
+from consumer.adapters.kafka import coordinator
+from consumer.adapters.kafka.bounds import within
+from consumer.adapters.kafka.faults import world_error
 from consumer.adapters.kafka.permissions import GROUP, TOPIC, Grant
 from consumer.adapters.kafka.republisher import Republisher
 from consumer.adapters.kafka.topic_reader import TopicReader
 from consumer.core.record import Record
 from consumer.runtime.ports import Misfit
-from consumer.runtime.rekey import Beginning, beginning
-from consumer.runtime.republish import rekeyed
+from consumer.runtime.rekey import beginning
+from consumer.runtime.republish import RekeyOutcome, rekeyed
 from consumer.runtime.settings import Settings
 
 _RECORDS_MAX: Final = 2_000
 _BYTES_MAX: Final = 8 * 1_048_576
 _STAGED_S_MAX: Final = 0.5
 """What a transaction holds at most, but for the records of one fetch, and how long they wait for others."""
-_COORDINATOR_POLL_S = 0.1
-_COMING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -50,8 +41,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     lost: int = 0
     """Offsets that nobody had read and that the source does not hold any more."""
     is_resumed: bool = False
-    outcomes: Counter[str] = field(default_factory=Counter)
-    """Records by what became of their keys, of `runtime.republish.REKEY_OUTCOMES`."""
+    outcomes: Counter[RekeyOutcome] = field(default_factory=Counter)
+    """Records by what became of their keys."""
 
 
 async def rekey(
@@ -101,7 +92,7 @@ class _Copying:
         target_begins, target_ends = await self._reader.bounds(self._target, range(partitions[self._target]))
         committed = await self._committed(list(begins))
         found = beginning(begins, committed, is_target_empty=target_begins == target_ends)
-        if not isinstance(found, Beginning):
+        if found is None:
             raise Misfit(
                 f"topic {self._target!r} holds records, but no rekey from {self._source!r} is known to be under way "
                 f"(group {self._group_id!r} has no offsets): name a TARGET that is empty"
@@ -118,11 +109,8 @@ class _Copying:
         """Copy to the end."""
         staged: list[Record] = []
         staged_bytes, since_s = 0, 0.0
-        ends = None if follow else {number: end for number, end in self._ends.items() if end > self._next[number]}
-        starts = self._next if ends is None else {number: self._next[number] for number in ends}
-        if not starts:
-            return
-        async with aclosing(self._reader.read(self._source, starts, ends)) as parts:
+        ends = None if follow else self._ends
+        async with aclosing(self._reader.read(self._source, self._next, ends)) as parts:
             async for part in parts:
                 if part and not staged:
                     since_s = time.monotonic()
@@ -148,30 +136,12 @@ class _Copying:
 
     async def _committed(self, partitions: list[int]) -> dict[int, int | None]:
         """The group's offsets. The producer has been started before, so that none is still on its way."""
+        asked = coordinator.committed(self._reader.client, self._group_id, self._source, partitions)
         try:
-            async with asyncio.timeout(self._settings.request_timeout_ms / 1_000):
-                while True:
-                    found = await self._ask_committed(partitions)
-                    if found is not None:
-                        return found
-                    await asyncio.sleep(_COORDINATOR_POLL_S)
+            found = await within(self._settings.request_timeout_ms / 1_000, asked)
         except (KafkaError, TimeoutError, OSError) as error:
             raise self._denied(error) from error
-
-    async def _ask_committed(self, partitions: list[int]) -> dict[int, int | None] | None:
-        """None if no broker can tell just now."""
-        client: Any = self._reader.client
-        try:
-            node = await client.coordinator_lookup(CoordinationType.GROUP, self._group_id)
-            answer = await client.send(node, OffsetFetchRequest(self._group_id, [(self._source, partitions)]))
-            codes = {code for _, some in answer.topics for *_, code in some} | {getattr(answer, "error_code", 0)}
-            errors = [for_code(code) for code in codes - {0}]
-            if errors:
-                raise errors[0]
-        except _COMING:
-            return None
-        found = {number: offset for _, some in answer.topics for number, offset, *_ in some}
-        return {number: found[number] if found[number] >= 0 else None for number in partitions}
+        return {number: None if each is None else each.next_offset for number, each in found.items()}
 
     def _denied(self, error: BaseException) -> Exception:
         told = world_error(error, f"reading the offsets of group {self._group_id!r}")

@@ -1,7 +1,6 @@
 """Writing records to topics once more, each transaction as a whole, by aiokafka.
 
-As in `kafka_publisher`: every batch's answer is awaited before offsets go in, for `commit_transaction()` succeeds
-although a batch failed; and after any failure the producer is of no use, so that the command ends and is started again.
+After any failure the producer is of no use, so that the command ends and is started again.
 """
 
 import asyncio
@@ -9,18 +8,19 @@ import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Self
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
-from aiokafka.partitioner import murmur2
 
+from consumer.adapters.kafka.batches import append, broken_by, producer, send
 from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import connection_arguments, start, world_error
+from consumer.adapters.kafka.connection import start
+from consumer.adapters.kafka.faults import world_error
+from consumer.adapters.kafka.records import partition_of
 from consumer.runtime.ports import Fenced, Unreachable
 from consumer.runtime.republish import NO_TIMESTAMP, Copy
 from consumer.runtime.settings import Settings
 
 _STOP_S = 5.0
-_POSITIVE = 0x7FFFFFFF  # Kafka's partitioner drops the sign of the hash
 _REQUEST_BYTES_MAX = 16 * 1_048_576
 
 
@@ -36,15 +36,11 @@ class Republisher:
         self._doing = doing
         self._partitions = partitions
         self._in_transaction = False
-        self._producer = AIOKafkaProducer(
-            acks="all",
-            enable_idempotence=True,
+        self._producer = producer(
+            settings,
             transactional_id=transactional_id,
             transaction_timeout_ms=settings.transaction_timeout_ms,
-            compression_type=None if settings.compression == "none" else settings.compression,
-            max_batch_size=settings.batch_bytes_max,
             max_request_size=max(_REQUEST_BYTES_MAX, 2 * settings.dead_letter_bytes_max),
-            **connection_arguments(settings),
         )
 
     async def __aenter__(self) -> Self:
@@ -79,7 +75,7 @@ class Republisher:
             if offsets:
                 await self._producer.send_offsets_to_transaction(dict(offsets), group_id)
         except (KafkaError, IllegalOperation) as error:
-            raise self._broken_by() or error from error
+            raise broken_by(self._producer) or error from error
         await self._producer.commit_transaction()
 
     async def _send(self, copies: Sequence[Copy]) -> list[Awaitable[Any]]:
@@ -90,29 +86,18 @@ class Republisher:
             batch = batches.get(place)
             if batch is None or not _append(batch, copy):
                 if batch is not None:
-                    sent.append(await self._send_batch(batch, place))
+                    sent.append(await send(self._producer, batch, *place))
                 batch = batches[place] = self._producer.create_batch()
-                if not _append(batch, copy):
-                    raise AssertionError("a record alone fits any batch, however large it is")
-        sent += [await self._send_batch(batch, place) for place, batch in batches.items()]
+                _append(batch, copy)
+        sent += [await send(self._producer, batch, *place) for place, batch in batches.items()]
         return sent
 
-    async def _send_batch(self, batch: Any, place: tuple[str, int]) -> Awaitable[Any]:
-        answer = await self._producer.send_batch(batch, place[0], partition=place[1])
-        answer.add_done_callback(_see)
-        return answer  # type: ignore[no-any-return]
-
     def _partition(self, copy: Copy) -> int:
-        """As Kafka's own partitioner has it."""
         count = self._partitions[copy.topic]
         if copy.partition is not None:
             return copy.partition % count
-        return int(murmur2(copy.key) & _POSITIVE) % count
-
-    def _broken_by(self) -> BaseException | None:
-        """What ended the transaction, None if nothing did. Whatever was tried after it failed for another reason."""
-        ending = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nothing public tells it
-        return ending.exception() if ending.done() and not ending.cancelled() else None
+        assert copy.key is not None
+        return partition_of(copy.key, count)
 
     async def _stop(self) -> None:
         await stopped(self._producer.stop(), self._producer.client, _STOP_S)
@@ -130,12 +115,6 @@ class Republisher:
         return Unreachable(f"another `{self._doing}` took over: let it finish, and start this one again")
 
 
-def _see(answer: asyncio.Future[Any]) -> None:
-    """A failure is told by whichever answer is awaited first; the others are no news."""
-    if not answer.cancelled():
-        answer.exception()
-
-
 def _append(batch: Any, copy: Copy) -> bool:
-    timestamp = None if copy.timestamp_ms == NO_TIMESTAMP else copy.timestamp_ms
-    return batch.append(key=copy.key, value=copy.value, timestamp=timestamp, headers=list(copy.headers)) is not None
+    timestamp_ms = None if copy.timestamp_ms == NO_TIMESTAMP else copy.timestamp_ms
+    return append(batch, copy.key, copy.value, copy.headers, timestamp_ms)

@@ -7,17 +7,17 @@ markers, on holes that compaction left, or on an empty partition.
 import time
 from collections.abc import AsyncGenerator
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import connection_arguments, world_error
+from consumer.adapters.kafka import records
+from consumer.adapters.kafka.bounds import within
+from consumer.adapters.kafka.faults import world_error
 from consumer.runtime.ports import Chunk, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 
 _POLL_MS = 200
 _CHUNK_RECORDS_MAX = 2_000
-_STOP_S = 5.0
 
 
 class KafkaStateLog:
@@ -29,13 +29,7 @@ class KafkaStateLog:
 
     async def read(self, partition: int, from_offset: int) -> AsyncGenerator[Chunk, None]:
         """See `StateLog.read`. Yields at least once, an empty chunk if there is nothing to read. Raises WorldError."""
-        consumer = AIOKafkaConsumer(
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=self._settings.partition_fetch_bytes_max,
-            **connection_arguments(self._settings),
-        )
+        consumer = records.standalone_consumer(self._settings, auto_offset_reset="earliest")
         tp = TopicPartition(self._settings.state_topic, partition)
         try:
             await within(self._timeout_s, consumer.start())
@@ -58,12 +52,12 @@ class KafkaStateLog:
                 elif time.monotonic() - moved_s > self._timeout_s:
                     raise Unreachable(f"restoring partition {partition} stands still at {at} of {end}")
                 fetched = await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=_CHUNK_RECORDS_MAX)
-                records = fetched.get(tp, [])
-                if records:
-                    entries = [(each.key, each.value) for each in records if each.key is not None]
-                    yield Chunk(entries, records[-1].offset + 1, end)
+                found = fetched.get(tp, [])
+                if found:
+                    entries = [(each.key, each.value) for each in found if each.key is not None]
+                    yield Chunk(entries, found[-1].offset + 1, end)
             yield Chunk([], end, end)
         except (KafkaError, TimeoutError, OSError) as error:
             raise world_error(error, "restoring from the state topic") from error
         finally:
-            await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
+            await records.stop(consumer)

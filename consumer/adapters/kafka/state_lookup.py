@@ -10,8 +10,9 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import connection_arguments, world_error
+from consumer.adapters.kafka import records
+from consumer.adapters.kafka.bounds import within
+from consumer.adapters.kafka.faults import world_error
 from consumer.runtime.lookup import Found, Unfinished
 from consumer.runtime.settings import Settings
 
@@ -21,7 +22,6 @@ _POLL_RECORDS_MAX = 200
 _FETCH_BYTES_MAX = 1_048_576
 _FIRST_PART = 1_000
 _GROWTH = 4
-_STOP_S = 5.0
 
 
 class KafkaStateLookup:
@@ -36,12 +36,8 @@ class KafkaStateLookup:
     async def newest(self, partition: int, key: bytes) -> Found | Unfinished:
         """See `StateTopic.newest`."""
         async with self._turn:
-            consumer = AIOKafkaConsumer(
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                max_partition_fetch_bytes=_FETCH_BYTES_MAX,
-                **connection_arguments(self._settings),
+            consumer = records.standalone_consumer(
+                self._settings, auto_offset_reset="earliest", max_partition_fetch_bytes=_FETCH_BYTES_MAX
             )
             tp = TopicPartition(self._settings.state_topic, partition)
             try:
@@ -50,7 +46,7 @@ class KafkaStateLookup:
             except (KafkaError, TimeoutError, OSError) as error:
                 raise world_error(error, "looking into the state topic") from error
             finally:
-                await stopped(consumer.stop(), consumer._client, _STOP_S)  # noqa: SLF001 - nothing public gives it
+                await records.stop(consumer)
 
     async def _search(self, consumer: AIOKafkaConsumer, tp: TopicPartition, key: bytes) -> Found | Unfinished:
         now_s = asyncio.get_running_loop().time

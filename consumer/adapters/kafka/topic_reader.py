@@ -1,4 +1,4 @@
-"""Reading partitions of a topic from here to there, by aiokafka, without a group: what the repair tools need.
+"""Reading partitions of a topic from here to there, by aiokafka, without a group.
 
 Done means `position() >= end`, the end asked with read_committed: transaction markers and aborted records have offsets
 of their own, and no record comes to tell that they were passed.
@@ -9,34 +9,34 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
-from consumer.adapters.kafka.bounds import stopped, within
-from consumer.adapters.kafka.connection import connection_arguments, start, world_error
+from consumer.adapters.kafka.connection import start
+from consumer.adapters.kafka.faults import USER, answered, world_error
 from consumer.adapters.kafka.permissions import Grant, allows
+from consumer.adapters.kafka.records import record_of, standalone_consumer, stop
 from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
 from consumer.core.record import Record
 from consumer.runtime.ports import Misfit, Unreachable
 from consumer.runtime.settings import Settings
 
 _POLL_MS = 200
-_STOP_S = 5.0
 
 
 class TopicReader:
     """A consumer without a group, as an async context manager. Raises WorldError from every method but leaving."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **more: Any) -> None:
         self._settings = settings
         self._timeout_s = settings.request_timeout_ms / 1_000
-        self._consumer = AIOKafkaConsumer(
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=settings.partition_fetch_bytes_max,
-            **connection_arguments(settings),
-        )
+        # A position that retention has deleted is told, not passed over.
+        self._consumer = standalone_consumer(settings, auto_offset_reset="none", **more)
 
     async def __aenter__(self) -> Self:
         await start(self._consumer.start(), self._settings, self._timeout_s, self._stop)
@@ -83,23 +83,28 @@ class TopicReader:
         return {tp.partition: int(at) for tp, at in begins.items()}, {tp.partition: int(at) for tp, at in ends.items()}
 
     async def read(
-        self, topic: str, starts: Mapping[int, int], ends: Mapping[int, int] | None
+        self, topic: str, starts: Mapping[int, int], ends: Mapping[int, int] | None, patience_s: float | None = None
     ) -> AsyncGenerator[list[Record], None]:
         """Records from `starts` to before `ends`, for ever without `ends`; in order within each partition.
 
         An empty list says that nothing came for a while. At most CC_FETCH_RECORDS_MAX at a time. Raises Unreachable
-        if nothing moves for as long as a request may take, and there should be something.
+        if nothing moves for `patience_s`, or for as long as a request may take, and there should be something.
         """
-        tps = {number: TopicPartition(topic, number) for number in starts}
+        tps = {
+            number: TopicPartition(topic, number) for number, at in starts.items() if ends is None or at < ends[number]
+        }
+        if not tps:
+            return
+        patience_s = self._timeout_s if patience_s is None else patience_s
         self._consumer.assign(list(tps.values()))
         await self._bounded(self.client.force_metadata_update(), "asking for topics")
         for number, tp in tps.items():
             self._consumer.seek(tp, starts[number])
         moved_s, before = time.monotonic(), dict(starts)
         while tps:
-            fetched = await self._fetch(list(tps.values()))
+            fetched = await self._fetch(topic, list(tps.values()))
             records = [
-                Record(each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, each.headers)
+                record_of(each)
                 for some in fetched.values()
                 for each in some
                 if ends is None or each.offset < ends[each.partition]
@@ -111,17 +116,25 @@ class TopicReader:
             tps = {number: tp for number, tp in tps.items() if at[number] < ends[number]}
             if any(at[number] > before[number] for number in at):
                 moved_s, before = time.monotonic(), before | at
-            elif time.monotonic() - moved_s > self._timeout_s:
+            elif time.monotonic() - moved_s > patience_s:
+                places = ", ".join(f"partition {number} at {at[number]} of {ends[number]}" for number in sorted(tps))
                 raise Unreachable(
-                    f"reading topic {topic!r} stands still in partitions {sorted(tps)}: start again later"
+                    f"reading topic {topic!r} stands still: {places}: a transaction is open there, or the broker does "
+                    f"not answer"
                 )
 
-    async def _fetch(self, tps: list[TopicPartition]) -> dict[Any, list[Any]]:
+    async def _fetch(self, topic: str, tps: list[TopicPartition]) -> dict[Any, list[Any]]:
         records_max = self._settings.fetch_records_max
         try:
             fetched = await self._consumer.getmany(*tps, timeout_ms=_POLL_MS, max_records=records_max)
+        except TopicAuthorizationFailedError as error:
+            raise Misfit(
+                f"reading {topic!r}: a permission is missing: grant {USER} Read on this topic ({type(error).__name__})"
+            ) from error
+        except OffsetOutOfRangeError as error:
+            raise Unreachable(f"reading {topic!r}: retention deleted records just now: start again") from error
         except KafkaError as error:
-            raise world_error(error, "reading records") from error
+            raise world_error(error, f"reading {topic!r}") from error
         await asyncio.sleep(0)  # getmany does not suspend while it has records
         return dict(fetched)
 
@@ -129,10 +142,7 @@ class TopicReader:
         return int(await self._bounded(self._consumer.position(tp), "reading records"))
 
     async def _stop(self) -> None:
-        await stopped(self._consumer.stop(), self.client, _STOP_S)
+        await stop(self._consumer)
 
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
-        try:
-            return await within(self._timeout_s, doing)
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise world_error(error, what) from error
+        return await answered(self._timeout_s, doing, what)

@@ -28,9 +28,11 @@ from msgspec import Struct
 
 from consumer.adapters.kafka import group_checks, limits, permissions
 from consumer.adapters.kafka.bounds import within
-from consumer.adapters.kafka.connection import USER, connection_arguments, start, unconnected, world_error
-from consumer.adapters.kafka.finding import Finding, refuse, told
+from consumer.adapters.kafka.connection import connection_arguments, start, unconnected
+from consumer.adapters.kafka.faults import USER, world_error
+from consumer.adapters.kafka.finding import Finding, refuse
 from consumer.adapters.kafka.permissions import TOPIC, Grant
+from consumer.runtime.kafka_tools import kafka_command
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
@@ -41,6 +43,8 @@ _CONFIGS_READ = (
     "message.timestamp.after.max.ms",
     "message.timestamp.type",
     "min.insync.replicas",
+    "retention.bytes",
+    "retention.ms",
 )
 _NOT_ALLOWED = (PolicyViolationError, InvalidConfigurationError, InvalidPartitionsError, InvalidRequestError)
 _FINE_CODES = (0, TopicAlreadyExistsError.errno)
@@ -48,6 +52,7 @@ _CLOSE_S = 5.0
 _VISIBLE_POLL_S = 0.05
 _ASKING = "asking what the user may do"
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 
 
 class TopicPlan(Struct, frozen=True):
@@ -101,26 +106,17 @@ def checks(settings: Settings, found: dict[str, TopicFound]) -> list[Finding]:
             findings.append(_missing(plan))
             continue
         if source is not None:
-            findings.append(_partitions(plan, topic.partitions, settings.input_topic, source.partitions))
-        findings.append(_replicas(plan, topic, is_output=plan.name != settings.input_topic))
+            findings.append(_partitions(settings, plan, topic.partitions, source.partitions))
+        findings.append(_replicas(settings, plan, topic))
         findings.extend(
-            _config(plan, name, wanted, topic.configs[name])
+            _config(settings, plan, name, wanted, topic.configs[name])
             for name, wanted in plan.configs.items()
             if name in topic.configs
         )
     if source is not None:
         findings.append(_timestamps(settings, source))
+        findings.append(_retention(settings, source))
     return [*findings, *_copies(found)]
-
-
-def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
-    """What does not fit, a sentence each that says what to do; empty if all does."""
-    return told(checks(settings, found), "fail")
-
-
-def warnings(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
-    """What fits but should be looked at."""
-    return told(checks(settings, found), "warn")
 
 
 def _keying(settings: Settings, source: TopicFound) -> Finding:
@@ -145,27 +141,27 @@ def _missing(plan: TopicPlan) -> Finding:
     )
 
 
-def _partitions(plan: TopicPlan, count: int, source: str, source_count: int) -> Finding:
+def _partitions(settings: Settings, plan: TopicPlan, count: int, source_count: int) -> Finding:
     if count == source_count or (plan.more_partitions and count > source_count):
         return Finding("partitions", "pass", f"topic {plan.name!r} has {count} partitions")
     wanted = "at least as many" if plan.more_partitions else "equal"
     what = (
-        f"topic {plan.name!r} has {count} partitions but {source!r} has {source_count}: they must be {wanted}, since "
-        f"outputs keep the partition of their input"
+        f"topic {plan.name!r} has {count} partitions but {settings.input_topic!r} has {source_count}: they must be "
+        f"{wanted}, since outputs keep the partition of their input"
     )
     if count > source_count:
         remedy = f"name another topic in {plan.setting}, since partitions cannot be taken away"
         return Finding("partitions", "fail", what, remedy)
-    remedy = f"`kafka-topics --alter --topic {plan.name} --partitions {source_count}`"
+    remedy = kafka_command(settings, "kafka-topics", f"--alter --topic {plan.name} --partitions {source_count}")
     if plan.setting == "CC_STATE_TOPIC":
         remedy += (
-            ", if the service never ran; else the input has grown and its keys have moved: name new output topics and "
-            "a new CC_GROUP_ID, and read the input anew"
+            ", if the service never ran; else the input has grown and its keys have moved: copy it with "
+            "`conversation-consumer rekey` into a new topic, and read that with new output topics and a new CC_GROUP_ID"
         )
     return Finding("partitions", "fail", what, remedy)
 
 
-def _replicas(plan: TopicPlan, topic: TopicFound, *, is_output: bool) -> Finding:
+def _replicas(settings: Settings, plan: TopicPlan, topic: TopicFound) -> Finding:
     insync = _insync(topic)
     if insync > topic.replicas:
         return Finding(
@@ -173,22 +169,22 @@ def _replicas(plan: TopicPlan, topic: TopicFound, *, is_output: bool) -> Finding
             "fail",
             f"topic {plan.name!r} has min.insync.replicas={insync} but {topic.replicas} replicas, so that "
             f"nothing can be written to it",
-            f"`{_alter(plan.name, 'min.insync.replicas', str(topic.replicas))}`",
+            _alter(settings, plan.name, "min.insync.replicas", str(topic.replicas)),
         )
-    if is_output and topic.replicas > 2 and insync == 1:  # noqa: PLR2004 - 2 of 2 would stop at one loss
+    if plan.name != settings.input_topic and topic.replicas > 2 and insync == 1:  # noqa: PLR2004 - 2 of 2 would stop at one loss
         return Finding(
             "replicas",
             "warn",
             f"topic {plan.name!r} has {topic.replicas} replicas but min.insync.replicas=1, so that one copy counts as "
             f"safe",
-            f"`{_alter(plan.name, 'min.insync.replicas', '2')}`",
+            _alter(settings, plan.name, "min.insync.replicas", "2"),
         )
     return Finding("replicas", "pass", f"topic {plan.name!r} has min.insync.replicas={insync} of {topic.replicas}")
 
 
-def _config(plan: TopicPlan, name: str, wanted: str, value: str) -> Finding:
+def _config(settings: Settings, plan: TopicPlan, name: str, wanted: str, value: str) -> Finding:
     what = f"topic {plan.name!r} has {name}={value}"
-    remedy = f"`{_alter(plan.name, name, wanted)}`"
+    remedy = _alter(settings, plan.name, name, wanted)
     if name == "max.message.bytes":
         if int(value) >= plan.bytes_min:
             return Finding("batches", "pass", what)
@@ -212,9 +208,31 @@ def _timestamps(settings: Settings, source: TopicFound) -> Finding:
             "warn",
             f"topic {settings.input_topic!r} accepts timestamps more than an hour in the future, and evictions "
             f"follow the timestamps of records",
-            f"`{_alter(settings.input_topic, 'message.timestamp.after.max.ms', str(_HOUR_MS))}`",
+            _alter(settings, settings.input_topic, "message.timestamp.after.max.ms", str(_HOUR_MS)),
         )
     return Finding("timestamps", "pass", f"{what}, message.timestamp.after.max.ms={after_ms or 'not told'}")
+
+
+def _retention(settings: Settings, source: TopicFound) -> Finding:
+    """How long workers may stand still, and how far back the state can be made anew."""
+    text, size = source.configs.get("retention.ms", ""), source.configs.get("retention.bytes", "-1")
+    bounded = f" and at most {size} bytes of a partition" if size.isdecimal() else ""
+    if not text.isdecimal():
+        kept = "for ever" if text == "-1" else "for a time that the broker does not tell"
+        return Finding("retention", "pass", f"topic {settings.input_topic!r} keeps records {kept}{bounded}")
+    milliseconds = int(text)
+    days = f"{milliseconds / _DAY_MS:.3g} days"
+    what = f"topic {settings.input_topic!r} has retention.ms={text}: it keeps records for {days}{bounded}"
+    ended_ms = settings.retention_ended_s * 1_000
+    if milliseconds >= ended_ms:
+        return Finding("retention", "pass", what)
+    return Finding(
+        "retention",
+        "warn",
+        f"{what}, shorter than CC_RETENTION_ENDED_S={settings.retention_ended_s}, and what is deleted before a worker "
+        f"reads it is lost",
+        _alter(settings, settings.input_topic, "retention.ms", str(ended_ms)),
+    )
 
 
 def _copies(found: dict[str, TopicFound]) -> list[Finding]:
@@ -230,8 +248,9 @@ def _insync(topic: TopicFound) -> int:
     return int(text) if text.isdecimal() else 1
 
 
-def _alter(topic: str, name: str, value: str) -> str:
-    return f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config {name}={value}"
+def _alter(settings: Settings, topic: str, name: str, value: str) -> str:
+    arguments = f"--alter --entity-type topics --entity-name {topic} --add-config {name}={value}"
+    return kafka_command(settings, "kafka-configs", arguments)
 
 
 class TopicAdmin:

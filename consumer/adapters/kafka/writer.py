@@ -6,17 +6,19 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from consumer.adapters.kafka.batches import producer
 from consumer.adapters.kafka.bounds import stopped
-from consumer.adapters.kafka.connection import connection_arguments, start, world_error
+from consumer.adapters.kafka.connection import start
+from consumer.adapters.kafka.faults import world_error
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft
 
 _START_S = 15.0
 _FLUSH_S = 60.0
 _PENDING_MAX = 2_000
+_REQUEST_BYTES_MAX = 8_388_608
 
 
 class KafkaWriter:
@@ -29,14 +31,7 @@ class KafkaWriter:
         self._settings = settings
         self._topic = settings.input_topic
         self._pending: list[asyncio.Future[Any]] = []
-        self._producer = AIOKafkaProducer(
-            enable_idempotence=True,
-            linger_ms=5,
-            max_batch_size=262_144,
-            max_request_size=8_388_608,
-            compression_type="zstd",
-            **connection_arguments(settings),
-        )
+        self._producer = producer(settings, linger_ms=5, max_request_size=_REQUEST_BYTES_MAX)
 
     async def __aenter__(self) -> Self:
         await start(self._producer.start(), self._settings, _START_S, self._stop)

@@ -31,7 +31,6 @@ from consumer.adapters.web.bounded_http import REFUSALS, Refusal
 from consumer.core.lifecycle import DISCONNECT_TYPES
 from consumer.core.step import DEAD_LETTER_REASONS, DISPOSITIONS, IGNORED_REASONS, NOTES
 from consumer.core.topics import TEMPLATES
-from consumer.runtime.board import Behind
 from consumer.runtime.census import Census
 from consumer.runtime.ports import ACTIVITIES
 from consumer.runtime.tally import Tally
@@ -85,7 +84,6 @@ class Metrics:
         self._described: list[Described] = []
         self._partition_gauges: list[Gauge] = []
         self._assigned: set[int] = set()
-        self._to_restore: dict[int, int] = {}
         self._lanes = LaneGauges(self.registry, now_s)
         self._described.extend(Described(*each) for each in LaneGauges.families)
         self._declare_contact_centre()
@@ -252,9 +250,10 @@ class Metrics:
         self._lag_records.labels(partition).set(lag_records)
         self._lanes.lag_records[partition] = lag_records
 
-    def behind(self, partition: int) -> Behind:
-        """How far a lane is behind, as told last."""
-        return Behind(self._lanes.lag_records.get(partition), self._to_restore.get(partition))
+    @property
+    def lag_records(self) -> int:
+        """How far all lanes together are behind, as told last."""
+        return sum(self._lanes.lag_records.values())
 
     def _count_contact_centre(self, tally: Tally) -> None:
         self._transitions.add_all(tally.asserted)
@@ -308,14 +307,12 @@ class Metrics:
     def restoring(self, partition: int, remaining: int) -> None:
         """Progress of a restore, in records."""
         self._remaining.labels(partition).set(remaining)
-        self._to_restore[partition] = remaining
 
     def lane_opened(self, partition: int, conversations: int, duration_s: float) -> None:
         """A lane opened its gate with so many conversations restored."""
         self._restored.labels(partition).set(conversations)
         self._restore_s.labels(partition).set(duration_s)
         self._remaining.labels(partition).set(0)
-        self._to_restore[partition] = 0
         self._breaker.labels(partition).set(0)
 
     def breaker_opened(self, partition: int) -> None:
@@ -323,18 +320,13 @@ class Metrics:
         self._breaker.labels(partition).set(1)
 
     def watch(self, partition: int, census: Census, size: PartitionSize) -> None:
-        """Read a lane's state at each scrape, until `unwatch` or `lane_closed`."""
+        """Read a lane's state at each scrape, until `lane_closed`."""
         self._lanes.watched[partition] = (census, size)
-
-    def unwatch(self, partition: int) -> None:
-        """Read a lane's state no more."""
-        self._lanes.watched.pop(partition, None)
 
     def lane_closed(self, partition: int) -> None:
         """Remove every series of a partition."""
-        self.unwatch(partition)
+        self._lanes.watched.pop(partition, None)
         self._lanes.lag_records.pop(partition, None)
-        self._to_restore.pop(partition, None)
         self._lanes.position_s.pop(partition, None)
         self._assigned.discard(partition)
         self._assigned_partitions.set(len(self._assigned))

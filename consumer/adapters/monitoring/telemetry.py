@@ -14,14 +14,14 @@ from msgspec import Struct, field
 from consumer.adapters.logs import logger
 from consumer.adapters.monitoring.metrics import Metrics
 from consumer.core.step import DISPOSITIONS
-from consumer.runtime.ports import Fenced, WorldError
+from consumer.runtime.ports import Activity, Fenced, Rebalance, WorldError
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
 PROGRESS_S: Final = 10.0
 """Least time between two `consumer.progress` lines, and between two failures of one lane."""
 
-_GROUP_EVENTS: Final = {"assigned": "group.assigned", "revoked": "group.revoked"}
+_GROUP_EVENTS: Final[dict[Rebalance, str]] = {"assigned": "group.assigned", "revoked": "group.revoked"}
 
 
 class _Interval(Struct):
@@ -62,7 +62,6 @@ class ServiceTelemetry:
         self._since_s = monotonic_s()
         self._open: set[int] = set()
         """Partitions whose lane has opened and not failed since."""
-        self._lag_records: dict[int, int] = {}
         self._failures: dict[int, tuple[float, int]] = {}
         """By partition: when its last failure was logged, and how many were not since."""
         self._done = _Interval()
@@ -71,14 +70,11 @@ class ServiceTelemetry:
         """See `Telemetry.committed`."""
         self._metrics.committed(partition, tally, duration_s, lag_records, self._wall_s())
         self._done.add(tally, duration_s)
-        if lag_records is not None:
-            self._lag_records[partition] = lag_records
         self.progress()
 
     def lagging(self, partition: int, lag_records: int) -> None:
         """A lane that commits nothing is so far behind the end of its partition."""
         self._metrics.lagging(partition, lag_records)
-        self._lag_records[partition] = lag_records
 
     def input_partitions(self, count: int | None) -> None:
         """The input topic has so many partitions, of this worker or not; None if it is not known yet."""
@@ -100,7 +96,7 @@ class ServiceTelemetry:
             evicted=done.evicted,
             commits=done.commits,
             slowest_commit_s=round(done.slowest_s, 3),
-            lag_records=sum(self._lag_records.values()),
+            lag_records=self._metrics.lag_records,
             oldest_age_s=round(done.oldest_ms / 1_000, 3),
         )
         self._since_s = self._monotonic_s()
@@ -136,7 +132,7 @@ class ServiceTelemetry:
             seconds=round(duration_s, 3),
         )
 
-    def restoring(self, partition: int, read: int, remaining: int) -> None:  # noqa: ARG002 - the metric shows what is left
+    def restoring(self, partition: int, remaining: int) -> None:
         """See `Telemetry.restoring`."""
         self._metrics.restoring(partition, remaining)
 
@@ -149,7 +145,6 @@ class ServiceTelemetry:
         """See `Telemetry.lane_closed`."""
         self._metrics.lane_closed(partition)
         self._open.discard(partition)
-        self._lag_records.pop(partition, None)
         self._failures.pop(partition, None)
         self._log.info("lane.closed", partition=partition, reason=reason)
 
@@ -163,11 +158,11 @@ class ServiceTelemetry:
             todo="nothing is lost: mend what writes the input topic, then restart the worker to go on",
         )
 
-    def rebalanced(self, kind: str, partitions: Sequence[int]) -> None:
+    def rebalanced(self, kind: Rebalance, partitions: Sequence[int]) -> None:
         """See `Telemetry.rebalanced`."""
         self._metrics.rebalanced(kind, partitions)
         self._log.info(_GROUP_EVENTS[kind], partitions=list(partitions))
 
-    def spent(self, activity: str, seconds: float) -> None:
+    def spent(self, activity: Activity, seconds: float) -> None:
         """See `Telemetry.spent`."""
         self._metrics.spent(activity, seconds, self._wall_s())

@@ -46,9 +46,8 @@ class Answers:
     async def conversation(self, conversation_id: str) -> ConversationFound:
         """The newest state of a conversation, of whichever worker it is."""
         found, state = await self._find(conversation_id)
-        async with self.share.piece() as spent:
-            with spent:
-                return ConversationFound(found.partition, found.origin, _STATE.decode(state))
+        async with self.share.block():
+            return ConversationFound(found.partition, found.origin, _STATE.decode(state))
 
     async def timeline(self, conversation_id: str, as_of: str | None) -> Timeline:
         """What happened in a conversation by `as_of`, a published time, or until now."""
@@ -81,12 +80,11 @@ class Answers:
         return await self._told(found, found.state, None)
 
     async def _told(self, found: Found, state: bytes, as_of: str | None) -> Timeline:
-        async with self.share.piece() as spent:
-            with spent:
-                conversation = _STATE.decode(state)
-                shown = communications(conversation, self._cycles_max, as_of)
-                live = sum(each.live for each in shown)
-                return Timeline(found.partition, found.origin, conversation.conversation_id, as_of, live, shown)
+        async with self.share.block():
+            conversation = _STATE.decode(state)
+            shown = communications(conversation, self._cycles_max, as_of)
+            live = sum(each.live for each in shown)
+            return Timeline(found.partition, found.origin, conversation.conversation_id, as_of, live, shown)
 
     async def _find(self, conversation_id: str) -> tuple[Found, bytes]:
         try:

@@ -111,15 +111,14 @@ class LivePage:
         if asked and as_of is None:
             raise Refused(Problem("not a time such as 2026-01-31T09:05:00Z", 400))
         timeline = await self._answers.timeline(conversation_id, as_of)
-        async with self._answers.share.piece() as spent:
-            with spent:
-                return self._page(
-                    "conversation.html",
-                    id=conversation_id,
-                    timeline=timeline,
-                    follow=as_of is None and timeline.origin == "worker",
-                    operations=[] if as_of else self._board.operations_on(conversation_id),
-                )
+        async with self._answers.share.block():
+            return self._page(
+                "conversation.html",
+                id=conversation_id,
+                timeline=timeline,
+                follow=as_of is None and timeline.origin == "worker",
+                operations=[] if as_of else self._board.operations_on(conversation_id),
+            )
 
     async def _follow_board(self, request: web.Request) -> web.StreamResponse:
         async def fragments() -> AsyncGenerator[dict[str, str], None]:
@@ -161,10 +160,9 @@ class LivePage:
                 continue
             state = found.state
             timeline = await self._answers.timeline_of(found)
-            async with self._answers.share.piece() as spent:
-                with spent:
-                    operations = self._board.operations_on(conversation_id)
-                    html = template.render(timeline=timeline, operations=operations)
+            async with self._answers.share.block():
+                operations = self._board.operations_on(conversation_id)
+                html = template.render(timeline=timeline, operations=operations)
             yield {"conversation": html}
 
     async def _stream(

@@ -40,3 +40,10 @@ class LoopShare:
                 yield spent
             finally:
                 self._rested_s = time.monotonic() + spent.seconds / self._share
+
+    @asynccontextmanager
+    async def block(self) -> AsyncGenerator[None, None]:
+        """Wait for the turn, then do the work of the block, in which nothing is awaited."""
+        async with self.piece() as spent:
+            with spent:
+                yield

@@ -10,14 +10,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 
-from consumer.adapters.kafka.connection import (
-    Expired,
-    Renewable,
-    connection_arguments,
-    connection_fault,
-    outlasted,
-    world_error,
-)
+from consumer.adapters.kafka.connection import connection_arguments, connection_fault
+from consumer.adapters.kafka.faults import Expired, Renewable, outlasted, world_error
 from consumer.runtime.ports import Fenced, Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 

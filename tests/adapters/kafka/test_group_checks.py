@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from consumer.adapters.kafka.finding import Finding, Verdict
-from consumer.adapters.kafka.group_checks import GroupFound, Member, Range, checks
+from consumer.adapters.kafka.group_checks import GroupFound, Member, checks
+from consumer.adapters.kafka.records import Span
 from consumer.runtime.settings import Settings
 
 SETTINGS = Settings(
@@ -19,8 +20,8 @@ FOUND = GroupFound(
     "roundrobin",
     (WORKER,),
     {0: 5, 1: 20},
-    {0: Range(5, 10), 1: Range(0, 20)},
-    {0: Range(0, 7), 1: Range(1, 4)},
+    {0: Span(5, 10), 1: Span(0, 20)},
+    {0: Span(0, 7), 1: Span(1, 4)},
 )
 
 

@@ -8,6 +8,7 @@ from consumer.adapters.kafka.permissions import Grant, grants
 from consumer.runtime.settings import Settings
 
 SECRET = "hunter2-marked"
+TOOL = "kafka-acls --bootstrap-server b:1 --command-config admin.properties"
 
 
 def settings(**changed: Any) -> Settings:
@@ -28,14 +29,14 @@ def test_at_least_once_needs_no_transactional_id() -> None:
         (
             Grant("topic", "in", "CC_INPUT_TOPIC", ("Read", "DescribeConfigs")),
             (
-                "topic 'in' (CC_INPUT_TOPIC): Read and DescribeConfigs not allowed: `kafka-acls --add "
+                "topic 'in' (CC_INPUT_TOPIC): Read and DescribeConfigs not allowed: `TOOL --add "
                 "--allow-principal User:me --operation Read --operation DescribeConfigs --topic in`"
             ),
         ),
         (
             Grant("group", "our group", "CC_GROUP_ID", ("Read",)),
             (
-                "group 'our group' (CC_GROUP_ID): Read not allowed: `kafka-acls --add --allow-principal User:me "
+                "group 'our group' (CC_GROUP_ID): Read not allowed: `TOOL --add --allow-principal User:me "
                 "--operation Read --group 'our group'`"
             ),
         ),
@@ -43,7 +44,7 @@ def test_at_least_once_needs_no_transactional_id() -> None:
             Grant("transactional-id", "g-in-", "CC_GROUP_ID, CC_INPUT_TOPIC", ("Write",), is_prefix=True),
             (
                 "transactional ids that begin with 'g-in-' (CC_GROUP_ID, CC_INPUT_TOPIC): Write not allowed: "
-                "`kafka-acls --add --allow-principal User:me --operation Write --transactional-id g-in- "
+                "`TOOL --add --allow-principal User:me --operation Write --transactional-id g-in- "
                 "--resource-pattern-type prefixed`"
             ),
         ),
@@ -51,7 +52,7 @@ def test_at_least_once_needs_no_transactional_id() -> None:
 )
 def test_what_is_missing_comes_with_the_command_that_grants_it(grant: Grant, says: str) -> None:
     secured = settings(security_protocol="SASL_SSL", sasl_username="me", sasl_password=SECRET)
-    assert grant.remedy(secured) == says
+    assert grant.remedy(secured) == says.replace("TOOL", TOOL)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from consumer.adapters.kafka.topics import TopicFound, misfits, plans, warnings
+from consumer.adapters.kafka import finding
+from consumer.adapters.kafka.topics import TopicFound, checks, plans
 from consumer.runtime.settings import Settings
 
 SETTINGS = Settings(
     bootstrap_servers="b:1", input_topic="in", state_topic="state", transitions_topic="moves", dead_letters_topic="dead"
 )
+
+
+def misfits(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
+    return finding.told(checks(settings, found), "fail")
+
+
+def warnings(settings: Settings, found: dict[str, TopicFound]) -> list[str]:
+    return finding.told(checks(settings, found), "warn")
 
 
 def topic(partitions: int = 4, replicas: int = 3, **configs: str) -> TopicFound:
@@ -59,12 +68,12 @@ def test_fewer_partitions_than_the_input_do_not_fit(name: str) -> None:
     policy = "compact" if name == "state" else "delete"
     (problem,) = misfits(SETTINGS, fitting(**{name: topic(3, cleanup_policy=policy)}))
     assert f"topic {name!r} has 3 partitions but 'in' has 4" in problem
-    assert f"`kafka-topics --alter --topic {name} --partitions 4`" in problem
+    assert f"`kafka-topics --bootstrap-server b:1 --alter --topic {name} --partitions 4`" in problem
 
 
 def test_a_grown_input_is_not_mended_by_growing_the_state_alone() -> None:
     (problem,) = misfits(SETTINGS, fitting(state=topic(3, cleanup_policy="compact")))
-    assert "its keys have moved" in problem
+    assert "its keys have moved: copy it with `conversation-consumer rekey`" in problem
 
 
 @pytest.mark.parametrize(("partitions", "count"), [(1, 0), (2, 1)])
@@ -99,8 +108,8 @@ def test_only_dead_letters_may_have_more_partitions() -> None:
 def test_a_cleanup_policy_that_loses_data_does_not_fit(name: str, policy: str, wanted: str) -> None:
     (problem,) = misfits(SETTINGS, fitting(**{name: topic(cleanup_policy=policy)}))
     assert problem == (
-        f"topic {name!r} has cleanup.policy={policy}, it has to be {wanted}: `kafka-configs --alter "
-        f"--entity-type topics --entity-name {name} --add-config cleanup.policy={wanted}`"
+        f"topic {name!r} has cleanup.policy={policy}, it has to be {wanted}: `kafka-configs --bootstrap-server b:1 "
+        f"--alter --entity-type topics --entity-name {name} --add-config cleanup.policy={wanted}`"
     )
 
 
@@ -153,3 +162,20 @@ def test_copies_that_do_not_count_are_warned_of() -> None:
 def test_single_replicas_are_warned_of_in_one_line() -> None:
     (told,) = warnings(SETTINGS, fitting(moves=topic(replicas=1, min_insync_replicas="1"), dead=topic(replicas=1)))
     assert told.startswith("'moves', 'dead': one replica")
+
+
+@pytest.mark.parametrize(
+    ("configs", "verdict", "told"),
+    [
+        ({"retention_ms": "604800000"}, "pass", "it keeps records for 7 days"),
+        ({"retention_ms": "259200000"}, "pass", "it keeps records for 3 days"),
+        ({"retention_ms": "259199999"}, "warn", "shorter than CC_RETENTION_ENDED_S=259200"),
+        ({"retention_ms": "-1", "retention_bytes": "5000"}, "pass", "for ever and at most 5000 bytes of a partition"),
+        ({}, "pass", "for a time that the broker does not tell"),
+    ],
+)
+def test_it_is_told_how_long_the_input_keeps_records(configs: dict[str, Any], verdict: str, told: str) -> None:
+    (found,) = [each for each in checks(SETTINGS, fitting(**{"in": topic(**configs)})) if each.check == "retention"]
+    assert found.verdict == verdict
+    assert told in found.found
+    assert ("--add-config retention.ms=259200000" in found.remedy) == (verdict == "warn")

@@ -205,7 +205,7 @@ def test_states_are_read_at_the_scrape_and_summed_over_lanes() -> None:
     assert scraped(metrics, "conversation_oldest_live_timestamp_seconds") == {("call",): 1_767_261_600.5}
     assert scraped(metrics, "conversation_state_conversations") == {("0",): 5.0, ("1",): 2.0}
     assert scraped(metrics, "conversation_state_bytes") == {("0",): 500.0, ("1",): 200.0}
-    metrics.unwatch(1)
+    metrics.lane_closed(1)
     assert scraped(metrics, "conversation_communications")["call", "connected"] == 2
 
 

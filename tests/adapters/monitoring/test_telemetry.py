@@ -134,7 +134,7 @@ def test_the_lag_of_a_lane_that_is_held_up_is_told_anew(scene: Scene) -> None:
 
 def test_each_life_event_is_one_line(scene: Scene) -> None:
     scene.port.rebalanced("assigned", (3, 4))
-    scene.port.restoring(3, 500, 1_500)
+    scene.port.restoring(3, 1_500)
     scene.port.restored(3, StateStore(Rules()), 1.23456)
     scene.port.commit_failed(3, Unreachable("commit: RequestTimedOutError"))
     scene.port.commit_failed(3, Fenced("commit: another worker took the partition over"))

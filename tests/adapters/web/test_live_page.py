@@ -21,7 +21,7 @@ from consumer.adapters.web.gate import COOKIE
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
-from consumer.runtime.ports import Effects, Letter
+from consumer.runtime.ports import Effects, Output
 from tests.adapters.web.test_query import MARK, TOKEN, Site, serving
 from tests.browser import PHONE, browsing, page
 from tests.runtime.scenes import call
@@ -39,9 +39,9 @@ def applied(site: Site, record: Record) -> Outcome:
     assert outcome.known is not None
     store.stage(outcome.conversation_id, outcome.known)
     store.merge(None)
-    letters = [Letter(outcome.conversation_id.encode(), msgspec.json.encode(each)) for each in outcome.transitions]
-    dead = [Letter(b"k", b"v", (("cc-reason", b"bad_json"),))]
-    site.feed.add(Effects(record.next_offset, "", [], letters, dead))
+    outputs = [Output(outcome.conversation_id.encode(), msgspec.json.encode(each)) for each in outcome.transitions]
+    dead = [Output(b"k", b"v", (("cc-reason", b"bad_json"),))]
+    site.feed.add(Effects(record.next_offset, "", [], outputs, dead))
     return outcome
 
 

@@ -15,7 +15,7 @@ from consumer.adapters.web import answers
 from consumer.adapters.web.answers import Answers
 from consumer.adapters.web.query import QueryServer
 from consumer.core.rules import Rules
-from consumer.runtime.board import Behind, Board
+from consumer.runtime.board import Board
 from consumer.runtime.feed import Feed
 from consumer.runtime.live_search import LiveSearch
 from consumer.runtime.lookup import Found, Lookup, Unfinished
@@ -65,7 +65,7 @@ class Site:
         self.feed = Feed()
         self.server = QueryServer(
             Answers(lookup, LiveSearch(worker.lanes, cycles_max), cycles_max),
-            Board(worker.lanes, self.feed, lambda _: Behind(3, None)),
+            Board(worker.lanes, self.feed),
             token=token,
             wall_ms=lambda: NOW_MS,
             on_refused=self.refused.append,

@@ -1,0 +1,57 @@
+"""Producing in batches, by aiokafka: what the lanes and the repair tools share.
+
+Facts of aiokafka 0.14 that shape it: `commit_transaction()` succeeds although a batch failed, so the answer to every
+batch is awaited before offsets go in; and an error that breaks a transaction makes other calls fail for reasons of
+their own, so the first is looked up.
+"""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from consumer.adapters.kafka.bounds import see
+from consumer.adapters.kafka.connection import connection_arguments
+from consumer.runtime.settings import Settings
+
+
+def producer(settings: Settings, **more: Any) -> AIOKafkaProducer:
+    """An idempotent producer that waits for all replicas in sync. Raises Misfit as `connection_arguments` does."""
+    return AIOKafkaProducer(
+        acks="all",
+        enable_idempotence=True,
+        compression_type=None if settings.compression == "none" else settings.compression,
+        max_batch_size=settings.batch_bytes_max,
+        **more,
+        **connection_arguments(settings),
+    )
+
+
+def append(
+    batch: Any,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes | None]],
+    timestamp_ms: int | None = None,
+) -> bool:
+    """Add a record; False if the batch is full. Into an empty one any record fits, however large it is.
+
+    Without `timestamp_ms` the producer says when.
+    """
+    added = batch.append(key=key, value=value, timestamp=timestamp_ms, headers=list(headers))
+    if added is None and not batch.record_count():
+        raise AssertionError("a record alone fits any batch")
+    return added is not None
+
+
+async def send(producer: AIOKafkaProducer, batch: Any, topic: str, partition: int) -> Awaitable[Any]:
+    """The answer of the broker to a batch, to be awaited. Of several failures only one is told, the others are seen."""
+    answer = await producer.send_batch(batch, topic, partition=partition)
+    answer.add_done_callback(see)
+    return answer  # type: ignore[no-any-return]
+
+
+def broken_by(producer: AIOKafkaProducer) -> BaseException | None:
+    """What ended the transaction, None if nothing did. Whatever was tried after it failed for another reason."""
+    ending = producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nothing public tells it
+    return ending.exception() if ending.done() and not ending.cancelled() else None

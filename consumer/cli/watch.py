@@ -1,0 +1,75 @@
+"""What is watched while a service runs, each for ever: the loop, the membership, the connection and the lag."""
+
+import asyncio
+import time
+
+from consumer.adapters import logs
+from consumer.adapters.kafka.group import GroupIntake
+from consumer.adapters.monitoring.metrics import Metrics
+from consumer.adapters.monitoring.telemetry import ServiceTelemetry
+from consumer.runtime.lane import Lane
+from consumer.runtime.ports import Misfit
+from consumer.runtime.worker import Worker
+
+_HEARTBEAT_S = 0.5
+_LAG_S = 5.0
+_CONNECTION_S = 2.0
+_TOLD_S = 30.0
+
+
+async def beat(metrics: Metrics, telemetry: ServiceTelemetry) -> None:
+    """Measure how late the event loop is, and let the progress line out when nothing is committed."""
+    while True:
+        due_s = time.monotonic() + _HEARTBEAT_S
+        await asyncio.sleep(_HEARTBEAT_S)
+        metrics.loop_late(max(0.0, time.monotonic() - due_s))
+        telemetry.progress()
+
+
+async def stay_in_group(worker: Worker, intake: GroupIntake) -> None:
+    """Keep the membership of a worker whose lanes make progress, or that has none."""
+    while True:
+        await asyncio.sleep(_HEARTBEAT_S)
+        if not any(worker.stalled().values()):
+            intake.alive()
+
+
+async def connection(worker: Worker, intake: GroupIntake) -> None:
+    """Tell why the group member is cut off, which idle lanes do not notice, and end what cannot heal."""
+    told_s = float("-inf")
+    while True:
+        await asyncio.sleep(_CONNECTION_S)
+        fault = await intake.fault()
+        if isinstance(fault, Misfit):
+            worker.fail(fault)
+        elif fault is None:
+            told_s = float("-inf")
+        elif time.monotonic() - told_s >= _TOLD_S:
+            told_s = time.monotonic()
+            logs.logger().warning("group.disconnected", error=str(fault))
+
+
+async def lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:
+    """Tell how many partitions there are, and the lag of lanes that are held up. All others tell it with each commit.
+
+    Those that have nothing to commit are looked after as well: while a lane opens, the markers of transactions count
+    as records, and then it reads past them in silence.
+    """
+    while True:
+        await asyncio.sleep(_LAG_S)
+        telemetry.input_partitions(intake.partitions())
+        for lane in [lane for lane in worker.lanes.values() if lane.is_idle]:
+            caught_up = await intake.lag_records(lane.partition) == 0
+            if caught_up and lane.is_idle and worker.lanes.get(lane.partition) is lane:
+                _note_lag(lane, 0, telemetry)
+        held_up = [lane for lane in worker.lanes.values() if lane.phase != "running"]
+        ends = await intake.ends([lane.partition for lane in held_up]) if held_up else {}
+        for lane in held_up:
+            end, is_assigned = ends.get(lane.partition), worker.lanes.get(lane.partition) is lane
+            if end is not None and lane.committed_offset is not None and is_assigned:
+                _note_lag(lane, max(0, end - lane.committed_offset), telemetry)
+
+
+def _note_lag(lane: Lane, lag_records: int, telemetry: ServiceTelemetry) -> None:
+    lane.lag_records = lag_records
+    telemetry.lagging(lane.partition, lag_records)
