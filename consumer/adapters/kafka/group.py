@@ -3,52 +3,36 @@
 Facts of aiokafka 0.14 that shape it: `getmany` hands out records while `on_partitions_assigned` is still awaited, so
 every fetch names its partition and a lane seeks before its first; exceptions of the callbacks are swallowed, so they
 only record; `stop()` calls no callback and may hang, so it is bounded; rebalances are eager; `committed()` errs (see
-`coordinator`), so its answer is read here; an error of the membership is told by the next fetch, and a member that was
-not let back in has nothing to fetch, so it is asked for; a member that fetches nothing for `max_poll_interval_ms`
-leaves the group and cannot come back, though it may have nothing to fetch: no partition, only blocked lanes, a long
-restore. So the worker says that it is alive.
+`coordinator`), so its answer is read here; a member that fetches nothing for `max_poll_interval_ms` leaves the group
+and cannot come back, though it may have nothing to fetch: no partition, only blocked lanes, a long restore. So the
+worker says that it is alive.
 """
 
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED, OffsetResetStrategy
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    KafkaError,
-    LeaderNotAvailableError,
-    NoError,
-    NotCoordinatorForGroupError,
-    RebalanceInProgressError,
-    TopicAuthorizationFailedError,
-    for_code,
-)
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
-from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import connection_arguments, connection_fault, unconnected
 from consumer.adapters.kafka.coordinator import committed_of, error_codes
 from consumer.adapters.kafka.faults import answered, outlasted, world_error
+from consumer.adapters.kafka.membership import COORDINATOR_MOVED, Membership
 from consumer.adapters.kafka.records import partition_of, record_of
 from consumer.core.record import Record
-from consumer.runtime.ports import Committed, Misfit, Unreachable, WorldError
+from consumer.runtime.ports import Committed, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
 _JOIN_S = 60.0
 _METADATA_MS = 30_000  # within which partitions that were added are noticed
 _STOP_S = 10.0
-_MEMBER_IDS_MAX = 6
-_RIVALRY_S = 60.0
-"""So many ids in so short a time are no outages of this worker, which cost it one each."""
 _NO_REPLICA = -1  # a consumer asks
-_MEMBER = {NoError.errno, RebalanceInProgressError.errno}
-_COORDINATOR_MOVED = {NotCoordinatorForGroupError.errno, GroupCoordinatorNotAvailableError.errno}
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -76,8 +60,6 @@ class GroupIntake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._timeout_s = settings.request_timeout_ms / 1_000
-        self._member_ids: deque[tuple[str, float]] = deque(maxlen=_MEMBER_IDS_MAX)
-        """Those that the group gave lately, and when they were seen first."""
         self._consumer = AIOKafkaConsumer(
             group_id=settings.group_id,
             group_instance_id=settings.group_instance_id or None,
@@ -94,6 +76,7 @@ class GroupIntake:
             metadata_max_age_ms=_METADATA_MS,
             **connection_arguments(settings),
         )
+        self._membership = Membership(settings, self._consumer)
 
     async def start(self, listener: Listener) -> None:
         """Join the group. Raises Unreachable or Misfit."""
@@ -107,41 +90,12 @@ class GroupIntake:
         """Why the member gets nothing to read, None while it may. aiokafka tries again for ever, and tells nobody."""
         if self._settings.input_topic in self._consumer._client.cluster.unauthorized_topics:  # noqa: SLF001 - as below
             return world_error(TopicAuthorizationFailedError(), "reading the input topic")
-        if membership := self._membership_fault():
-            return membership
+        if fault := self._membership.fault():
+            return fault
         if any(each.connected() for each in self._consumer._client._conns.values()):  # noqa: SLF001 - nothing public tells it
             return None
-        fault = await connection_fault(self._settings)
-        return None if fault is None else outlasted(fault)
-
-    def _membership_fault(self) -> WorldError | None:
-        """What keeps the member from coming back into the group: aiokafka holds still until it is asked for that."""
-        coordinator = self._consumer._coordinator  # noqa: SLF001 - as above
-        if coordinator is None:  # not started yet
-            return None
-        if coordinator._coordination_task.done():  # noqa: SLF001 - as above
-            return Misfit("the member of the consumer group has ended by itself")
-        try:
-            coordinator.check_errors()
-        except KafkaError as error:
-            coordinator.request_rejoin()  # its heartbeat may have ended by the error
-            return world_error(error, "staying in the consumer group")
-        return self._rivalry(coordinator.member_id)
-
-    def _rivalry(self, member_id: str) -> Misfit | None:
-        """Two workers with one static id put each other out of the group with every heartbeat, under new ids of it."""
-        if not self._settings.group_instance_id or not member_id:
-            return None
-        now_s = time.monotonic()
-        if not self._member_ids or self._member_ids[-1][0] != member_id:
-            self._member_ids.append((member_id, now_s))
-        patience_s = max(_RIVALRY_S, _MEMBER_IDS_MAX * 2 * self._settings.heartbeat_interval_ms / 1_000)
-        if len(self._member_ids) < _MEMBER_IDS_MAX or now_s - self._member_ids[0][1] > patience_s:
-            return None
-        return Misfit(
-            f"another worker has the static id {self._settings.group_instance_id!r} (CC_GROUP_INSTANCE_ID): give each "
-            f"its own"
-        )
+        disconnected = await connection_fault(self._settings)
+        return None if disconnected is None else outlasted(disconnected)
 
     async def stop(self) -> None:
         """Leave the group, within a bounded time."""
@@ -162,17 +116,7 @@ class GroupIntake:
 
     async def confirm_membership(self) -> None:
         """See `Intake.confirm_membership`."""
-        await self._bounded(self._ask_membership(), "asking the group for the membership")
-
-    async def _ask_membership(self) -> None:
-        coordinator = self._consumer._coordinator  # noqa: SLF001 - as below
-        await coordinator.ensure_coordinator_known()
-        request = HeartbeatRequest(self._settings.group_id, coordinator.generation, coordinator.member_id)
-        code = (await coordinator._send_req(request)).error_code  # noqa: SLF001
-        if code in _COORDINATOR_MOVED:
-            coordinator.coordinator_dead()
-        if code not in _MEMBER:
-            raise for_code(code)
+        await self._bounded(self._membership.confirm(), "asking the group for the membership")
 
     async def committed(self, partition: int) -> Committed | None:
         """See `Intake.committed`."""
@@ -184,7 +128,7 @@ class GroupIntake:
         await coordinator.ensure_coordinator_known()
         request = OffsetFetchRequest(self._settings.group_id, [(self._settings.input_topic, [partition])])
         answer = await coordinator._send_req(request)  # noqa: SLF001
-        if error_codes(answer) & _COORDINATOR_MOVED:
+        if error_codes(answer) & COORDINATOR_MOVED:
             coordinator.coordinator_dead()
         return committed_of(answer, self._settings.input_topic, [partition])[partition]
 
