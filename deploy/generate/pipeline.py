@@ -338,7 +338,7 @@ _GROUP: Final = Section(
             queries=(Query("max by (partition) (conversation_restored_conversations{$scope})", "{{partition}}"),),
         ),
         Panel(
-            title="Workers",
+            title="Versions, and workers connected",
             description="Workers by version of the service: a roll-out is over when there is one. And how many of them "
             "are connected to Kafka: an idle one that is cut off shows it nowhere else.",
             unit="short",
