@@ -49,12 +49,6 @@ COBROWSE = "cobrowsesessions"
 
 WORKED_EXAMPLES = (
     example(
-        "two states before the life at the same time",
-        COBROWSE,
-        [{"state": "alerting", "p": 5}, {"state": "dialing", "p": 5}],
-        [(None, "dialing", 5, "provider"), ("dialing", "alerting", 5, "provider")],
-    ),
-    example(
         "a life told by the provider",
         COBROWSE,
         [
@@ -155,5 +149,11 @@ WORKED_EXAMPLES = (
         "calls",
         [{"state": "connected", "c": 5}, {"state": "vanished", "c": 5, "d": 8}],
         [(None, "connected", 5, "state"), ("connected", "vanished", 8, "state")],
+    ),
+    example(
+        "two states before the life at the same time",
+        COBROWSE,
+        [{"state": "alerting", "p": 5}, {"state": "dialing", "p": 5}],
+        [(None, "dialing", 5, "provider"), ("dialing", "alerting", 5, "provider")],
     ),
 )

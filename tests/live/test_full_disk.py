@@ -78,10 +78,9 @@ async def broker(kafka: str, disk: Path) -> AsyncIterator[BrokerOnDisk]:
 def fill(disk: Path) -> Path:
     """Leave no space on a disk; returns the file that takes it."""
     ballast = disk / "ballast"
-    with ballast.open("wb") as file, contextlib.suppress(OSError):
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(65_536))
-            file.flush()
     return ballast
 
 
