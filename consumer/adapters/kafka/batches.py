@@ -40,7 +40,7 @@ def append(
     """
     added = batch.append(key=key, value=value, timestamp=timestamp_ms, headers=list(headers))
     if added is None and not batch.record_count():
-        raise AssertionError("a record alone fits any batch")
+        raise RuntimeError("a record alone fits any batch")  # not AssertionError, which aiokafka raises when fenced
     return added is not None
 
 
