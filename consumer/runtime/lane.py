@@ -10,6 +10,8 @@
 5. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
    revocation that it must still be the owner (the broker had aborted its transaction).
 6. Once stopping, it commits what is staged and begins nothing new.
+7. A committed offset that is older than what is known to have been committed is not begun from. A coordinator that was
+   killed with all its replicas tells such ones, until they have agreed again on how far they were.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from consumer.core import known
 from consumer.core.record import Record
 from consumer.core.step import step
 from consumer.runtime import bookmark
@@ -96,6 +99,8 @@ class Lane:
         self._stream_ms: int | None = None
         self._catching_up = False
         """Whether the last fetch gave as much as it may: there is more."""
+        self._last_committed: int | None = None
+        """The newest offset that this lane knows to be committed."""
         self._unanswered: tuple[int, Tally, float] | None = None
         """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
         self._clear_staged()
@@ -177,8 +182,11 @@ class Lane:
         self._progress()
         committed = await self._world.intake.committed(self.partition)
         self._progress()
-        self._settle_unanswered(committed)
         wanted = None if committed is None else committed.next_offset
+        if self._last_committed is not None and (wanted is None or wanted < self._last_committed):
+            raise Unreachable(f"reading the committed offset: {wanted} is older than {self._last_committed}")
+        self._last_committed = wanted
+        self._settle_unanswered(committed)
         self._next_offset = await self._world.intake.seek(self.partition, wanted)
         self._progress()
         if wanted is not None and self._next_offset != wanted:
@@ -189,7 +197,7 @@ class Lane:
         await self._restore()
         if self._stop.is_set():
             return
-        self._verify_restored(marked)
+        self._verify_restored(wanted, marked)
         duration_s = self._world.monotonic_s() - started_s
         self._world.telemetry.spent("restore", duration_s)
         self._world.telemetry.restored(self.partition, self.store, duration_s)
@@ -205,13 +213,22 @@ class Lane:
         _, tally, started_s = unanswered
         self._world.telemetry.committed(self.partition, tally, self._world.monotonic_s() - started_s, None)
 
-    def _verify_restored(self, marked: Bookmark) -> None:
-        if self._is_atomic and marked.conversations not in {None, len(self.store)}:
-            raise Misfit(
-                f"{self._log_name} holds {len(self.store)} conversations, but {marked.conversations} were committed: "
-                f"it was truncated, made anew or written by others. To rebuild it stop all workers, run "
-                f"{rewind_command(self._settings)}, and start"
-            )
+    def _verify_restored(self, committed_offset: int | None, marked: Bookmark) -> None:
+        if not self._is_atomic or marked.conversations in {None, len(self.store)}:
+            return
+        holds = f"{self._log_name} holds {len(self.store)} conversations, but {marked.conversations} were committed"
+        if committed_offset is not None and self._holds_later(committed_offset):
+            raise Unreachable(f"{holds} at offset {committed_offset}: it is ahead of that, or others write to it")
+        raise Misfit(
+            f"{holds}: it was truncated, made anew or written by others. To rebuild it stop all workers, run "
+            f"{rewind_command(self._settings)}, and start"
+        )
+
+    def _holds_later(self, offset: int) -> bool:
+        """Whether a committed state stems from the record at an offset, or from a later one."""
+        place = (self._settings.input_topic, self.partition)
+        sources = (known.source(published) for _, published in self.store.items())
+        return any((each.topic, each.partition) == place and each.offset >= offset for each in sources)
 
     def _verify_log(self, log_offset: int | None) -> None:
         if log_offset is not None and log_offset <= self.store.log_offset:
@@ -347,7 +364,7 @@ class Lane:
         log_offset = await publisher.commit(effects)
         self._unanswered = None
         self._verify_log(log_offset)
-        self.committed_offset = effects.next_offset
+        self.committed_offset = self._last_committed = effects.next_offset
         self.store.merge(log_offset)
         self.breaker.commit()
         tally = self._tally

@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import CoordinationType
 
+from consumer.adapters.kafka.coordinator import find
 from tests.live.broker import LocalBroker
 from tests.live.proxy import Proxy
 
 NODES = 3
 _INSYNC_MIN = 2
 _ASK_S = 15.0
-_GROUP, _TRANSACTION = 0, 1
 
 
 class Node(LocalBroker):
@@ -90,11 +91,11 @@ class Cluster:
 
     async def group_coordinator(self, group_id: str) -> Node:
         async with self._admin() as admin:
-            return self._node(await admin.find_coordinator(group_id, _GROUP))
+            return self._node(await find(admin._client, CoordinationType.GROUP, group_id))
 
     async def transaction_coordinator(self, transactional_id: str) -> Node:
         async with self._admin() as admin:
-            return self._node(await admin.find_coordinator(transactional_id, _TRANSACTION))
+            return self._node(await find(admin._client, CoordinationType.TRANSACTION, transactional_id))
 
     def _node(self, number: int) -> Node:
         return self.nodes[number - 1]

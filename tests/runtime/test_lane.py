@@ -792,6 +792,46 @@ async def test_a_state_topic_that_lost_conversations_ends_the_lane_with_the_reme
         await asyncio.wait_for(Scene(broker).lane.run(), WAIT_S)
 
 
+@pytest.mark.parametrize(("outlived", "conversations"), [(True, 2), (False, 1)])
+async def test_a_committed_offset_that_is_older_than_the_state_is_asked_for_again(
+    *, outlived: bool, conversations: int
+) -> None:
+    """As a coordinator tells it that was killed together with its replicas. A lane that outlived that knows better.
+
+    Any other learns it where the state has more conversations than were committed with the offset.
+    """
+    records = story()
+    broker = Broker(records[:conversations])
+    begun = records[conversations].offset
+    scene = await Scene(broker).consume(begun)
+    partition = scene.partition
+    older = partition.committed
+    partition.input.extend(records[conversations:])
+    newest: list[Committed | None] = []
+
+    async def tell_older() -> None:
+        newest.append(partition.committed)
+        partition.committed = older
+
+    async def tell_newest() -> None:
+        partition.committed = newest[0]
+
+    if outlived:
+        scene = Scene(broker)
+        async with scene.running():
+            await until(scene.went_to(18))
+            broker.at("committed", tell_older, tell_newest)
+            broker.at("fetch", fails(Unreachable("away")))
+            await until(lambda: bool(newest) and scene.went_to(18)())
+    else:
+        await Scene(broker).consume(18)
+        broker.at("committed", tell_older, tell_newest)
+        scene = await Scene(broker).consume(18)
+    assert len(scene.telemetry.of("commit_failed")) == 1 + outlived
+    assert [effects.next_offset for effects in partition.commits] == [begun, 18]
+    assert len(partition.dead_letters) == 1
+
+
 async def test_a_committed_offset_that_is_gone_is_told_and_the_lane_starts_at_the_beginning() -> None:
     broker = Broker([call(5, "alerting", 1)])
     broker.partitions[0].committed = Committed(2, "")
