@@ -72,8 +72,9 @@ class Partition:
         self.state_log.extend((output.key or b"", output.value) for output in effects.states)
         self.transitions.extend(effects.transitions)
         self.dead_letters.extend(effects.dead_letters)
-        self.committed = Committed(effects.next_offset, effects.metadata)
-        return len(self.state_log) if effects.states else None
+        state_offset = len(self.state_log) if effects.states else None
+        self.committed = effects.committed(state_offset)
+        return state_offset
 
 
 async def nothing() -> None:

@@ -4,15 +4,9 @@ import msgspec
 from msgspec import Struct
 
 from consumer.core.conversation import LastShown
-from schemas.state import SUMMARY_END, ConversationState, Source, Summary
-
-
-class _Sourced(Struct, frozen=True, gc=False):
-    source: Source
-
+from schemas.state import SUMMARY_END, ConversationState, Summary
 
 _STATE = msgspec.json.Decoder(ConversationState)
-_SOURCED = msgspec.json.Decoder(_Sourced)
 _SUMMARY = msgspec.json.Decoder(Summary)
 _ENCODER = msgspec.json.Encoder()
 
@@ -43,8 +37,3 @@ def summary(published: bytes) -> Summary:
     A restore does this with every conversation: it takes a tenth of the time of decoding the whole state.
     """
     return _SUMMARY.decode(published[: published.find(SUMMARY_END)] + b"}")
-
-
-def source(published: bytes) -> Source:
-    """The record that a published state stems from. Raises as `decoded` does."""
-    return _SOURCED.decode(published).source

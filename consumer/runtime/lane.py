@@ -23,7 +23,6 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from consumer.core import known
 from consumer.core.record import Record
 from consumer.core.step import step
 from consumer.runtime import bookmark
@@ -197,7 +196,7 @@ class Lane:
         await self._restore()
         if self._stop.is_set():
             return
-        self._verify_restored(wanted, marked)
+        self._verify_restored(marked)
         duration_s = self._world.monotonic_s() - started_s
         self._world.telemetry.spent("restore", duration_s)
         self._world.telemetry.restored(self.partition, self.store, duration_s)
@@ -213,22 +212,23 @@ class Lane:
         _, tally, started_s = unanswered
         self._world.telemetry.committed(self.partition, tally, self._world.monotonic_s() - started_s, None)
 
-    def _verify_restored(self, committed_offset: int | None, marked: Bookmark) -> None:
-        if not self._is_atomic or marked.conversations in {None, len(self.store)}:
+    def _verify_restored(self, marked: Bookmark) -> None:
+        """What was restored has to be what was committed together with the offset."""
+        if not self._is_atomic:
             return
-        holds = f"{self._log_name} holds {len(self.store)} conversations, but {marked.conversations} were committed"
-        if committed_offset is not None and self._holds_later(committed_offset):
-            raise Unreachable(f"{holds} at offset {committed_offset}: it is ahead of that, or others write to it")
+        held, ends_at = len(self.store), self.store.state_offset
+        if marked.state_offset is not None and ends_at > marked.state_offset:
+            raise Unreachable(
+                f"{self._log_name} goes on to offset {ends_at}, but {marked.state_offset} was committed with the "
+                f"input offset: that one is not the newest, or others write to the state topic"
+            )
+        if marked.conversations in {None, held} and marked.state_offset in {None, ends_at}:
+            return
         raise Misfit(
-            f"{holds}: it was truncated, made anew or written by others. To rebuild it stop all workers, run "
-            f"{rewind_command(self._settings)}, and start"
+            f"{self._log_name} holds {held} conversations up to offset {ends_at}, but {marked.conversations} up to "
+            f"{marked.state_offset} were committed: it was truncated, made anew or written by others. To rebuild it "
+            f"stop all workers, run {rewind_command(self._settings)}, and start"
         )
-
-    def _holds_later(self, offset: int) -> bool:
-        """Whether a committed state stems from the record at an offset, or from a later one."""
-        place = (self._settings.input_topic, self.partition)
-        sources = (known.source(published) for _, published in self.store.items())
-        return any((each.topic, each.partition) == place and each.offset >= offset for each in sources)
 
     def _verify_log(self, log_offset: int | None) -> None:
         if log_offset is not None and log_offset <= self.store.log_offset:
@@ -250,6 +250,8 @@ class Lane:
                     )
                 await self._take_in(chunk)
                 self.store.log_offset = max(self.store.log_offset, chunk.next_offset)
+                if chunk.entries:
+                    self.store.state_offset = chunk.next_offset
                 self._progress()
                 self.restore_records = max(0, chunk.end_offset - chunk.next_offset)
                 self._world.telemetry.restoring(self.partition, self.restore_records)
@@ -354,7 +356,7 @@ class Lane:
         assert self._next_offset is not None
         effects = Effects(
             self._next_offset,
-            Bookmark(self._stream_ms, self.store.count_staged() if self._is_atomic else None).text(),
+            self._bookmark(),
             [Output(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
             self._transitions,
             self._dead_letters,
@@ -377,6 +379,11 @@ class Lane:
         if lag_records is not None:
             self.lag_records = lag_records
         self._world.telemetry.committed(self.partition, tally, duration_s, lag_records)
+
+    def _bookmark(self) -> Bookmark:
+        if not self._is_atomic:
+            return Bookmark(self._stream_ms)
+        return Bookmark(self._stream_ms, self.store.count_staged(), self.store.state_offset)
 
     async def _block(self, publisher: Publisher) -> None:
         """The breaker is open: commit what came before it and consume no more until the process is restarted."""

@@ -12,9 +12,11 @@ Errors an adapter may raise, and whose fault they are:
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, Literal, Protocol, get_args
 
+import msgspec
 from msgspec import Struct
 
 from consumer.core.record import Record
+from consumer.runtime.bookmark import Bookmark
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
@@ -63,10 +65,18 @@ class Effects(Struct, frozen=True):
 
     next_offset: int
     """The input offset to continue from."""
-    metadata: str
+    bookmark: Bookmark
+    """For the offset's metadata; its `state_offset` is that of the commit before."""
     states: list[Output]
     transitions: list[Output]
     dead_letters: list[Output]
+
+    def committed(self, state_offset: int | None) -> Committed:
+        """The offset to commit, once it is known that the states end before `state_offset`; None if there are none."""
+        marked = self.bookmark
+        if state_offset is not None:
+            marked = msgspec.structs.replace(marked, state_offset=state_offset)
+        return Committed(self.next_offset, marked.text())
 
 
 class Intake(Protocol):

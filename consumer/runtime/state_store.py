@@ -40,6 +40,8 @@ class StateStore:
         self.committed_bytes = 0
         self.log_offset = 0
         """Where to go on reading the state topic."""
+        self.state_offset = 0
+        """After the newest state in it, in the state topic. `log_offset` may be past markers that follow."""
 
     def __len__(self) -> int:
         return len(self._committed)
@@ -103,7 +105,7 @@ class StateStore:
             if state is not None:
                 self._keep_decoded(conversation_id, state)
         if log_offset is not None:
-            self.log_offset = log_offset
+            self.log_offset = self.state_offset = log_offset
 
     def drop(self) -> None:
         """The commit failed: forget what is staged."""

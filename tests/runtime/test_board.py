@@ -4,6 +4,7 @@ import msgspec
 
 from consumer.runtime import feed as feed_module
 from consumer.runtime.board import Board, LaneRow
+from consumer.runtime.bookmark import Bookmark
 from consumer.runtime.feed import Feed, ObservedPublisher
 from consumer.runtime.ports import Effects, Output
 from schemas.transition import Transition
@@ -45,7 +46,7 @@ async def test_the_latest_operations_come_first_also_those_of_one_conversation()
     outputs = await operations()
     feed = Feed()
     dead = [Output(b"k", b"v", (("cc-reason", reason),)) for reason in (b"no_time", b"late", b"late")]
-    feed.add(Effects(4, "", [], outputs, dead))
+    feed.add(Effects(4, Bookmark(), [], outputs, dead))
     board = Board({}, feed)
     published = [msgspec.json.decode(each.value or b"", type=Transition) for each in outputs]
     assert board.glance().operations == published[::-1]
@@ -57,8 +58,8 @@ async def test_the_latest_operations_come_first_also_those_of_one_conversation()
 def test_only_the_latest_operations_are_kept() -> None:
     feed = Feed()
     outputs = [Output(b"c%d" % number, b"") for number in range(feed_module.KEPT_MAX + 3)]
-    feed.add(Effects(1, "", [], outputs[:2], []))
-    feed.add(Effects(2, "", [], outputs, []))
+    feed.add(Effects(1, Bookmark(), [], outputs[:2], []))
+    feed.add(Effects(2, Bookmark(), [], outputs, []))
     assert len(feed.operations) == feed_module.KEPT_MAX
     assert feed.operations[0].conversation_id == "c3"
     assert feed.operations[-1].conversation_id == f"c{feed_module.KEPT_MAX + 2}"
@@ -69,7 +70,7 @@ async def test_a_commit_that_failed_is_not_taken_in() -> None:
     taken: list[Effects] = []
     publisher = ObservedPublisher(FakePublisher(broker, 0), taken.append)
     await publisher.open()
-    effects = Effects(1, "", [Output(b"c1", b"state")], [], [])
+    effects = Effects(1, Bookmark(), [Output(b"c1", b"state")], [], [])
     broker.at("commit", fails(OSError()))
     for _ in range(2):
         try:

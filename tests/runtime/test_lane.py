@@ -219,7 +219,8 @@ async def test_a_state_topic_made_anew_under_a_kept_store_is_a_misfit() -> None:
 async def test_a_commit_holds_the_effects_of_its_records_and_the_offset_after_them() -> None:
     scene = await Scene(Broker(story())).consume(18)
     (effects,) = scene.partition.commits
-    assert (effects.next_offset, effects.metadata) == (18, f"stream-ms={BASE_MS + 9_000} conversations=2")
+    metadata = f"stream-ms={BASE_MS + 9_000} conversations=2 state-offset=2"
+    assert scene.partition.committed == Committed(18, metadata)
     assert sorted(letter.key or b"" for letter in effects.states) == [b"c1", b"c2"]
     assert shown_states(scene.partition.states()) == {"c1": "disconnected", "c2": "connected"}
     assert scene.operations() == [
@@ -641,9 +642,8 @@ async def test_stream_time_survives_in_the_metadata_of_the_offset() -> None:
     second = await Scene(broker).consume(len(first) + 2)
     assert set(second.partition.states()) == {b"c1", b"at-the-limit"}
     assert [(each["cc-reason"], each["cc-source-offset"]) for each in second.dead()] == [("late", str(len(first) + 1))]
-    assert second.partition.committed == Committed(
-        len(first) + 2, f"stream-ms={BASE_MS + stream_s * 1_000} conversations=2"
-    )
+    metadata = f"stream-ms={BASE_MS + stream_s * 1_000} conversations=2 state-offset={len(second.partition.state_log)}"
+    assert second.partition.committed == Committed(len(first) + 2, metadata)
 
 
 @pytest.mark.parametrize(
@@ -663,12 +663,20 @@ async def test_metadata_that_is_not_ours_means_no_stream_time(metadata: str, str
     broker = Broker([call(0, "alerting", 1)])
     broker.partitions[0].committed = Committed(0, metadata)
     scene = await Scene(broker).consume(1)
-    assert scene.partition.commits[0].metadata == f"stream-ms={BASE_MS + stream_s * 1_000} conversations=1"
+    assert scene.partition.committed == Committed(
+        1, f"stream-ms={BASE_MS + stream_s * 1_000} conversations=1 state-offset=1"
+    )
 
 
-async def test_without_stream_time_the_metadata_counts_conversations_only() -> None:
+async def test_a_commit_without_states_marks_where_they_ended_before() -> None:
     scene = await Scene(Broker([rubbish(0), heartbeat(1)])).consume(2)
-    assert [effects.metadata for effects in scene.partition.commits] == ["conversations=0"]
+    assert scene.partition.committed == Committed(2, "conversations=0 state-offset=0")
+    scene.partition.input.append(call(2, "alerting", 1))
+    await Scene(scene.broker).consume(3)
+    scene.partition.input.append(heartbeat(3))
+    await Scene(scene.broker).consume(4)
+    metadata = f"stream-ms={BASE_MS + 1_000} conversations=1 state-offset=1"
+    assert scene.partition.committed == Committed(4, metadata)
 
 
 async def test_expired_conversations_are_evicted_with_a_tombstone_and_counted() -> None:
@@ -788,25 +796,36 @@ async def test_a_state_topic_that_lost_conversations_ends_the_lane_with_the_reme
     broker = Broker(story())
     await Scene(broker).consume(18)
     del broker.partitions[0].state_log[:]
-    with pytest.raises(Misfit, match=r"holds 0 conversations, but 2 were committed.*--reset-offsets"):
+    with pytest.raises(Misfit, match=r"holds 0 conversations up to offset 0, but 2 up to 2 were.*--reset-offsets"):
         await asyncio.wait_for(Scene(broker).lane.run(), WAIT_S)
 
 
-@pytest.mark.parametrize(("outlived", "conversations"), [(True, 2), (False, 1)])
+async def test_a_state_topic_that_lost_a_state_of_a_known_conversation_ends_the_lane_with_the_remedy() -> None:
+    broker = Broker([call(0, "alerting", 1)])
+    await Scene(broker).consume(1)
+    broker.partitions[0].input.append(call(1, "connected", 2))
+    await Scene(broker).consume(2)
+    del broker.partitions[0].state_log[-1]
+    with pytest.raises(Misfit, match=r"holds 1 conversations up to offset 1, but 1 up to 2 were.*--reset-offsets"):
+        await asyncio.wait_for(Scene(broker).lane.run(), WAIT_S)
+
+
+@pytest.mark.parametrize("outlived", [True, False])
+@pytest.mark.parametrize("committed", [1, 2, 3])
 async def test_a_committed_offset_that_is_older_than_the_state_is_asked_for_again(
-    *, outlived: bool, conversations: int
+    *, outlived: bool, committed: int
 ) -> None:
     """As a coordinator tells it that was killed together with its replicas. A lane that outlived that knows better.
 
-    Any other learns it where the state has more conversations than were committed with the offset.
+    Any other learns it from the state, which goes on after what was committed with the offset.
     """
     records = story()
-    broker = Broker(records[:conversations])
-    begun = records[conversations].offset
+    broker = Broker(records[:committed])
+    begun = records[committed].offset
     scene = await Scene(broker).consume(begun)
     partition = scene.partition
     older = partition.committed
-    partition.input.extend(records[conversations:])
+    partition.input.extend(records[committed:])
     newest: list[Committed | None] = []
 
     async def tell_older() -> None:
@@ -844,7 +863,7 @@ async def test_at_least_once_the_state_may_be_ahead_of_the_offset() -> None:
     await Scene(broker).consume(18)
     partition = broker.partitions[0]
     assert partition.committed is not None
-    partition.committed = Committed(17, partition.committed.metadata.replace("conversations=2", "conversations=1"))
+    partition.committed = Committed(17, partition.committed.metadata.replace("=2", "=1"))
     scene = await Scene(broker, delivery="at_least_once").consume(18)
     assert scene.partition.committed is not None
-    assert "conversations" not in scene.partition.committed.metadata
+    assert scene.partition.committed.metadata == f"stream-ms={BASE_MS + 9_000}"

@@ -18,7 +18,7 @@ from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import unconnected
 from consumer.adapters.kafka.faults import outlasted, world_error
 from consumer.adapters.kafka.group import GroupIntake
-from consumer.runtime.ports import Committed, Effects, Fenced, Output, Unreachable
+from consumer.runtime.ports import Effects, Fenced, Output, Unreachable
 from consumer.runtime.settings import Settings
 
 _STOP_S = 5.0
@@ -109,7 +109,8 @@ class TransactionalPublisher(_LanePublisher):
         try:
             log_offset = await self._send(effects)
             source = TopicPartition(self._settings.input_topic, self._partition)
-            offsets = {source: (effects.next_offset, effects.metadata)}
+            committed = effects.committed(log_offset)
+            offsets = {source: (committed.next_offset, committed.metadata)}
             await self._producer.send_offsets_to_transaction(offsets, self._settings.group_id)
         except (KafkaError, IllegalOperation) as error:
             raise broken_by(self._producer) or error from error
@@ -131,5 +132,5 @@ class AtLeastOncePublisher(_LanePublisher):
         """See `Publisher.commit`."""
         await self._bounded(self._send(replace(effects, states=[])), "publishing")
         log_offset = await self._bounded(self._send(replace(effects, transitions=[], dead_letters=[])), "publishing")
-        await self._intake.commit(self._partition, Committed(effects.next_offset, effects.metadata))
+        await self._intake.commit(self._partition, effects.committed(None))
         return log_offset  # type: ignore[no-any-return]

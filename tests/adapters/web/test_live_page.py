@@ -21,6 +21,7 @@ from consumer.adapters.web.gate import COOKIE
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
+from consumer.runtime.bookmark import Bookmark
 from consumer.runtime.ports import Effects, Output
 from tests.adapters.web.test_query import MARK, TOKEN, Site, serving
 from tests.browser import PHONE, browsing, page
@@ -41,7 +42,7 @@ def applied(site: Site, record: Record) -> Outcome:
     store.merge(None)
     outputs = [Output(outcome.conversation_id.encode(), msgspec.json.encode(each)) for each in outcome.transitions]
     dead = [Output(b"k", b"v", (("cc-reason", b"bad_json"),))]
-    site.feed.add(Effects(record.next_offset, "", [], outputs, dead))
+    site.feed.add(Effects(record.next_offset, Bookmark(), [], outputs, dead))
     return outcome
 
 
