@@ -128,6 +128,10 @@ class LocalBroker:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def save(self, folder: Path) -> None:
+        """Copy its data and its log."""
+        shutil.copytree(self._home, folder)
+
     def close(self) -> None:
         self.stop()
         shutil.rmtree(self._home, ignore_errors=True)

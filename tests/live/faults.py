@@ -38,6 +38,9 @@ RECOVERY_S = 180.0
 RESIDENT_BYTES_MAX = 500_000_000
 DESCRIPTORS_MAX = 300
 
+MISMATCHES = "mismatches"
+"""The file beside the workers' logs that has all of them. What the brokers held is there too."""
+
 _RATE = 200
 _REQUEST_TIMEOUT_MS = 3_000
 _DEATH_S = 120.0
@@ -320,7 +323,7 @@ async def run(seed: int, minutes: float | None, logs: Path) -> Report:
     """Every fault once, or more of them for so many minutes. Raises AssertionError if a worker ends or stays behind."""
     report = Report(seed)
     started_s = time.monotonic()
-    async with _stage(report, logs) as (scene, pipeline):
+    async with _stage(report, logs) as (scene, pipeline, cluster):
         await scene.keep_workers()
         over = asyncio.Event()
         tasks = [asyncio.create_task(_feed(pipeline, seed, over)), asyncio.create_task(scene.sample())]
@@ -340,6 +343,10 @@ async def run(seed: int, minutes: float | None, logs: Path) -> Report:
         await scene.drain()
         report.minutes = (time.monotonic() - started_s) / 60
         judged = await pipeline.compare()
+        if judged.mismatches:
+            (logs / MISMATCHES).write_text("\n".join(judged.mismatches))
+            await cluster.stop()
+            cluster.save(logs)
     report.records, report.dispositions, report.mismatches = judged.records, judged.dispositions, judged.mismatches
     report.conversations, report.operations = judged.conversations, judged.operations
     report.state_bytes = sum(map(len, judged.states.values()))
@@ -360,7 +367,7 @@ def broken_promises(report: Report) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def _stage(report: Report, logs: Path) -> AsyncIterator[tuple[Scene, Pipeline]]:
+async def _stage(report: Report, logs: Path) -> AsyncIterator[tuple[Scene, Pipeline, Cluster]]:
     found = jars()
     if isinstance(found, str):
         raise BrokerError(f"needs brokers of its own: {found}")
@@ -373,7 +380,7 @@ async def _stage(report: Report, logs: Path) -> AsyncIterator[tuple[Scene, Pipel
         pipeline = Pipeline(cluster.bootstrap_servers, f"faults-{report.seed}", logs, **settings)
         try:
             await pipeline.create(NODES)
-            yield Scene(cluster, pipeline, report), pipeline
+            yield Scene(cluster, pipeline, report), pipeline, cluster
         finally:
             await pipeline.close()
 
@@ -411,7 +418,7 @@ def main() -> None:
     print(report)
     found = broken_promises(report)
     if found:
-        sys.exit("\n".join((*found[:20], f"logs of the workers in {logs}")))
+        sys.exit("\n".join((*found[:20], f"logs of workers and brokers, and all mismatches, in {logs}")))
     shutil.rmtree(logs)
 
 

@@ -18,6 +18,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
 from consumer.adapters.kafka.records import record_of
@@ -37,6 +38,7 @@ from tests.live.expectation import expect
 PARTITIONS = 4
 _STEP_S = 15.0
 _READ_S = 300.0
+_MARKERS_S = 60.0
 _TOLD_MAX = 20
 
 
@@ -129,17 +131,29 @@ class Pipeline:
             await admin.close()
             await consumer.stop()
 
-    async def ends(self, topic: str) -> dict[TopicPartition, int]:
-        """The end of each partition."""
-        consumer = await self._consumer()
+    async def ends(self, topic: str, isolation: str = "read_committed") -> dict[TopicPartition, int]:
+        """The end of each partition: before the first open transaction, unless uncommitted records count."""
+        consumer = await self._consumer(isolation)
         try:
             found = await consumer.end_offsets([TopicPartition(topic, each) for each in range(PARTITIONS)])
         finally:
             await consumer.stop()
         return dict(found)
 
-    async def reset_offsets(self, to: int | Mapping[TopicPartition, int] = 0) -> None:
-        """What `kafka-consumer-groups --reset-offsets` does for a group without members."""
+    async def committed(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What the group has committed."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
+        async with asyncio.timeout(_STEP_S):
+            await admin.start()
+            try:
+                return dict(await admin.list_consumer_group_offsets(self.settings.group_id))
+            finally:
+                await admin.close()
+
+    async def reset_offsets(
+        self, to: int | Mapping[TopicPartition, int] | Mapping[TopicPartition, OffsetAndMetadata] = 0
+    ) -> None:
+        """What `kafka-consumer-groups --reset-offsets` does for a group without members, metadata kept if given."""
         async with asyncio.timeout(_STEP_S):
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self.settings.bootstrap_servers,
@@ -150,7 +164,8 @@ class Pipeline:
             try:
                 tps = [TopicPartition(self.settings.input_topic, each) for each in range(PARTITIONS)]
                 consumer.assign(tps)
-                await consumer.commit({tp: (to if isinstance(to, int) else to[tp], "") for tp in tps})
+                wanted = {tp: to if isinstance(to, int) else to[tp] for tp in tps}
+                await consumer.commit({tp: (at, "") if isinstance(at, int) else at for tp, at in wanted.items()})
             finally:
                 await consumer.stop()
 
@@ -188,6 +203,7 @@ class Pipeline:
     async def compare(self) -> "Judgement":
         """Compare the outputs with the model of the input, and the state with what a restore makes of it."""
         settings = self.settings
+        await self._all_ended(settings.state_topic, settings.transitions_topic, settings.dead_letters_topic)
         source = await self.read(settings.input_topic)
         state_log = await self.read(settings.state_topic)
         log = [json.loads(record.value or b"") for record in await self.read(settings.transitions_topic)]
@@ -205,6 +221,13 @@ class Pipeline:
         ]
         counts = (len(source), len(states), len(log), len(dead))
         return Judgement(*counts, expected.dispositions(), states, mismatches)
+
+    async def _all_ended(self, *topics: str) -> None:
+        """Wait until no transaction is open: a commit is answered before its markers are in every topic."""
+        async with asyncio.timeout(_MARKERS_S):
+            for topic in topics:
+                while await self.ends(topic) != await self.ends(topic, "read_uncommitted"):
+                    await asyncio.sleep(0.2)
 
     async def _restored(self) -> dict[str, bytes]:
         """What a lane has in memory when it has restored."""
@@ -235,10 +258,10 @@ class Pipeline:
             count += PARTITIONS if worker.exit_code == -signal.SIGKILL else len(failed)
         return count
 
-    async def _consumer(self) -> AIOKafkaConsumer:
+    async def _consumer(self, isolation: str = "read_committed") -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.settings.bootstrap_servers,
-            isolation_level="read_committed",
+            isolation_level=isolation,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
         )

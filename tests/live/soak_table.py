@@ -7,6 +7,7 @@ from msgspec import Struct, field
 
 _MB = 1e6
 _WIDTH = 50
+_KIND_WORDS = 2
 _SETTLED_S = 30.0
 """Age of a worker from which on its memory and descriptors have to be flat."""
 _DESCRIPTORS_SLACK = 16
@@ -79,8 +80,13 @@ class Report(Struct):
             ("descriptors of all workers, max", max((e.descriptors for e in every), default=0)),
             *self._eldest_rows(),
             ("mismatches", len(self.mismatches)),
+            *((f"  {kind} ...", count) for kind, count in sorted(self._kinds().items())),
         ]
         return "\n".join(f"{name:{_WIDTH}} {told}" for name, told in rows)
+
+    def _kinds(self) -> Counter[str]:
+        """How many mismatches begin with the same words."""
+        return Counter(" ".join(each.split()[:_KIND_WORDS]) for each in self.mismatches)
 
     def _eldest_rows(self) -> list[tuple[str, object]]:
         if not self.eldest:

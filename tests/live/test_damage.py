@@ -151,6 +151,24 @@ async def test_a_truncated_state_topic_is_refused(pipeline: Pipeline, admin: AIO
     assert "were committed: it was truncated" in await misfit(pipeline)
 
 
+async def test_a_committed_offset_that_is_older_than_the_state_is_not_begun_from(pipeline: Pipeline) -> None:
+    """As a coordinator may tell for a while that was killed together with its replicas."""
+    await pipeline.feed(traffic(21), COUNT)
+    await worked_off(pipeline)
+    older = await pipeline.committed()
+    await pipeline.feed(traffic(22), COUNT)
+    await worked_off(pipeline)
+    newest = await pipeline.committed()
+    await pipeline.reset_offsets(older)
+    retry_s_max = pipeline.settings.retry_s_max
+    pipeline.change(retry_s_max=3)
+    assert "goes on to offset" in await misfit(pipeline)
+    await pipeline.reset_offsets(newest)
+    pipeline.change(retry_s_max=retry_s_max)
+    await worked_off(pipeline)
+    await pipeline.judge()
+
+
 async def test_records_that_retention_took_are_told_and_the_rest_is_consumed(
     pipeline: Pipeline, admin: AIOKafkaAdminClient
 ) -> None:

@@ -87,3 +87,14 @@ def test_every_record_has_to_be_counted_once_as_what_it_is(
     told: list[dict[str, Any]], silenced: int, mismatches: int
 ) -> None:
     assert len(list(witnessed.miscounted(told, FATES, silenced))) == mismatches
+
+
+def test_the_table_counts_mismatches_by_kind() -> None:
+    told = str(
+        Report(1, mismatches=["the state of a is 1, not 2", "no dead letter of (0, 1)", "the state of b is 1, not 2"])
+    )
+    assert [line.split() for line in told.splitlines()[-3:]] == [
+        ["mismatches", "3"],
+        ["no", "dead", "...", "1"],
+        ["the", "state", "...", "2"],
+    ]
