@@ -30,6 +30,7 @@ from tests.live.broker import BrokerError, LocalBroker, jars
 from tests.live.cluster import NODES, Cluster
 from tests.live.crashing import STEPS
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.proxy import END_TXN, PRODUCE
 from tests.live.soak_table import Report, Sample
 
 WORKERS = 2
@@ -76,6 +77,7 @@ class Scene:
             "leader stopped past the request timeout": self._stop_leader,
             "all brokers stopped past the request timeout": self._stop_brokers,
             "answer to a commit lost": self._lose_answer,
+            "end of a transaction late": self._deliver_late,
             "connections delayed": self._delay,
             "connections cut": self._cut,
             "connections half-closed": self._half_close,
@@ -259,6 +261,35 @@ class Scene:
         command = ("tests.live.crashing", "denied", "after-commit_transaction", "2")
         worker = await self._start_until(_has_failed, *command)
         await worker.end(signal.SIGTERM, _DRAIN_S)
+
+    async def _deliver_late(self) -> None:
+        """The end of a transaction is on its way until its worker has given it up, and arrives amid a later one."""
+        proxies = self._cluster.proxies
+        for each in proxies:
+            each.wanted = END_TXN
+        await self._until(lambda: any(each.has_kept for each in proxies))
+        for each in proxies:
+            each.wanted = None
+        await asyncio.sleep(_REQUEST_TIMEOUT_MS / 1_000 + 0.2)
+
+        async def deliver(kind: int) -> None:
+            if kind == PRODUCE:
+                for each in proxies:
+                    if each.has_kept:
+                        each.deliver()
+                        await asyncio.sleep(self._chance.uniform(0, 0.3))
+
+        for each in proxies:
+            each.passes = deliver
+        await self._until(lambda: not any(each.has_kept for each in proxies))
+        for each in proxies:
+            each.passes = None
+
+    @staticmethod
+    async def _until(happened: Callable[[], bool]) -> None:
+        async with asyncio.timeout(_DEATH_S):
+            while not happened():
+                await asyncio.sleep(0.02)
 
     async def _delay(self) -> None:
         self._set_delay(self._chance.uniform(0.1, 0.5))

@@ -1,8 +1,12 @@
-"""A TCP proxy between workers and a broker, to delay, cut and half-close what they say to each other."""
+"""A TCP proxy between workers and a broker: delays, cuts and half-closes what they say, lets requests come late."""
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Self
+
+PRODUCE, END_TXN, TXN_OFFSET_COMMIT = 0, 26, 28
+"""Kinds of request: their numbers in Kafka's protocol."""
 
 _CHUNK_BYTES = 65_536
 
@@ -12,15 +16,20 @@ class Proxy:
 
     def __init__(self, port: int, target_port: int) -> None:
         self.delay_s = 0.0
-        """How long every chunk is held back, either way."""
-        self._port = port
+        """How long every request and every chunk of answers is held back."""
+        self.wanted: int | None = None
+        """The kind of which the next request is kept back, until `deliver`. Its sender hears nothing of it."""
+        self.passes: Callable[[int], Awaitable[None]] | None = None
+        """What happens before a request of a kind goes on its way."""
+        self.port = port
         self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._late: tuple[asyncio.StreamWriter, bytes] | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -51,10 +60,44 @@ class Proxy:
             writer.transport.abort()
         else:
             self._writers.add(upstream)
-            await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer))
+            await asyncio.gather(self._pump_requests(reader, upstream), self._pump(upstream_reader, writer))
             self._writers.discard(upstream)
         self._writers.discard(writer)
         self._links.discard(task)
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether there is a request to deliver."""
+        return self._late is not None
+
+    def deliver(self) -> None:
+        """Let the broker have the request that was kept back, though its sender may have gone."""
+        assert self._late is not None
+        (writer, request), self._late = self._late, None
+        with contextlib.suppress(OSError, RuntimeError):
+            writer.write(request)
+            writer.write_eof()
+
+    async def _pump_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                size = await reader.readexactly(4)
+                request = size + await reader.readexactly(int.from_bytes(size))
+                kind = int.from_bytes(request[4:6])
+                if kind == self.wanted:
+                    self.wanted, self._late = None, (writer, request)
+                    continue
+                if self.passes is not None:
+                    await self.passes(kind)
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                writer.write(request)
+                await writer.drain()
+        except (OSError, RuntimeError, asyncio.IncompleteReadError):
+            pass  # as in `_pump`
+        finally:
+            if self._late is None or self._late[0] is not writer:
+                writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -10,7 +10,7 @@ from tests.live import faults
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
-FAULTS = 23
+FAULTS = 24
 
 
 async def test_every_fault_once_and_the_outputs_equal_the_model(kafka: str, tmp_path: Path) -> None:

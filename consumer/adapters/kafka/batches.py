@@ -12,12 +12,13 @@ from aiokafka import AIOKafkaProducer
 
 from consumer.adapters.kafka.bounds import see
 from consumer.adapters.kafka.connection import connection_arguments
+from consumer.adapters.kafka.unanswered import send_once
 from consumer.runtime.settings import Settings
 
 
 def producer(settings: Settings, **more: Any) -> AIOKafkaProducer:
     """An idempotent producer that waits for all replicas in sync. Raises Misfit as `connection_arguments` does."""
-    return AIOKafkaProducer(
+    made = AIOKafkaProducer(
         acks="all",
         enable_idempotence=True,
         compression_type=None if settings.compression == "none" else settings.compression,
@@ -25,6 +26,8 @@ def producer(settings: Settings, **more: Any) -> AIOKafkaProducer:
         **more,
         **connection_arguments(settings),
     )
+    send_once(made)
+    return made
 
 
 def append(

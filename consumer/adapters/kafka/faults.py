@@ -72,7 +72,8 @@ def world_error(error: BaseException, doing: str) -> WorldError:
 
     A topic that the broker does not know is Unreachable: aiokafka says the same when the broker is only away.
     """
-    kind = type(error).__name__
+    # A plain KafkaError is what aiokafka makes of anything that it did not expect.
+    kind = type(error.__cause__ if type(error) is errors.KafkaError and error.__cause__ else error).__name__
     if isinstance(error, _FENCED):
         return Fenced(f"{doing}: another worker took the partition over ({kind})")
     # A broker refuses a client certificate after the handshake: aiokafka sees a connection that is closed under it.

@@ -1,0 +1,107 @@
+"""Requests that a broker gets to see late, when their sender has long given them up and gone on.
+
+A request that timed out is lost, or still on its way. The broker tells a late one from a new one only by the producer's
+epoch, and by its sequence number if it has one: of the requests of a transaction only those that write records do.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+from msgspec.structs import replace
+
+from consumer.adapters.kafka.publisher import TransactionalPublisher
+from consumer.runtime.bookmark import Bookmark
+from consumer.runtime.ports import Effects, Output, Unreachable
+from consumer.runtime.settings import Settings
+from tests.live.broker import LocalBroker, jars
+from tests.live.conftest import UniqueName
+from tests.live.harness import Pipeline
+from tests.live.proxy import END_TXN, PRODUCE, TXN_OFFSET_COMMIT, Proxy
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+WITHIN_S = 60.0
+HANDLED_S = 1.0
+
+
+@pytest.fixture
+async def stage(kafka: str, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[tuple[Pipeline, Proxy]]:
+    assert kafka  # where there is no Kafka at all, that is told first
+    found = jars()
+    if isinstance(found, str):
+        pytest.skip(f"NOT DONE: no requests came late: {found}")
+    broker = LocalBroker(found)
+    try:
+        await asyncio.to_thread(broker.start)
+        async with Proxy(broker.front_port, broker.behind_port) as proxy:
+            made = Pipeline(broker.bootstrap_servers, unique_name("p"), tmp_path)
+            await made.create()
+            yield made, proxy
+    finally:
+        await asyncio.to_thread(broker.close)
+
+
+class Owner:
+    """Who commits for partition 0, with a new producer whenever one has failed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._publisher: TransactionalPublisher | None = None
+
+    async def commit(self, number: int) -> None:
+        """Two states, each in a batch of its own, and one transition."""
+        states = [Output(f"c{number}-{each}".encode(), b"x" * self._settings.batch_bytes_max) for each in range(2)]
+        effects = Effects(number, Bookmark(), states, [Output(b"c", str(number).encode())], [])
+        while True:
+            if self._publisher is None:
+                self._publisher = TransactionalPublisher(self._settings, 0)
+                await self._publisher.open()
+            with contextlib.suppress(Unreachable):
+                await self._publisher.commit(effects)
+                return
+            await self.close()
+
+    async def close(self) -> None:
+        if self._publisher is not None:
+            publisher, self._publisher = self._publisher, None
+            await publisher.close()
+
+
+@pytest.mark.parametrize(("late", "amid", "nth"), [(END_TXN, PRODUCE, 2), (TXN_OFFSET_COMMIT, END_TXN, 1)])
+async def test_a_late_request_of_a_transaction_has_no_part_in_the_next_one(
+    stage: tuple[Pipeline, Proxy], late: int, amid: int, nth: int
+) -> None:
+    """Its end would commit what is written so far without the rest; its offset would take the place of the newer."""
+    pipeline, proxy = stage
+    front = f"127.0.0.1:{proxy.port}"
+    settings = replace(pipeline.settings, bootstrap_servers=front, request_timeout_ms=2_000, batch_bytes_max=16_384)
+    owner = Owner(settings)
+    seen = 0
+
+    async def deliver(kind: int) -> None:
+        nonlocal seen
+        seen += kind == amid
+        if kind == amid and seen == nth:
+            proxy.deliver()
+            await asyncio.sleep(HANDLED_S)
+
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            await owner.commit(1)
+            proxy.wanted = late
+            await owner.commit(2)
+            assert proxy.has_kept
+            proxy.passes = deliver
+            await owner.commit(3)
+            assert seen >= nth
+    finally:
+        await owner.close()
+    states = [record.key for record in await pipeline.read(settings.state_topic)]
+    transitions = [record.value for record in await pipeline.read(settings.transitions_topic)]
+    assert transitions == [b"1", b"2", b"3"]
+    assert states == [f"c{number}-{each}".encode() for number in (1, 2, 3) for each in range(2)]
+    assert (await pipeline.committed())[TopicPartition(settings.input_topic, 0)].offset == 3
