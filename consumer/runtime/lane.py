@@ -10,8 +10,9 @@
 5. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
    revocation that it must still be the owner (the broker had aborted its transaction).
 6. Once stopping, it commits what is staged and begins nothing new.
-7. A committed offset that is older than what is known to have been committed is not begun from. A coordinator that was
-   killed with all its replicas tells such ones, until they have agreed again on how far they were.
+7. A committed offset that is older than what is known to have been committed is not begun from, nor one with which the
+   state had not come as far as it has, or further. A coordinator that was killed with all its replicas tells old ones,
+   until they have agreed again on how far they were.
 """
 
 import asyncio
@@ -102,6 +103,8 @@ class Lane:
         """The newest offset that this lane knows to be committed."""
         self._unanswered: tuple[int, Tally, float] | None = None
         """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
+        self._doubts = False
+        """Whether what was restored last was not what was committed."""
         self._clear_staged()
 
     def __repr__(self) -> str:
@@ -213,22 +216,25 @@ class Lane:
         self._world.telemetry.committed(self.partition, tally, self._world.monotonic_s() - started_s, None)
 
     def _verify_restored(self, marked: Bookmark) -> None:
-        """What was restored has to be what was committed together with the offset."""
-        if not self._is_atomic:
-            return
+        """What was restored has to be what was committed with the offset; asked again before an operator is called.
+
+        Not only a coordinator may tell what is old: a leader that was suspended and has been replaced does so too.
+        """
         held, ends_at = len(self.store), self.store.state_offset
-        if marked.state_offset is not None and ends_at > marked.state_offset:
-            raise Unreachable(
-                f"{self._log_name} goes on to offset {ends_at}, but {marked.state_offset} was committed with the "
-                f"input offset: that one is not the newest, or others write to the state topic"
-            )
-        if marked.conversations in {None, held} and marked.state_offset in {None, ends_at}:
+        if not self._is_atomic or (marked.conversations in {None, held} and marked.state_offset in {None, ends_at}):
+            self._doubts = False
             return
-        raise Misfit(
-            f"{self._log_name} holds {held} conversations up to offset {ends_at}, but {marked.conversations} up to "
-            f"{marked.state_offset} were committed: it was truncated, made anew or written by others. To rebuild it "
-            f"stop all workers, run {rewind_command(self._settings)}, and start"
+        is_ahead = marked.state_offset is not None and ends_at > marked.state_offset
+        cause = "this is not the newest" if is_ahead else "the topic was truncated or made anew"
+        told = (
+            f"{self._log_name} holds {held} conversations up to offset {ends_at}, but the input offset was committed "
+            f"with {marked.conversations} up to {marked.state_offset}: {cause}, or others write to it. If it stays so, "
+            f"rebuild it: stop all workers, run {rewind_command(self._settings)}, and start"
         )
+        if is_ahead or not self._doubts:
+            self._doubts = True
+            raise Unreachable(told)
+        raise Misfit(told)
 
     def _verify_log(self, log_offset: int | None) -> None:
         if log_offset is not None and log_offset <= self.store.log_offset:
