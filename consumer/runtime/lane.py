@@ -10,9 +10,9 @@
 5. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
    revocation that it must still be the owner (the broker had aborted its transaction).
 6. Once stopping, it commits what is staged and begins nothing new.
-7. A committed offset that is older than what is known to have been committed is not begun from, nor one with which the
-   state had not come as far as it has, or further. A coordinator that was killed with all its replicas tells old ones,
-   until they have agreed again on how far they were.
+7. The committed offset and the state have to be those of one commit, and not of an older one than the lane knows of. If
+   not they are asked for again: a coordinator that was killed with all its replicas tells an older offset, until these
+   have agreed on how far they were, and a leader that was suspended and replaced an older end, until it hears of it.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class Lane:
         self._unanswered: tuple[int, Tally, float] | None = None
         """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
         self._doubts = False
-        """Whether what was restored last was not what was committed."""
+        """Whether the state topic seemed to have lost something when it was read last."""
         self._clear_staged()
 
     def __repr__(self) -> str:
@@ -216,10 +216,7 @@ class Lane:
         self._world.telemetry.committed(self.partition, tally, self._world.monotonic_s() - started_s, None)
 
     def _verify_restored(self, marked: Bookmark) -> None:
-        """What was restored has to be what was committed with the offset; asked again before an operator is called.
-
-        Not only a coordinator may tell what is old: a leader that was suspended and has been replaced does so too.
-        """
+        """What was restored has to be what was committed with the offset."""
         held, ends_at = len(self.store), self.store.state_offset
         if not self._is_atomic or (marked.conversations in {None, held} and marked.state_offset in {None, ends_at}):
             self._doubts = False
@@ -231,10 +228,14 @@ class Lane:
             f"with {marked.conversations} up to {marked.state_offset}: {cause}, or others write to it. If it stays so, "
             f"rebuild it: stop all workers, run {rewind_command(self._settings)}, and start"
         )
-        if is_ahead or not self._doubts:
-            self._doubts = True
-            raise Unreachable(told)
-        raise Misfit(told)
+        raise Unreachable(told) if is_ahead else self._doubtful(told)
+
+    def _doubtful(self, told: str) -> Unreachable | Misfit:
+        """What tells of a loss may be old itself: the first time it is asked for again."""
+        if self._doubts:
+            return Misfit(told)
+        self._doubts = True
+        return Unreachable(told)
 
     def _verify_log(self, log_offset: int | None) -> None:
         if log_offset is not None and log_offset <= self.store.log_offset:
@@ -250,7 +251,7 @@ class Lane:
                 if self._stop.is_set():
                     return
                 if chunk.end_offset < self.store.log_offset:
-                    raise Misfit(
+                    raise self._doubtful(
                         f"{self._log_name} ends at {chunk.end_offset}, before what this worker has already read of "
                         f"it: it was truncated or made anew; start again to restore from it"
                     )

@@ -213,6 +213,7 @@ async def test_a_state_topic_made_anew_under_a_kept_store_is_a_misfit() -> None:
     with pytest.raises(Misfit, match="truncated or made anew"):
         await asyncio.wait_for(scene.lane.run(), WAIT_S)
     assert "fetch" not in " ".join(scene.broker.calls)
+    assert scene.broker.calls.count("read 1") == 2
     assert scene.lane.phase == "closed"
 
 
