@@ -31,9 +31,7 @@ from consumer.runtime.bookmark import Bookmark
 from consumer.runtime.breaker import Breaker
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
-from consumer.runtime.kafka_tools import rewind_command
 from consumer.runtime.ports import (
-    Chunk,
     Committed,
     Effects,
     Fenced,
@@ -46,6 +44,7 @@ from consumer.runtime.ports import (
     Unreachable,
 )
 from consumer.runtime.settings import Settings
+from consumer.runtime.state_restore import StateRestore
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
@@ -54,7 +53,6 @@ Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
 IDLE_S = 1.0
 """How long a lane waits for records before it looks around."""
 _BACKOFF_S = 1.0
-_SETTLED_PER_TURN_MAX = 200
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -92,6 +90,7 @@ class Lane:
         self._is_atomic = settings.delivery == "exactly_once"
         self._policy = policy
         self._world = world
+        self._state = StateRestore(partition, store, world.state_log, settings)
         self._stop = asyncio.Event()
         self._waiting: asyncio.Future[list[Record]] | None = None
         self._failing_since_s: float | None = None
@@ -103,8 +102,6 @@ class Lane:
         """The newest offset that this lane knows to be committed."""
         self._unanswered: tuple[int, Tally, float] | None = None
         """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
-        self._doubts = False
-        """Whether the state topic seemed to have lost something when it was read last."""
         self._clear_staged()
 
     def __repr__(self) -> str:
@@ -124,11 +121,6 @@ class Lane:
     def is_idle(self) -> bool:
         """Whether it runs and has nothing to commit."""
         return self.phase == "running" and not self._staged.records
-
-    @property
-    def _log_name(self) -> str:
-        """Its partition of the state topic, in messages."""
-        return f"partition {self.partition} of the state topic {self._settings.state_topic!r} (CC_STATE_TOPIC)"
 
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
@@ -196,10 +188,8 @@ class Lane:
         self.committed_offset = self._next_offset
         marked = Bookmark() if committed is None else bookmark.parse(committed.metadata)
         self._stream_ms = marked.stream_ms
-        await self._restore()
-        if self._stop.is_set():
+        if not await self._restore(marked):
             return
-        self._verify_restored(marked)
         duration_s = self._world.monotonic_s() - started_s
         self._world.telemetry.spent("restore", duration_s)
         self._world.telemetry.restored(self.partition, self.store, duration_s)
@@ -215,64 +205,17 @@ class Lane:
         _, tally, started_s = unanswered
         self._world.telemetry.committed(self.partition, tally, self._world.monotonic_s() - started_s, None)
 
-    def _verify_restored(self, marked: Bookmark) -> None:
-        """What was restored has to be what was committed with the offset."""
-        held, ends_at = len(self.store), self.store.state_offset
-        if not self._is_atomic or (marked.conversations in {None, held} and marked.state_offset in {None, ends_at}):
-            self._doubts = False
-            return
-        is_ahead = marked.state_offset is not None and ends_at > marked.state_offset
-        cause = "this is not the newest" if is_ahead else "the topic was truncated or made anew"
-        told = (
-            f"{self._log_name} holds {held} conversations up to offset {ends_at}, but the input offset was committed "
-            f"with {marked.conversations} up to {marked.state_offset}: {cause}, or others write to it. If it stays so, "
-            f"rebuild it: stop all workers, run {rewind_command(self._settings)}, and start"
-        )
-        raise Unreachable(told) if is_ahead else self._doubtful(told)
-
-    def _doubtful(self, told: str) -> Unreachable | Misfit:
-        """What tells of a loss may be old itself: the first time it is asked for again."""
-        if self._doubts:
-            return Misfit(told)
-        self._doubts = True
-        return Unreachable(told)
-
-    def _verify_log(self, log_offset: int | None) -> None:
-        if log_offset is not None and log_offset <= self.store.log_offset:
-            raise Misfit(
-                f"{self._log_name} ends at {log_offset}, before what this worker has already written: it was made "
-                f"anew; start again to be told how to rebuild it"
-            )
-
-    async def _restore(self) -> None:
-        """Read the state log from where the store left off, which is its beginning for a new one."""
-        async with contextlib.aclosing(self._world.state_log.read(self.partition, self.store.log_offset)) as chunks:
-            async for chunk in chunks:
+    async def _restore(self, marked: Bookmark) -> bool:
+        """Bring the store to the end of the state topic; returns whether it got there before a stop."""
+        async with contextlib.aclosing(self._state.read()) as left:
+            async for remaining in left:
                 if self._stop.is_set():
-                    return
-                if chunk.end_offset < self.store.log_offset:
-                    raise self._doubtful(
-                        f"{self._log_name} ends at {chunk.end_offset}, before what this worker has already read of "
-                        f"it: it was truncated or made anew; start again to restore from it"
-                    )
-                await self._take_in(chunk)
-                self.store.log_offset = max(self.store.log_offset, chunk.next_offset)
-                if chunk.entries:
-                    self.store.state_offset = chunk.next_offset
+                    return False
                 self._progress()
-                self.restore_records = max(0, chunk.end_offset - chunk.next_offset)
-                self._world.telemetry.restoring(self.partition, self.restore_records)
-
-    async def _take_in(self, chunk: Chunk) -> None:
-        try:
-            self.store.restore(chunk.entries)
-            while self.store.settle(_SETTLED_PER_TURN_MAX):  # noqa: ASYNC110 - a turn for the loop, no wait
-                await asyncio.sleep(0)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Misfit(
-                f"{self._log_name} holds a record before offset {chunk.next_offset} that is no state of a "
-                f"conversation: others write to it, or another version of this service did"
-            ) from error
+                self.restore_records = remaining
+                self._world.telemetry.restoring(self.partition, remaining)
+        self._state.verify(marked)
+        return True
 
     async def _consume(self, publisher: Publisher) -> None:
         while not self._stop.is_set():
@@ -372,7 +315,7 @@ class Lane:
         self._unanswered = (effects.next_offset, self._tally, started_s)
         log_offset = await publisher.commit(effects)
         self._unanswered = None
-        self._verify_log(log_offset)
+        self._state.verify_written(log_offset)
         self.committed_offset = self._last_committed = effects.next_offset
         self.store.merge(log_offset)
         self.breaker.commit()

@@ -1,0 +1,91 @@
+"""Restoring a partition's state from the state topic, and telling whether it is the one that was committed.
+
+What tells of a loss may be old itself: a leader that was suspended and has been replaced tells an older end, until it
+hears of that. So a loss is believed only when it is seen a second time.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from consumer.runtime.bookmark import Bookmark
+from consumer.runtime.kafka_tools import rewind_command
+from consumer.runtime.ports import Chunk, Misfit, StateLog, Unreachable
+from consumer.runtime.settings import Settings
+from consumer.runtime.state_store import StateStore
+
+_SETTLED_PER_TURN_MAX = 200
+
+
+class StateRestore:
+    """Brings the store of one input partition to where its partition of the state topic ends."""
+
+    def __init__(self, partition: int, store: StateStore, state_log: StateLog, settings: Settings) -> None:
+        self._partition = partition
+        self._store = store
+        self._state_log = state_log
+        self._is_atomic = settings.delivery == "exactly_once"
+        self._name = f"partition {partition} of the state topic {settings.state_topic!r} (CC_STATE_TOPIC)"
+        self._rewind = rewind_command(settings)
+        self._loss_seen = False
+
+    async def read(self) -> AsyncGenerator[int, None]:
+        """Read on from where the store left off, which is the beginning for a new one; yields how many are left.
+
+        Raises WorldError: Unreachable if it has to be tried again, with another producer and another offset.
+        """
+        store = self._store
+        async with contextlib.aclosing(self._state_log.read(self._partition, store.log_offset)) as chunks:
+            async for chunk in chunks:
+                if chunk.end_offset < store.log_offset:
+                    raise self._loss(
+                        f"{self._name} ends at {chunk.end_offset}, before what this worker has already read of it: it "
+                        f"was truncated or made anew; start again to restore from it"
+                    )
+                await self._take_in(chunk)
+                store.log_offset = max(store.log_offset, chunk.next_offset)
+                if chunk.entries:
+                    store.state_offset = chunk.next_offset
+                yield max(0, chunk.end_offset - chunk.next_offset)
+
+    def verify(self, marked: Bookmark) -> None:
+        """What was restored has to be what was committed together with the offset. Raises WorldError as `read`."""
+        held, ends_at = len(self._store), self._store.state_offset
+        if not self._is_atomic or (marked.conversations in {None, held} and marked.state_offset in {None, ends_at}):
+            self._loss_seen = False
+            return
+        is_ahead = marked.state_offset is not None and ends_at > marked.state_offset
+        cause = "this is not the newest" if is_ahead else "the topic was truncated or made anew"
+        told = (
+            f"{self._name} holds {held} conversations up to offset {ends_at}, but the input offset was committed with "
+            f"{marked.conversations} up to {marked.state_offset}: {cause}, or others write to it. If it stays so, "
+            f"rebuild it: stop all workers, run {self._rewind}, and start"
+        )
+        raise Unreachable(told) if is_ahead else self._loss(told)
+
+    def verify_written(self, log_offset: int | None) -> None:
+        """A commit's states, None for none, have to follow what was there. Raises Misfit."""
+        if log_offset is not None and log_offset <= self._store.log_offset:
+            raise Misfit(
+                f"{self._name} ends at {log_offset}, before what this worker has already written: it was made anew; "
+                f"start again to be told how to rebuild it"
+            )
+
+    def _loss(self, told: str) -> Unreachable | Misfit:
+        if self._loss_seen:
+            return Misfit(told)
+        self._loss_seen = True
+        return Unreachable(told)
+
+    async def _take_in(self, chunk: Chunk) -> None:
+        try:
+            self._store.restore(chunk.entries)
+            while self._store.settle(_SETTLED_PER_TURN_MAX):  # noqa: ASYNC110 - a turn for the loop, no wait
+                await asyncio.sleep(0)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Misfit(
+                f"{self._name} holds a record before offset {chunk.next_offset} that is no state of a conversation: "
+                f"others write to it, or another version of this service did"
+            ) from error
