@@ -10,7 +10,8 @@ import msgspec
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.finding import Finding, Verdict
-from consumer.adapters.kafka.topics import TopicAdmin, checks
+from consumer.adapters.kafka.topic_checks import checks
+from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.exits import CONFIG, OK, UNAVAILABLE, exit_code, settings_of_environment
 from consumer.runtime.ports import WorldError
 from consumer.runtime.settings import Settings, SettingsError

@@ -6,7 +6,8 @@ import click
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.finding import told
-from consumer.adapters.kafka.topics import TopicAdmin, TopicFound, checks, plans
+from consumer.adapters.kafka.topic_checks import TopicFound, checks, plans
+from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.columns import columns
 from consumer.cli.exits import CONFIG, exit_on_world_error, settings_or_exit
 from consumer.runtime.settings import Settings

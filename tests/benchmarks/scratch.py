@@ -16,7 +16,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka.topics import TopicAdmin, plans
+from consumer.adapters.kafka.topic_checks import plans
+from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from consumer.adapters.kafka.topics import TopicFound
+from consumer.adapters.kafka.topic_checks import TopicFound
 from consumer.cli.check import check
 from consumer.cli.exits import CONFIG, UNAVAILABLE
 from consumer.cli.topics import table, topics

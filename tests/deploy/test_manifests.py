@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from consumer.__main__ import main
 from consumer.adapters.kafka import group
-from consumer.adapters.kafka.topics import plans
+from consumer.adapters.kafka.topic_checks import plans
 from consumer.adapters.web import bounded_http
 from consumer.adapters.web.admin import AdminServer
 from consumer.runtime.settings import Settings, described, parse

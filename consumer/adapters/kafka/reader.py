@@ -12,8 +12,9 @@ from aiokafka import TopicPartition
 from consumer.adapters.kafka import coordinator
 from consumer.adapters.kafka.faults import answered
 from consumer.adapters.kafka.records import Span, standalone_consumer, stop
+from consumer.adapters.kafka.topic_checks import plans
 from consumer.adapters.kafka.topic_reader import TopicReader
-from consumer.adapters.kafka.topics import TopicAdmin, plans
+from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Misfit
 from consumer.runtime.settings import Settings

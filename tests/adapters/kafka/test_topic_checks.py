@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from consumer.adapters.kafka import finding
-from consumer.adapters.kafka.topics import TopicFound, checks, plans
+from consumer.adapters.kafka.topic_checks import TopicFound, checks, plans
 from consumer.runtime.settings import Settings
 
 SETTINGS = Settings(
