@@ -273,7 +273,7 @@ class Scene:
         await asyncio.sleep(_REQUEST_TIMEOUT_MS / 1_000 + 0.2)
 
         async def deliver(kind: int) -> None:
-            if kind == PRODUCE:
+            if kind == PRODUCE and self._chance.random() < 0.5:  # states go first, what follows from them next
                 for each in proxies:
                     if each.has_kept:
                         each.deliver()
