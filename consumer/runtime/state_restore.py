@@ -45,7 +45,7 @@ class StateRestore:
                         f"was truncated or made anew; start again to restore from it"
                     )
                 await self._take_in(chunk)
-                store.log_offset = max(store.log_offset, chunk.next_offset)
+                store.log_offset = chunk.next_offset
                 if chunk.entries:
                     store.state_offset = chunk.next_offset
                 yield max(0, chunk.end_offset - chunk.next_offset)
