@@ -75,14 +75,11 @@ class Cluster:
         """Start those that are down, together: one alone waits for a quorum. Raises BrokerError."""
         await self._all([node.start for node in self.nodes if not node.is_up])
 
-    def save(self, folder: Path) -> None:
-        """Copy what the brokers hold, and their logs, to look into what went wrong."""
+    async def save(self, folder: Path) -> None:
+        """Let all of them go down in order, and copy what they hold and their logs, to look into what went wrong."""
+        await self._all([node.stop for node in self.nodes])
         for node in self.nodes:
             node.save(folder / f"broker-{node.number}")
-
-    async def stop(self) -> None:
-        """Let all of them go down in order."""
-        await self._all([node.stop for node in self.nodes])
 
     async def kill(self) -> None:
         """Kill all of them."""

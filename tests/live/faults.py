@@ -376,8 +376,7 @@ async def run(seed: int, minutes: float | None, logs: Path) -> Report:
         judged = await pipeline.compare()
         if judged.mismatches:
             (logs / MISMATCHES).write_text("\n".join(judged.mismatches))
-            await cluster.stop()
-            cluster.save(logs)
+            await cluster.save(logs)
     report.records, report.dispositions, report.mismatches = judged.records, judged.dispositions, judged.mismatches
     report.conversations, report.operations = judged.conversations, judged.operations
     report.state_bytes = sum(map(len, judged.states.values()))
@@ -412,6 +411,9 @@ async def _stage(report: Report, logs: Path) -> AsyncIterator[tuple[Scene, Pipel
         try:
             await pipeline.create(NODES)
             yield Scene(cluster, pipeline, report), pipeline, cluster
+        except (AssertionError, TimeoutError):
+            await cluster.save(logs)
+            raise
         finally:
             await pipeline.close()
 
@@ -445,7 +447,7 @@ def main() -> None:
         report = asyncio.run(run(chosen.seed, chosen.minutes, logs))
     except (AssertionError, TimeoutError, BrokerError) as error:
         traceback.print_exc()
-        sys.exit(f"seed {chosen.seed}, logs of the workers in {logs}: {error}")
+        sys.exit(f"seed {chosen.seed}, logs of workers and brokers in {logs}: {error}")
     print(report)
     found = broken_promises(report)
     if found:
