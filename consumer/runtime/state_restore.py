@@ -51,7 +51,10 @@ class StateRestore:
                 yield max(0, chunk.end_offset - chunk.next_offset)
 
     def verify(self, marked: Bookmark) -> None:
-        """What was restored has to be what was committed together with the offset. Raises WorldError as `read`."""
+        """What was restored has to be what was committed together with the offset. Raises WorldError as `read`.
+
+        A store that does not fit is cleared: what it holds may have been shown by a broker that was not right then.
+        """
         held, ends_at = len(self._store), self._store.state_offset
         if not self._is_atomic or (marked.conversations in {None, held} and marked.state_offset in {None, ends_at}):
             self._loss_seen = False
@@ -63,6 +66,7 @@ class StateRestore:
             f"{marked.conversations} up to {marked.state_offset}: {cause}, or others write to it. If it stays so, "
             f"rebuild it: stop all workers, run {self._rewind}, and start"
         )
+        self._store.clear()
         raise Unreachable(told) if is_ahead else self._loss(told)
 
     def verify_written(self, log_offset: int | None) -> None:

@@ -116,6 +116,13 @@ class StateStore:
                 self._schedule(conversation_id, known.summary(published))
         self._swept_minute = 0
 
+    def clear(self) -> None:
+        """Forget what is committed, so that it is restored from the beginning."""
+        for conversation_id in list(self._committed):
+            self._put(conversation_id, None)
+        self._restored.clear()
+        self.log_offset = self.state_offset = 0
+
     def evict(self, stream_ms: int, most: int = EVICTIONS_PER_RECORD_MAX) -> int:
         """Stage tombstones for conversations that have expired by stream time; returns how many, at most `most`."""
         minute, evicted = stream_ms // 60_000, 0

@@ -66,6 +66,19 @@ async def test_a_state_ahead_of_the_offset_is_never_taken_for_a_loss() -> None:
     for _ in range(3):
         with pytest.raises(Unreachable, match="this is not the newest"):
             restore.verify(Bookmark(None, 2, 4))
+        await read(restore)
+
+
+async def test_what_was_shown_by_mistake_does_not_stay_in_memory() -> None:
+    log = Log(LOG, END)
+    restore, store = await restored(log)
+    with pytest.raises(Unreachable, match="this is not the newest"):
+        restore.verify(Bookmark(None, 1, 4))
+    assert (len(store), store.committed_bytes, store.log_offset, store.state_offset) == (0, 0, 0, 0)
+    log.records = {3: LOG[3]}
+    await read(restore)
+    restore.verify(Bookmark(None, 1, 4))
+    assert [key for key, _ in store.items()] == ["c0"]
 
 
 @pytest.mark.parametrize("marked", [Bookmark(None, 2, 8), Bookmark(None, 3, 6), Bookmark(None, 3, None)])
@@ -74,9 +87,11 @@ async def test_a_loss_is_believed_when_it_is_seen_again_with_nothing_right_in_be
     for _ in range(2):
         with pytest.raises(Unreachable, match="truncated"):
             restore.verify(marked)
+        await read(restore)
         restore.verify(Bookmark(None, 2, 6))
     with pytest.raises(Unreachable, match="truncated"):
         restore.verify(marked)
+    await read(restore)
     with pytest.raises(Misfit, match="--reset-offsets"):
         restore.verify(marked)
 
