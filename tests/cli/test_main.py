@@ -38,6 +38,8 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 COMMANDS = dict(commands(main))
 CALL = "conversation-consumer "
+CURSOR_SHOWN = "\x1b[?25h"
+"""How a terminal is told to show its cursor again: the last that a progress bar writes."""
 
 
 def examples(command: click.Command) -> list[str]:
@@ -190,6 +192,8 @@ def test_progress_is_drawn_on_a_terminal_and_nowhere_else(
             patched.setattr(sys, "stderr", terminal)
             with progress("reading", length) as advance:
                 advance(500)
-        drawn = seen.read(4_096).decode()
+        drawn = ""
+        while CURSOR_SHOWN not in drawn:  # a terminal hands out what it has by then
+            drawn += seen.read(4_096).decode()
     assert "reading" in drawn
     assert ("50%" in drawn) is (length is not None)
