@@ -173,13 +173,13 @@ async def test_a_token_is_read_anew_for_every_connection(
             put(file, secure_broker.tokens.token(user, lifetime_s))
             await asyncio.sleep(every_s)
 
-    renewing = asyncio.create_task(renew(8, 1))
+    renewing = asyncio.create_task(renew(3, 1))
     await asyncio.sleep(0)
     worker = await workers.start_worker()
     await worker.logged("lane.opened", 30)
     for part in range(3):
         await pipeline.feed(traffic(4), 500, skip=500 * part)
-        await asyncio.sleep(3)
+        await asyncio.sleep(1.5)
     await pipeline.caught_up(30)
     renewing.cancel()
     with contextlib.suppress(asyncio.CancelledError):

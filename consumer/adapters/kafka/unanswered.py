@@ -15,12 +15,13 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaError, NodeNotReadyError
 from aiokafka.protocol.transaction import (
     AddOffsetsToTxnRequest,
-    AddPartitionsToTxnRequest,
     EndTxnRequest,
     TxnOffsetCommitRequest,
 )
 
-_SENT_ONCE = (AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, TxnOffsetCommitRequest, EndTxnRequest)
+_SENT_ONCE = (AddOffsetsToTxnRequest, TxnOffsetCommitRequest, EndTxnRequest)
+"""AddPartitionsToTxn is sent again: a late one writes nothing. As the first request of a transaction it is the one that
+meets a connection which the broker ends, because its token has expired."""
 
 
 class AnswerLostError(Exception):

@@ -16,12 +16,12 @@ from aiokafka.protocol.transaction import (
 from consumer.adapters.kafka.faults import world_error
 from consumer.adapters.kafka.unanswered import AnswerLostError, send_once
 
-NUMBERED = [
+HARMLESS_LATE = [
     ProduceRequest(transactional_id="t", required_acks=-1, timeout=1, topics=[]),
     InitProducerIdRequest(transactional_id="t", transaction_timeout_ms=1),
-]
-UNNUMBERED = [
     AddPartitionsToTxnRequest("t", 1, 0, []),
+]
+HARMFUL_LATE = [
     AddOffsetsToTxnRequest("t", 1, 0, "g"),
     TxnOffsetCommitRequest("t", "g", 1, 0, []),
     EndTxnRequest("t", 1, 0, transaction_result=True),
@@ -51,7 +51,7 @@ def sending(answer: str | Exception) -> Any:
     return producer.client.send
 
 
-@pytest.mark.parametrize("request_", UNNUMBERED, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("request_", HARMFUL_LATE, ids=lambda each: type(each).__name__)
 @pytest.mark.parametrize("lost", [RequestTimedOutError(), KafkaConnectionError()])
 async def test_a_request_whose_answer_was_lost_is_an_error_that_is_not_tried_again_after(
     request_: Any, lost: Exception
@@ -61,19 +61,19 @@ async def test_a_request_whose_answer_was_lost_is_an_error_that_is_not_tried_aga
     assert not isinstance(caught.value, KafkaError)
 
 
-@pytest.mark.parametrize("request_", NUMBERED + UNNUMBERED, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("request_", HARMLESS_LATE + HARMFUL_LATE, ids=lambda each: type(each).__name__)
 async def test_what_was_never_sent_may_be_sent_again(request_: Any) -> None:
     with pytest.raises(NodeNotReadyError):
         await sending(NodeNotReadyError())(1, request_, group=0)
 
 
-@pytest.mark.parametrize("request_", NUMBERED, ids=lambda each: type(each).__name__)
-async def test_what_the_broker_tells_from_an_older_copy_may_be_sent_again(request_: Any) -> None:
+@pytest.mark.parametrize("request_", HARMLESS_LATE, ids=lambda each: type(each).__name__)
+async def test_what_does_no_harm_when_it_comes_late_may_be_sent_again(request_: Any) -> None:
     with pytest.raises(RequestTimedOutError):
         await sending(RequestTimedOutError())(1, request_, group=0)
 
 
-@pytest.mark.parametrize("request_", NUMBERED + UNNUMBERED, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("request_", HARMLESS_LATE + HARMFUL_LATE, ids=lambda each: type(each).__name__)
 async def test_answers_pass(request_: Any) -> None:
     assert await sending("answer")(1, request_, group=0) == "answer"
 
