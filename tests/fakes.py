@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 
 from consumer.core.record import Record
+from consumer.runtime.bookmark import Ends, OutputName
 from consumer.runtime.lane import World
 from consumer.runtime.ports import Chunk, Committed, Effects, Fenced, Output, Unreachable, WorldError
+from consumer.runtime.settlement import Settlement, Verdict
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
@@ -60,21 +62,32 @@ class Partition:
     epoch: int = 0
     """Of the producer that opened last: any other is fenced."""
 
+    undecided: Settlement = field(default_factory=Settlement)
+    """What hangs of the last transaction."""
+    shown: set[str] = field(default_factory=set)
+    """The outputs that show a commit behind the ends of the committed offset."""
+    decide: Callable[[Verdict], None] = lambda _: None
+    """What happens when it is decided over what hangs."""
+
     def states(self) -> dict[bytes, bytes]:
         """What compaction would leave of the state topic."""
         newest = dict(self.state_log)
         return {key: state for key, state in newest.items() if state is not None}
 
-    def take(self, effects: Effects) -> int | None:
-        """Make a commit visible; returns the offset after the last state."""
+    def take(self, effects: Effects) -> Ends:
+        """Make a commit visible; returns where it ends in each output."""
         self.commits.append(effects)
         assert all(output.key is not None for output in effects.states)
         self.state_log.extend((output.key or b"", output.value) for output in effects.states)
         self.transitions.extend(effects.transitions)
         self.dead_letters.extend(effects.dead_letters)
-        state_offset = len(self.state_log) if effects.states else None
-        self.committed = effects.committed(state_offset)
-        return state_offset
+        ends = Ends(
+            len(self.state_log) if effects.states else None,
+            len(self.transitions) if effects.transitions else None,
+            len(self.dead_letters) if effects.dead_letters else None,
+        )
+        self.committed = effects.committed(ends)
+        return ends
 
 
 async def nothing() -> None:
@@ -191,7 +204,25 @@ class FakePublisher:
         self._partition.epoch += 1
         self._epoch = self._partition.epoch
 
-    async def commit(self, effects: Effects) -> int | None:
+    async def settlement(self) -> Settlement:
+        found = self._partition
+        stable = Ends(len(found.state_log), len(found.transitions), len(found.dead_letters))
+        return msgspec.structs.replace(found.undecided, stable=stable)
+
+    async def shows(self, output: OutputName, from_offset: int) -> bool:
+        await self._broker.called("shows", output, from_offset)
+        return output in self._partition.shown
+
+    async def settle(self, settlement: Settlement, verdict: Verdict) -> None:
+        assert settlement.hanging == self._partition.undecided.hanging
+        await self._broker.called("settle", verdict)
+        self._partition.decide(verdict)
+
+    async def confirm(self) -> None:
+        if self._partition.undecided.hangs:
+            raise Unreachable("the last commit hangs")
+
+    async def commit(self, effects: Effects) -> Ends:
         assert not self.closed
         effects = msgspec.structs.replace(
             effects,
@@ -202,9 +233,10 @@ class FakePublisher:
         await self._broker.called("commit", effects.next_offset)
         if self._epoch != self._partition.epoch:
             raise Fenced("another producer has opened")
-        log_offset = self._partition.take(effects)
+        await self.confirm()
+        ends = self._partition.take(effects)
         await self._broker.called("answer")
-        return log_offset
+        return ends
 
     async def close(self) -> None:
         self._broker.calls.append("close")
@@ -232,6 +264,9 @@ class FakeTelemetry:
 
     def restoring(self, partition: int, remaining: int) -> None:
         self.told.append(("restoring", (partition, remaining)))
+
+    def transaction_repaired(self, partition: int, verdict: str, hanging: Sequence[str]) -> None:
+        self.told.append(("transaction_repaired", (partition, verdict, list(hanging))))
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         self.told.append(("offset_reset", (partition, wanted, at)))

@@ -17,7 +17,7 @@ from consumer.cli.columns import columns, printable
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
 from consumer.cli.long_work import run_until_terminated
 from consumer.cli.options import Time
-from consumer.cli.progress import progress
+from consumer.cli.progress import progress, warn
 from consumer.core import times
 from consumer.core.step import DEAD_LETTER_REASONS
 from consumer.runtime.redrive import FATES, Selection
@@ -302,4 +302,4 @@ def _reading(settings: Settings, selection: Selection, note: Callable[[Sight], N
 async def _redrive(settings: Settings, order: Order) -> Counts:
     async with Letters(settings, to_write=order.execute) as letters:
         with progress("redriving" if order.execute else "reading", letters.total) as advance:
-            return await letters.redrive(order, advance)
+            return await letters.redrive(order, advance, warn)

@@ -9,6 +9,11 @@ from typing import Any
 import click
 
 
+def warn(sentence: str) -> None:
+    """Tell something on stderr that needs attention but stops nothing."""
+    click.echo(f"warning: {sentence}", err=True)
+
+
 @contextmanager
 def progress(label: str, length: int | None) -> Iterator[Callable[[int], None]]:
     """A bar of so many steps, None if nobody knows; call what is given with the steps done since the last call."""

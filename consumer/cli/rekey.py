@@ -8,7 +8,7 @@ from consumer.adapters.kafka.rekey import Progress
 from consumer.adapters.kafka.rekey import rekey as copied
 from consumer.cli.exits import exit_on_world_error, settings_or_exit
 from consumer.cli.long_work import run_until_terminated
-from consumer.cli.progress import progress
+from consumer.cli.progress import progress, warn
 from consumer.runtime.republish import REKEY_OUTCOMES
 
 
@@ -45,7 +45,7 @@ def rekey(*, source: str, target: str, follow: bool, as_json: bool) -> None:
                 advance(now.outcomes.total() - done.outcomes.total())
                 done = now
 
-            run_until_terminated(copied(settings, source, target, follow=follow, on_progress=note))
+            run_until_terminated(copied(settings, source, target, follow=follow, on_progress=note, on_repair=warn))
     finally:
         if done.has_begun:
             click.echo(_json(done) if as_json else "\n".join(told(done)))

@@ -1,10 +1,34 @@
 """What travels in the metadata of the committed offset, and is therefore as durable as the offset."""
 
+from typing import Final, Literal
+
 from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+OutputName = Literal["state", "transitions", "dead_letters"]
+OUTPUTS: Final[tuple[OutputName, ...]] = ("state", "transitions", "dead_letters")
 
 _STREAM_MS = "stream-ms"
 _CONVERSATIONS = "conversations"
 _STATE_OFFSET = "state-offset"
+_TRANSITIONS_OFFSET = "transitions-offset"
+_DEAD_LETTERS_OFFSET = "dead-letters-offset"
+
+
+class Ends(Struct, frozen=True):
+    """An offset in each output of a partition: everything that was committed lies before it. None where unknown."""
+
+    state: int | None = None
+    transitions: int | None = None
+    dead_letters: int | None = None
+
+    def of(self, output: OutputName) -> int | None:
+        """The one of an output."""
+        return asdict(self)[output]  # type: ignore[no-any-return]
+
+    def advance(self, ends: "Ends") -> "Ends":
+        """These, with those that are known of newer ones."""
+        return replace(self, **{name: end for name, end in asdict(ends).items() if end is not None})
 
 
 class Bookmark(Struct, frozen=True):
@@ -14,15 +38,17 @@ class Bookmark(Struct, frozen=True):
     """Stream time of the partition, None at its beginning."""
     conversations: int | None = None
     """How many conversations are in the state; None where offset and state are not committed together."""
-    state_offset: int | None = None
-    """The offset after the newest state, in the state topic; None as above."""
+    ends: Ends = Ends()
+    """Where the outputs end with the commit; unknown as above, and where an older version committed."""
 
     def text(self) -> str:
         """The metadata."""
         told = (
             (_STREAM_MS, self.stream_ms),
             (_CONVERSATIONS, self.conversations),
-            (_STATE_OFFSET, self.state_offset),
+            (_STATE_OFFSET, self.ends.state),
+            (_TRANSITIONS_OFFSET, self.ends.transitions),
+            (_DEAD_LETTERS_OFFSET, self.ends.dead_letters),
         )
         return " ".join(f"{name}={number}" for name, number in told if number is not None)
 
@@ -30,7 +56,11 @@ class Bookmark(Struct, frozen=True):
 def parse(metadata: str) -> Bookmark:
     """The bookmark of a metadata; what is not understood says nothing, for anybody may reset an offset."""
     found = dict(part.partition("=")[::2] for part in metadata.split(" "))
-    return Bookmark(*(_number(found.get(name, "")) for name in (_STREAM_MS, _CONVERSATIONS, _STATE_OFFSET)))
+    stream_ms, conversations, *ends = (
+        _number(found.get(name, ""))
+        for name in (_STREAM_MS, _CONVERSATIONS, _STATE_OFFSET, _TRANSITIONS_OFFSET, _DEAD_LETTERS_OFFSET)
+    )
+    return Bookmark(stream_ms, conversations, Ends(*ends))
 
 
 def _number(digits: str) -> int | None:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from consumer.runtime.bookmark import Ends, OutputName
 from consumer.runtime.dead_letters import REASON_HEADER
 from consumer.runtime.ports import Effects, Output, Publisher
+from consumer.runtime.settlement import Settlement, Verdict
 
 KEPT_MAX = 500
 
@@ -47,11 +49,27 @@ class ObservedPublisher:
         """See `Publisher.open`."""
         await self._publisher.open()
 
-    async def commit(self, effects: Effects) -> int | None:
+    async def settlement(self) -> Settlement:
+        """See `Publisher.settlement`."""
+        return await self._publisher.settlement()
+
+    async def shows(self, output: OutputName, from_offset: int) -> bool:
+        """See `Publisher.shows`."""
+        return await self._publisher.shows(output, from_offset)
+
+    async def settle(self, settlement: Settlement, verdict: Verdict) -> None:
+        """See `Publisher.settle`."""
+        await self._publisher.settle(settlement, verdict)
+
+    async def confirm(self) -> None:
+        """See `Publisher.confirm`."""
+        await self._publisher.confirm()
+
+    async def commit(self, effects: Effects) -> Ends:
         """See `Publisher.commit`."""
-        log_offset = await self._publisher.commit(effects)
+        ends = await self._publisher.commit(effects)
         self._committed(effects)
-        return log_offset
+        return ends
 
     async def close(self) -> None:
         """See `Publisher.close`."""

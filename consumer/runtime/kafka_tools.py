@@ -16,3 +16,9 @@ def rewind_command(settings: Settings) -> str:
     group, topic = shlex.quote(settings.group_id), shlex.quote(settings.input_topic)
     arguments = f"--group {group} --topic {topic} --reset-offsets --to-earliest --execute"
     return kafka_command(settings, "kafka-consumer-groups", arguments)
+
+
+def abort_command(settings: Settings, topic: str, partition: int, start_offset: int) -> str:
+    """What aborts the transaction whose records begin at an offset of a partition."""
+    arguments = f"abort --topic {shlex.quote(topic)} --partition {partition} --start-offset {start_offset}"
+    return kafka_command(settings, "kafka-transactions", arguments)

@@ -1,11 +1,13 @@
 """A lane: everything that belongs to one assigned input partition. Gate -> open -> run -> close.
 
-1. The gate is shut until the lane is open: its producer has fenced every earlier owner, then the committed offset was
-   read, then the state was restored to the end of its log. In any other order the offset or the state may be stale.
+1. The gate is shut until the lane is open: its producer has fenced every earlier owner, then what a lost marker left
+   undecided was decided, then the committed offset was read, then the state was restored to the end of its log. In any
+   other order the offset or the state may be stale.
    Before all that the group has to say that the worker is a member: one that it has given up would fence the owner.
 2. One commit holds the effects of whole records only, and the offset after the last of them. Nothing is consumed
    while it is under way.
-3. A failed commit leaves nothing: what is staged is dropped, the producer is thrown away, and the lane opens anew.
+3. A failed commit leaves nothing: what is staged is dropped, the producer is closed at once, for it might still send,
+   and the lane opens anew.
 4. A commit that failed may have succeeded, its answer lost: what it held is counted when the offset says so.
 5. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
    revocation that it must still be the owner (the broker had aborted its transaction).
@@ -27,7 +29,7 @@ from msgspec import Struct
 from consumer.core.record import Record
 from consumer.core.step import step
 from consumer.runtime import bookmark
-from consumer.runtime.bookmark import Bookmark
+from consumer.runtime.bookmark import Bookmark, Ends
 from consumer.runtime.breaker import Breaker
 from consumer.runtime.commit_policy import CommitPolicy, Staged
 from consumer.runtime.dead_letters import dead_letter
@@ -47,6 +49,7 @@ from consumer.runtime.settings import Settings
 from consumer.runtime.state_restore import StateRestore
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
+from consumer.runtime.transaction_repair import TransactionRepair
 
 Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
 
@@ -91,6 +94,9 @@ class Lane:
         self._policy = policy
         self._world = world
         self._state = StateRestore(partition, store, world.state_log, settings)
+        self._repair = TransactionRepair(partition, settings, world.telemetry, self._progress)
+        self._ends = Ends()
+        """Where the outputs end with what is committed; the store knows it of the state."""
         self._stop = asyncio.Event()
         self._waiting: asyncio.Future[list[Record]] | None = None
         self._failing_since_s: float | None = None
@@ -140,8 +146,13 @@ class Lane:
         """One life of the lane's producer, from opening to the first failure or the stop."""
         publisher = self._world.new_publisher(self.partition)
         try:
-            await self._open(publisher)
-            await self._consume(publisher)
+            try:
+                await self._open(publisher)
+                await self._consume(publisher)
+            finally:
+                self.store.drop()
+                self._clear_staged()
+                await publisher.close()
         except Unreachable as error:
             await self._fail(error)
         except Fenced as error:
@@ -149,10 +160,6 @@ class Lane:
             self._unanswered = None
             self._world.telemetry.commit_failed(self.partition, error)
             await self._pause(self._settings.session_timeout_ms / 1_000)
-        finally:
-            self.store.drop()
-            self._clear_staged()
-            await publisher.close()
 
     async def _fail(self, error: Unreachable) -> None:
         self.phase = "failing"
@@ -174,8 +181,9 @@ class Lane:
         self._progress()
         await publisher.open()
         self._progress()
-        committed = await self._world.intake.committed(self.partition)
+        settled = await self._repair.settle(publisher, self._ask_committed, self._last_committed)
         self._progress()
+        committed = settled.committed
         wanted = None if committed is None else committed.next_offset
         if self._last_committed is not None and (wanted is None or wanted < self._last_committed):
             raise Unreachable(f"reading the committed offset: {wanted} is older than {self._last_committed}")
@@ -186,14 +194,18 @@ class Lane:
         if wanted is not None and self._next_offset != wanted:
             self._world.telemetry.offset_reset(self.partition, wanted, self._next_offset)
         self.committed_offset = self._next_offset
-        marked = Bookmark() if committed is None else bookmark.parse(committed.metadata)
-        self._stream_ms = marked.stream_ms
+        marked = None if committed is None else bookmark.parse(committed.metadata)
+        self._stream_ms = None if marked is None else marked.stream_ms
         if not await self._restore(marked):
             return
+        self._ends = settled.stable
         duration_s = self._world.monotonic_s() - started_s
         self._world.telemetry.spent("restore", duration_s)
         self._world.telemetry.restored(self.partition, self.store, duration_s)
         self.phase = "running"
+
+    async def _ask_committed(self) -> Committed | None:
+        return await self._world.intake.committed(self.partition)
 
     def _settle_unanswered(self, committed: Committed | None) -> None:
         """Count what the last commit held if it did succeed, and forget it otherwise."""
@@ -205,7 +217,7 @@ class Lane:
         _, tally, started_s = unanswered
         self._world.telemetry.committed(self.partition, tally, self._world.monotonic_s() - started_s, None)
 
-    async def _restore(self, marked: Bookmark) -> bool:
+    async def _restore(self, marked: Bookmark | None) -> bool:
         """Bring the store to the end of the state topic; returns whether it got there before a stop."""
         async with contextlib.aclosing(self._state.read()) as left:
             async for remaining in left:
@@ -230,6 +242,7 @@ class Lane:
             self._catching_up = len(records) == self._settings.fetch_records_max
             self._progress()
             if not records and not self._staged.records:
+                await publisher.confirm()
                 self._failing_since_s = None
             await self._process(records, publisher)
         if self._staged.records:
@@ -313,11 +326,12 @@ class Lane:
         )
         started_s = self._world.monotonic_s()
         self._unanswered = (effects.next_offset, self._tally, started_s)
-        log_offset = await publisher.commit(effects)
+        ends = await publisher.commit(effects)
         self._unanswered = None
-        self._state.verify_written(log_offset)
+        self._state.verify_written(ends.state)
         self.committed_offset = self._last_committed = effects.next_offset
-        self.store.merge(log_offset)
+        self.store.merge(ends.state)
+        self._ends = self._ends.advance(ends)
         self.breaker.commit()
         tally = self._tally
         self._clear_staged()
@@ -333,7 +347,8 @@ class Lane:
     def _bookmark(self) -> Bookmark:
         if not self._is_atomic:
             return Bookmark(self._stream_ms)
-        return Bookmark(self._stream_ms, self.store.count_staged(), self.store.state_offset)
+        ends = self._ends.advance(Ends(self.store.state_offset))
+        return Bookmark(self._stream_ms, self.store.count_staged(), ends)
 
     async def _block(self, publisher: Publisher) -> None:
         """The breaker is open: commit what came before it and consume no more until the process is restarted."""
@@ -341,6 +356,7 @@ class Lane:
             await self._commit(publisher)
         self.phase = "blocked"
         self._world.telemetry.breaker_opened(self.partition, self.breaker.open_because)
+        await publisher.confirm()
         while not self._stop.is_set():
             await self._pause(IDLE_S)
 

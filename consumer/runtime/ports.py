@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from consumer.core.record import Record
-from consumer.runtime.bookmark import Bookmark
+from consumer.runtime.bookmark import Bookmark, Ends, OutputName
+from consumer.runtime.settlement import Settlement, Verdict
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
@@ -66,17 +67,15 @@ class Effects(Struct, frozen=True):
     next_offset: int
     """The input offset to continue from."""
     bookmark: Bookmark
-    """For the offset's metadata; its `state_offset` is that of the commit before."""
+    """For the offset's metadata; its `ends` are those of the commit before."""
     states: list[Output]
     transitions: list[Output]
     dead_letters: list[Output]
 
-    def committed(self, state_offset: int | None) -> Committed:
-        """The offset to commit, once it is known that the states end before `state_offset`; None if there are none."""
-        marked = self.bookmark
-        if state_offset is not None:
-            marked = msgspec.structs.replace(marked, state_offset=state_offset)
-        return Committed(self.next_offset, marked.text())
+    def committed(self, ends: Ends) -> Committed:
+        """The offset to commit, once it is known where the records of this commit end."""
+        bookmark = msgspec.structs.replace(self.bookmark, ends=self.bookmark.ends.advance(ends))
+        return Committed(self.next_offset, bookmark.text())
 
 
 class Intake(Protocol):
@@ -114,11 +113,23 @@ class Publisher(Protocol):
     async def open(self) -> None:
         """Take over the partition: fences an earlier owner and settles its transaction."""
 
-    async def commit(self, effects: Effects) -> int | None:
-        """Publish all effects and the offset as one; returns the offset after the last state written, if any was."""
+    async def settlement(self) -> Settlement:
+        """How far the brokers have decided over what this lane's transactions wrote, up to now."""
+
+    async def shows(self, output: OutputName, from_offset: int) -> bool:
+        """Whether an output holds a committed record of this lane at an offset or after it."""
+
+    async def settle(self, settlement: Settlement, verdict: Verdict) -> None:
+        """Decide over what hangs."""
+
+    async def confirm(self) -> None:
+        """Make sure that the last commit was decided everywhere. Raises Unreachable if it hangs."""
+
+    async def commit(self, effects: Effects) -> Ends:
+        """Publish all effects and the offset as one, after `confirm`; returns where they end in the outputs."""
 
     async def close(self) -> None:
-        """Let go of everything within a bounded time. Never raises."""
+        """Close the producer, within a bounded time. Never raises."""
 
 
 Activity = Literal["fetch_wait", "process", "commit", "restore"]
@@ -140,6 +151,9 @@ class Telemetry(Protocol):
 
     def restoring(self, partition: int, remaining: int) -> None:
         """So many records of the state topic are left to restore."""
+
+    def transaction_repaired(self, partition: int, verdict: Verdict, hanging: Sequence[str]) -> None:
+        """Brokers had lost the end of the lane's last transaction in these topics, and have it again."""
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         """The committed offset is not in the partition: a lane starts at its beginning."""

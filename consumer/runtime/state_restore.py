@@ -50,23 +50,38 @@ class StateRestore:
                     store.state_offset = chunk.next_offset
                 yield max(0, chunk.end_offset - chunk.next_offset)
 
-    def verify(self, marked: Bookmark) -> None:
-        """What was restored has to be what was committed together with the offset. Raises WorldError as `read`.
+    def verify(self, marked: Bookmark | None) -> None:
+        """What was restored has to be what was committed with the offset. Raises WorldError as `read`.
 
-        A store that does not fit is cleared: what it holds may have been shown by a broker that was not right then.
+        `marked` is the offset's bookmark, None where the group has no offset. A store that does not fit is cleared:
+        what it holds may have been shown by a broker that was not right then.
         """
-        held, ends_at = len(self._store), self._store.state_offset
-        if not self._is_atomic or (marked.conversations in {None, held} and marked.state_offset in {None, ends_at}):
-            self._loss_seen = False
+        store = self._store
+        if not self._is_atomic:
             return
-        is_ahead = marked.state_offset is not None and ends_at > marked.state_offset
+        if marked is None:
+            if store.state_offset:
+                store.clear()
+                raise Unreachable(
+                    f"{self._name} holds conversations, but the group has no committed offset: they are committed "
+                    f"together. If it stays so, the group's offsets have expired or were deleted, or another group "
+                    f"wrote the state (CC_GROUP_ID): to read the input from its beginning over it, run {self._rewind}"
+                )
+            return
+        held, ends_at, marked_end = len(store), store.state_offset, marked.ends.state
+        is_ahead = marked_end is not None and ends_at > marked_end
+        is_short = marked_end is not None and store.log_offset < marked_end
+        if not is_ahead and not is_short and marked.conversations in {None, held}:
+            self._loss_seen = False
+            store.state_offset = max(ends_at, marked_end or 0)  # compaction may have removed a tombstone before it
+            return
         cause = "this is not the newest" if is_ahead else "the topic was truncated or made anew"
         told = (
-            f"{self._name} holds {held} conversations up to offset {ends_at}, but the input offset was committed with "
-            f"{marked.conversations} up to {marked.state_offset}: {cause}, or others write to it. If it stays so, "
-            f"rebuild it: stop all workers, run {self._rewind}, and start"
+            f"{self._name} holds {held} conversations up to offset {ends_at} and ends at {store.log_offset}, but the "
+            f"input offset was committed with {marked.conversations} up to {marked_end}: {cause}, or others write to "
+            f"it. If it stays so, rebuild it: stop all workers, run {self._rewind}, and start"
         )
-        self._store.clear()
+        store.clear()
         raise Unreachable(told) if is_ahead else self._loss(told)
 
     def verify_written(self, log_offset: int | None) -> None:

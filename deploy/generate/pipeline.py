@@ -244,6 +244,10 @@ _WORK: Final = Section(
                 ),
                 Query("sum(rate(conversation_opening_failures_total{$scope}[$__rate_interval]))", "opening failure"),
                 Query("sum(rate(conversation_offset_resets_total{$scope}[$__rate_interval]))", "offset reset"),
+                Query(
+                    "sum(rate(conversation_transactions_repaired_total{$scope}[$__rate_interval]))",
+                    "transaction repaired",
+                ),
             ),
         ),
         Panel(

@@ -197,12 +197,12 @@ def test_the_operators_user_may_do_what_the_readme_lists(rendered: Rendered) -> 
     granted = {(each["resource"]["type"], each["resource"]["name"]): set(each["operations"]) for each in acls}
     settings = Settings(bootstrap_servers="x")
     everywhere = {"Describe", "DescribeConfigs"}
-    prefix = f"{settings.group_id}-{settings.input_topic}-"
+    prefix = f"{settings.group_id}:{settings.input_topic}:"
     assert granted == {
         ("topic", settings.input_topic): {"Read"} | everywhere,
         ("topic", settings.state_topic): {"Read", "Write"} | everywhere,
-        ("topic", settings.transitions_topic): {"Write"} | everywhere,
-        ("topic", settings.dead_letters_topic): {"Write"} | everywhere,
+        ("topic", settings.transitions_topic): {"Read", "Write"} | everywhere,
+        ("topic", settings.dead_letters_topic): {"Read", "Write"} | everywhere,
         ("group", settings.group_id): {"Read", "Describe"},
         ("transactionalId", prefix): {"Write", "Describe"},
     }

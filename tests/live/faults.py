@@ -318,7 +318,7 @@ class Scene:
 
     async def _transaction_coordinator(self) -> LocalBroker:
         settings = self._pipeline.settings
-        transactional_id = f"{settings.group_id}-{settings.input_topic}-{self._a_partition()}"
+        transactional_id = f"{settings.group_id}:{settings.input_topic}:{self._a_partition()}"
         return await self._cluster.transaction_coordinator(transactional_id)
 
     async def _bounce(self, node: LocalBroker) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from consumer.__main__ import main
 from consumer.adapters.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
 from consumer.adapters.monitoring.telemetry import ServiceTelemetry
+from consumer.runtime.bookmark import Ends
 from consumer.runtime.ports import Effects
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
@@ -43,8 +44,8 @@ def install() -> None:
     told_s: dict[int, float] = {}
     real_committed, real_restored = ServiceTelemetry.committed, ServiceTelemetry.restored
 
-    def noting(commit: Callable[[Any, Effects], Awaitable[int | None]]) -> Any:
-        async def noted(self: Any, effects: Effects) -> int | None:
+    def noting(commit: Callable[[Any, Effects], Awaitable[Ends]]) -> Any:
+        async def noted(self: Any, effects: Effects) -> Ends:
             next_offsets[self._partition] = effects.next_offset
             return await commit(self, effects)
 

@@ -4,7 +4,7 @@ import msgspec
 
 from consumer.runtime import feed as feed_module
 from consumer.runtime.board import Board, LaneRow
-from consumer.runtime.bookmark import Bookmark
+from consumer.runtime.bookmark import Bookmark, Ends
 from consumer.runtime.feed import Feed, ObservedPublisher
 from consumer.runtime.ports import Effects, Output
 from schemas.transition import Transition
@@ -74,9 +74,9 @@ async def test_a_commit_that_failed_is_not_taken_in() -> None:
     broker.at("commit", fails(OSError()))
     for _ in range(2):
         try:
-            offset = await publisher.commit(effects)
+            ends = await publisher.commit(effects)
         except OSError:
             assert taken == []
-    assert (offset, taken, broker.calls[0]) == (1, [effects], "open")
+    assert (ends, taken, broker.calls[0]) == (Ends(1), [effects], "open")
     await publisher.close()
     assert broker.calls[-1] == "close"

@@ -15,6 +15,7 @@ from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.lane import Lane
 from consumer.runtime.ports import ACTIVITIES, Committed, Fenced, Misfit, Unreachable
 from consumer.runtime.settings import Settings
+from consumer.runtime.settlement import Settlement
 from consumer.runtime.state_store import StateStore
 from tests.fakes import (
     UNREACHABLE,
@@ -136,6 +137,7 @@ async def test_without_a_committed_offset_a_lane_begins_at_the_beginning() -> No
 async def test_the_gate_stays_shut_while_opening_takes_its_time(call_name: str) -> None:
     scene = Scene(Broker(story()))
     scene.partition.state_log = [(b"gone", None)] * 4
+    scene.partition.committed = Committed(10, "")
     gate = asyncio.Event()
 
     async def wait() -> None:
@@ -166,6 +168,7 @@ async def test_a_lane_that_opens_goes_on_from_the_states_of_the_last_owner() -> 
 async def test_a_long_restore_is_progress() -> None:
     scene = Scene(Broker())
     scene.partition.state_log = [(b"gone", None)] * 6
+    scene.partition.committed = Committed(0, "")
     seen: list[float] = []
 
     async def take_30_s() -> None:
@@ -220,7 +223,7 @@ async def test_a_state_topic_made_anew_under_a_kept_store_is_a_misfit() -> None:
 async def test_a_commit_holds_the_effects_of_its_records_and_the_offset_after_them() -> None:
     scene = await Scene(Broker(story())).consume(18)
     (effects,) = scene.partition.commits
-    metadata = f"stream-ms={BASE_MS + 9_000} conversations=2 state-offset=2"
+    metadata = f"stream-ms={BASE_MS + 9_000} conversations=2 state-offset=2 transitions-offset=7 dead-letters-offset=1"
     assert scene.partition.committed == Committed(18, metadata)
     assert sorted(letter.key or b"" for letter in effects.states) == [b"c1", b"c2"]
     assert shown_states(scene.partition.states()) == {"c1": "disconnected", "c2": "connected"}
@@ -578,6 +581,7 @@ async def test_a_drain_in_the_middle_of_a_batch_leaves_the_rest_to_the_next_owne
 async def test_a_stop_at_any_moment_ends_the_lane_in_order(call_name: str) -> None:
     scene = Scene(Broker(story()), **EACH)
     scene.partition.state_log = [(b"gone", None)] * 4
+    scene.partition.committed = Committed(10, "")
 
     async def stop() -> None:
         scene.lane.stop()
@@ -643,7 +647,8 @@ async def test_stream_time_survives_in_the_metadata_of_the_offset() -> None:
     second = await Scene(broker).consume(len(first) + 2)
     assert set(second.partition.states()) == {b"c1", b"at-the-limit"}
     assert [(each["cc-reason"], each["cc-source-offset"]) for each in second.dead()] == [("late", str(len(first) + 1))]
-    metadata = f"stream-ms={BASE_MS + stream_s * 1_000} conversations=2 state-offset={len(second.partition.state_log)}"
+    metadata = f"stream-ms={BASE_MS + stream_s * 1_000} conversations=2 "
+    metadata += f"state-offset={len(second.partition.state_log)} transitions-offset=2 dead-letters-offset=1"
     assert second.partition.committed == Committed(len(first) + 2, metadata)
 
 
@@ -664,19 +669,20 @@ async def test_metadata_that_is_not_ours_means_no_stream_time(metadata: str, str
     broker = Broker([call(0, "alerting", 1)])
     broker.partitions[0].committed = Committed(0, metadata)
     scene = await Scene(broker).consume(1)
-    assert scene.partition.committed == Committed(
-        1, f"stream-ms={BASE_MS + stream_s * 1_000} conversations=1 state-offset=1"
-    )
+    metadata = f"stream-ms={BASE_MS + stream_s * 1_000} conversations=1 state-offset=1"
+    assert scene.partition.committed == Committed(1, f"{metadata} transitions-offset=1 dead-letters-offset=0")
 
 
 async def test_a_commit_without_states_marks_where_they_ended_before() -> None:
     scene = await Scene(Broker([rubbish(0), heartbeat(1)])).consume(2)
-    assert scene.partition.committed == Committed(2, "conversations=0 state-offset=0")
+    assert scene.partition.committed == Committed(
+        2, "conversations=0 state-offset=0 transitions-offset=0 dead-letters-offset=1"
+    )
     scene.partition.input.append(call(2, "alerting", 1))
     await Scene(scene.broker).consume(3)
     scene.partition.input.append(heartbeat(3))
     await Scene(scene.broker).consume(4)
-    metadata = f"stream-ms={BASE_MS + 1_000} conversations=1 state-offset=1"
+    metadata = f"stream-ms={BASE_MS + 1_000} conversations=1 state-offset=1 transitions-offset=1 dead-letters-offset=1"
     assert scene.partition.committed == Committed(4, metadata)
 
 
@@ -797,7 +803,9 @@ async def test_a_state_topic_that_lost_conversations_ends_the_lane_with_the_reme
     broker = Broker(story())
     await Scene(broker).consume(18)
     del broker.partitions[0].state_log[:]
-    with pytest.raises(Misfit, match=r"holds 0 conversations up to offset 0, but .* with 2 up to 2:.*--reset-offsets"):
+    with pytest.raises(
+        Misfit, match=r"holds 0 conversations up to offset 0 and ends at 0, but .* with 2 up to 2:.*--reset-offsets"
+    ):
         await asyncio.wait_for(Scene(broker).lane.run(), WAIT_S)
 
 
@@ -807,7 +815,9 @@ async def test_a_state_topic_that_lost_a_state_of_a_known_conversation_ends_the_
     broker.partitions[0].input.append(call(1, "connected", 2))
     await Scene(broker).consume(2)
     del broker.partitions[0].state_log[-1]
-    with pytest.raises(Misfit, match=r"holds 1 conversations up to offset 1, but .* with 1 up to 2:.*--reset-offsets"):
+    with pytest.raises(
+        Misfit, match=r"holds 1 conversations up to offset 1 and ends at 1, but .* with 1 up to 2:.*--reset-offsets"
+    ):
         await asyncio.wait_for(Scene(broker).lane.run(), WAIT_S)
 
 
@@ -887,3 +897,49 @@ async def test_at_least_once_the_state_may_be_ahead_of_the_offset() -> None:
     scene = await Scene(broker, delivery="at_least_once").consume(18)
     assert scene.partition.committed is not None
     assert scene.partition.committed.metadata == f"stream-ms={BASE_MS + 9_000}"
+
+
+async def test_a_lane_decides_over_what_hangs_before_it_restores() -> None:
+    """And it commits nothing more before that: the next marker would decide over it as well."""
+    broker = Broker(story()[:4])
+    scene = Scene(broker)
+    partition = scene.partition
+    async with scene.running():
+        await until(scene.went_to(14))
+        partition.undecided = Settlement(hanging={"transitions": 1})
+        partition.decide = lambda _: setattr(partition, "undecided", Settlement())
+        broker.calls.clear()
+        partition.input.extend(story()[4:])
+        await until(scene.went_to(18))
+    assert scene.telemetry.of("transaction_repaired") == [(0, "commit", ["conversation-transitions"])]
+    opened = broker.calls.index("open")
+    assert broker.calls[opened : opened + 3] == ["open", "committed", "settle commit"]
+    assert broker.calls.index("settle commit") < broker.calls.index(f"read {scene.store.log_offset - 2}")
+    whole = await Scene(Broker(story())).consume(18)
+    assert partition.states() == whole.partition.states()
+
+
+async def test_an_idle_lane_notices_what_hangs() -> None:
+    """Readers wait for its last commit, though it has no other one to make."""
+    scene = Scene(Broker(story()))
+    async with scene.running():
+        await until(scene.went_to(18))
+        scene.partition.undecided = Settlement(hanging={"state": 0})
+        scene.partition.decide = lambda _: setattr(scene.partition, "undecided", Settlement())
+        await until(lambda: bool(scene.telemetry.of("transaction_repaired")))
+        await until(scene.went_to(18))
+
+
+async def test_a_failed_producer_is_closed_before_the_lane_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It might still send what was given up."""
+    scene = Scene(Broker(story()))
+    closed_at: list[str] = []
+
+    def note(*_: object) -> None:
+        closed_at.append(scene.broker.last_call())
+
+    monkeypatch.setattr(scene.telemetry, "commit_failed", note)
+    scene.broker.at("commit", UNREACHABLE, fails(Fenced("taken over")))
+    async with scene.running():
+        await until(lambda: len(closed_at) == 2)
+    assert closed_at == ["close", "close"]

@@ -10,7 +10,7 @@ import pytest
 from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
 from consumer.runtime import worker as worker_module
-from consumer.runtime.ports import Misfit
+from consumer.runtime.ports import Committed, Misfit
 from consumer.runtime.worker import Worker
 from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, turns, until, world_of
 from tests.runtime.scenes import FOREVER_MS, call, rubbish, settings_of
@@ -247,6 +247,7 @@ async def test_an_opening_is_progress_with_each_answer_however_slow_all_are_toge
     for asked in ("member", "open", "committed", "seek", "read", "chunk"):
         scene.broker.at(asked, slow, slow)
     scene.partition.state_log = [(b"c%d" % number, None) for number in range(6)]
+    scene.partition.committed = Committed(0, "")
     await scene.serving(0)
     assert set(stalled) == {None}
     assert len(stalled) >= 2 * 6

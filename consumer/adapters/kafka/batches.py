@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from consumer.adapters.kafka.bounds import see
 from consumer.adapters.kafka.connection import connection_arguments
@@ -28,6 +29,11 @@ def producer(settings: Settings, **more: Any) -> AIOKafkaProducer:
     )
     send_once(made)
     return made
+
+
+def transactional_id(settings: Settings, name: str) -> str:
+    """The one of a lane (its partition) or of a tool. No other service has it: a topic's name holds no colon."""
+    return f"{settings.group_id}:{settings.input_topic}:{name}"
 
 
 def append(
@@ -52,6 +58,17 @@ async def send(producer: AIOKafkaProducer, batch: Any, topic: str, partition: in
     answer = await producer.send_batch(batch, topic, partition=partition)
     answer.add_done_callback(see)
     return answer  # type: ignore[no-any-return]
+
+
+async def end_of(count: int, answer: Awaitable[Any]) -> int:
+    """The offset after a batch of so many records. Raises KafkaError if the broker does not tell where it is.
+
+    aiokafka takes the answer to a batch that was there already for a success, at offset -1.
+    """
+    offset = int((await answer).offset)
+    if offset < 0:
+        raise KafkaError("the broker has written a batch before and does not tell where")
+    return offset + count
 
 
 def broken_by(producer: AIOKafkaProducer) -> BaseException | None:

@@ -24,6 +24,8 @@ from consumer.runtime.ports import Committed
 _POLL_S = 0.1
 _COMING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 """The coordinator moves, or the broker still makes its topic of offsets."""
+_LEADER_EPOCH_SINCE = 5
+"""The version of OffsetFetch since which it stands before the metadata of each partition."""
 _COMING_CODES = {each.errno for each in _COMING}
 
 
@@ -80,5 +82,6 @@ def committed_of(answer: Any, topic: str, partitions: Iterable[int]) -> dict[int
 def error_codes(answer: Any) -> set[int]:
     """Of an OffsetFetch or DescribeGroups answer as a whole, and of each partition or group."""
     of_groups = {each[0] for each in getattr(answer, "groups", ())}
-    of_partitions = {each[3] for _, partitions in getattr(answer, "topics", ()) for each in partitions}
+    place = 4 if answer.API_VERSION >= _LEADER_EPOCH_SINCE else 3
+    of_partitions = {some[place] for _, partitions, *_ in getattr(answer, "topics", ()) for some in partitions}
     return (of_groups | of_partitions | {getattr(answer, "error_code", 0)}) - {0}

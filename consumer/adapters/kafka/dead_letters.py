@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final, Self
 
+from aiokafka import TopicPartition
 from msgspec import Struct
 
 from consumer.adapters.kafka.permissions import TOPIC, Grant
-from consumer.adapters.kafka.republisher import Republisher
+from consumer.adapters.kafka.republisher import Republisher, Scope
 from consumer.adapters.kafka.topic_reader import TopicReader
 from consumer.core.record import Record
 from consumer.runtime.dead_letters import DeadLetter, opened
@@ -60,7 +61,7 @@ class Letters:
         self._reader = TopicReader(settings)
         self._grants = [
             Grant(TOPIC, self._topic, "CC_DEAD_LETTERS_TOPIC", ("Read", "Write") if to_write else ("Read",)),
-            Grant(TOPIC, settings.input_topic, "CC_INPUT_TOPIC", ("Write",) if to_write else ("Describe",)),
+            Grant(TOPIC, settings.input_topic, "CC_INPUT_TOPIC", ("Read", "Write") if to_write else ("Describe",)),
         ]
         self._partitions: dict[str, int] = {}
         self.total = 0
@@ -90,7 +91,7 @@ class Letters:
                     if letter is not None and selection.holds(letter):
                         yield Sight(letter, letter.offset in ledger)
 
-    async def redrive(self, order: Order, on_read: OnRead) -> Counts:
+    async def redrive(self, order: Order, on_read: OnRead, on_repair: Callable[[str], None]) -> Counts:
         """Put the dead letters that are asked for back into the input; what became of each of them.
 
         What was not reached for `letters_max` is not counted. With `execute` it takes partition after partition over,
@@ -100,8 +101,8 @@ class Letters:
         pace = _Pace(order.rate)
         for partition in range(self._partitions[self._topic]):
             if order.execute:
-                transactional_id = f"{self._settings.group_id}-{self._settings.input_topic}-redrive.{partition}"
-                async with Republisher(self._settings, transactional_id, _DOING, self._partitions) as publisher:
+                scope, client, name = self._scope(partition), self._reader.client, f"redrive:{partition}"
+                async with Republisher(self._settings, client, name, _DOING, scope, on_repair) as publisher:
                     await self._redrive(partition, order, counts, on_read, _Sender(self._settings, publisher, pace))
             else:
                 await self._redrive(partition, order, counts, on_read, None)
@@ -130,6 +131,12 @@ class Letters:
                     sender.skip()
         if sender is not None:
             await sender.flush()
+
+    def _scope(self, partition: int) -> Scope:
+        """What is written while the dead letters of a partition go back."""
+        source = self._settings.input_topic
+        inputs = [TopicPartition(source, number) for number in range(self._partitions[source])]
+        return Scope(self._partitions, [*inputs, TopicPartition(self._topic, partition)])
 
     async def _span(self, partition: int) -> tuple[int, int]:
         begins, ends = await self._reader.bounds(self._topic, [partition])

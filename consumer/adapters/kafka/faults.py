@@ -25,8 +25,8 @@ _TOO_OLD = (errors.UnsupportedVersionError, errors.IncompatibleBrokerVersion, er
 _TOO_LARGE = (errors.RecordTooLargeError, errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 _GRANT = f"a permission is missing: grant {USER}"
 _TOPICS_GRANT = (
-    f"{_GRANT} Read on the input and state topics, Write on the state, transitions and dead letters topics, and "
-    f"DescribeConfigs on all: `conversation-consumer check` tells which is missing"
+    f"{_GRANT} Read on the input topic, Read and Write on the state, transitions and dead letters topics, "
+    f"and DescribeConfigs on all: `conversation-consumer check` tells which is missing"
 )
 _CREDENTIALS = (
     "the broker refused the credentials: check CC_SECURITY_PROTOCOL, CC_SASL_MECHANISM, CC_SASL_USERNAME and "
@@ -42,7 +42,7 @@ _REMEDIES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((errors.GroupAuthorizationFailedError,), f"{_GRANT} Read on the group of CC_GROUP_ID"),
     (
         (errors.TransactionalIdAuthorizationFailed,),
-        f"{_GRANT} Write on transactional ids that begin with CC_GROUP_ID-CC_INPUT_TOPIC-",
+        f"{_GRANT} Write on transactional ids that begin with CC_GROUP_ID:CC_INPUT_TOPIC:",
     ),
     ((errors.ClusterAuthorizationFailedError,), f"{_GRANT} IdempotentWrite on the cluster"),
     (_TOO_OLD, "the broker is too old for this version: upgrade it"),

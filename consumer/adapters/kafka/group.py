@@ -8,21 +8,21 @@ and cannot come back, though it may have nothing to fetch: no partition, only bl
 worker says that it is alive.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.consumer.fetcher import READ_UNCOMMITTED, OffsetResetStrategy
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaError, LeaderNotAvailableError, TopicAuthorizationFailedError, for_code
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.protocol.commit import OffsetFetchRequest
-from aiokafka.protocol.offset import OffsetRequest
 
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import connection_arguments, connection_fault, unconnected
 from consumer.adapters.kafka.coordinator import committed_of, error_codes
 from consumer.adapters.kafka.faults import answered, outlasted, world_error
+from consumer.adapters.kafka.markers import written_offsets
 from consumer.adapters.kafka.membership import COORDINATOR_MOVED, Membership
 from consumer.adapters.kafka.records import partition_of, record_of
 from consumer.core.record import Record
@@ -32,7 +32,8 @@ from consumer.runtime.settings import Settings
 _JOIN_S = 60.0
 _METADATA_MS = 30_000  # within which partitions that were added are noticed
 _STOP_S = 10.0
-_NO_REPLICA = -1  # a consumer asks
+_STALE_S, _STALE_POLL_S = 10.0, 0.5
+"""How long, and how often, an end of the partition before the committed offset is asked for again."""
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -136,10 +137,9 @@ class GroupIntake:
         """See `Intake.seek`."""
         tp = self._partition(partition)
         beginnings = await self._bounded(self._consumer.beginning_offsets([tp]), "reading the first offset")
-        ends = await self._bounded(self._consumer.end_offsets([tp]), "reading the last offset")
-        if next_offset is not None and next_offset > ends[tp]:
-            ends[tp] = await self._bounded(self._ask_written_end(tp), "reading the last offset")
-        if next_offset is None or not beginnings[tp] <= next_offset <= ends[tp]:
+        if next_offset is not None and next_offset > await self._bounded(self._ask_end(tp), "reading the last offset"):
+            next_offset = await self._past_the_end(tp, next_offset)
+        if next_offset is None or next_offset < beginnings[tp]:
             next_offset = int(beginnings[tp])
         try:
             self._consumer.seek(tp, next_offset)
@@ -147,18 +147,23 @@ class GroupIntake:
             raise Unreachable(f"partition {partition} is not assigned any more") from error
         return next_offset
 
-    async def _ask_written_end(self, tp: TopicPartition) -> int:
+    async def _past_the_end(self, tp: TopicPartition, next_offset: int) -> int | None:
+        """An offset that its partition does not reach, or None for the beginning once that is beyond doubt.
+
+        A leader that was suspended and has been replaced tells an older end, until it hears of that.
+        """
+        until_s = time.monotonic() + _STALE_S
+        while time.monotonic() < until_s:
+            await asyncio.sleep(_STALE_POLL_S)
+            await self._bounded(self._consumer._client.force_metadata_update(), "asking for leaders")  # noqa: SLF001 - nothing public does
+            if next_offset <= await self._bounded(self._ask_end(tp), "reading the last offset"):
+                return next_offset
+        return None
+
+    async def _ask_end(self, tp: TopicPartition) -> int:
         """The end with what is not committed yet, among which whoever resets offsets may have put one."""
         client = self._consumer._client  # noqa: SLF001 - aiokafka's own call asks as its consumer reads
-        leader = client.cluster.leader_for_partition(tp)
-        if leader is None or leader < 0:
-            raise LeaderNotAvailableError(tp)
-        asked = [(tp.topic, [(tp.partition, OffsetResetStrategy.LATEST)])]
-        answer = await client.send(leader, OffsetRequest(_NO_REPLICA, READ_UNCOMMITTED, asked))
-        ((_, ((_, code, *_, offset),)),) = answer.topics
-        if code:
-            raise for_code(code)
-        return int(offset)
+        return (await written_offsets(client, [tp]))[tp]
 
     async def lag_records(self, partition: int) -> int | None:
         """See `Intake.lag_records`. Asks no broker: both numbers came with the last fetch."""

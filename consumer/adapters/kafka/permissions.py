@@ -17,6 +17,7 @@ from aiokafka.errors import (
 from msgspec import Struct
 
 from consumer.adapters.kafka import coordinator
+from consumer.adapters.kafka.batches import transactional_id
 from consumer.adapters.kafka.faults import USER
 from consumer.adapters.kafka.finding import Finding
 from consumer.adapters.kafka.requests import AuthorizedGroupsRequest, AuthorizedTopicsRequest
@@ -68,16 +69,20 @@ class Grant(Struct, frozen=True):
 
 
 def grants(settings: Settings) -> list[Grant]:
-    """Everything that `run` needs, and nothing else."""
+    """Everything that `run` needs, and nothing else.
+
+    Exactly once, it reads its outputs to find out how a transaction ended of which brokers have lost markers.
+    """
+    outputs = ("Read", "Write") if settings.delivery == "exactly_once" else ("Write",)
     needed = [
         Grant(TOPIC, settings.input_topic, "CC_INPUT_TOPIC", ("Read", "DescribeConfigs")),
         Grant(TOPIC, settings.state_topic, "CC_STATE_TOPIC", ("Read", "Write", "DescribeConfigs")),
-        Grant(TOPIC, settings.transitions_topic, "CC_TRANSITIONS_TOPIC", ("Write", "DescribeConfigs")),
-        Grant(TOPIC, settings.dead_letters_topic, "CC_DEAD_LETTERS_TOPIC", ("Write", "DescribeConfigs")),
+        Grant(TOPIC, settings.transitions_topic, "CC_TRANSITIONS_TOPIC", (*outputs, "DescribeConfigs")),
+        Grant(TOPIC, settings.dead_letters_topic, "CC_DEAD_LETTERS_TOPIC", (*outputs, "DescribeConfigs")),
         Grant(GROUP, settings.group_id, "CC_GROUP_ID", ("Read",)),
     ]
     if settings.delivery == "exactly_once":
-        prefix = f"{settings.group_id}-{settings.input_topic}-"
+        prefix = transactional_id(settings, "")
         names = "CC_GROUP_ID, CC_INPUT_TOPIC"
         needed.append(Grant(TRANSACTIONAL_ID, prefix, names, ("Write",), is_prefix=True))
     return needed

@@ -6,20 +6,29 @@ fenced producer answers later calls with AssertionError.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
 from msgspec.structs import replace
 
-from consumer.adapters.kafka.batches import append, broken_by, producer, send
+from consumer.adapters.kafka import markers
+from consumer.adapters.kafka.batches import append, broken_by, end_of, producer, send, transactional_id
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import unconnected
 from consumer.adapters.kafka.faults import outlasted, world_error
 from consumer.adapters.kafka.group import GroupIntake
+from consumer.adapters.kafka.markers import MarkersMissingError, Undecided, Written
+from consumer.adapters.kafka.topic_reader import TopicReader
+from consumer.runtime.bookmark import Ends, OutputName
+from consumer.runtime.kafka_tools import abort_command
 from consumer.runtime.ports import Effects, Fenced, Output, Unreachable
+from consumer.runtime.redrive import is_marker
 from consumer.runtime.settings import Settings
+from consumer.runtime.settlement import Settlement, Verdict
+from consumer.runtime.transaction_repair import topics_of
 
 _STOP_S = 5.0
 
@@ -49,19 +58,39 @@ class _LanePublisher:
             return
         await stopped(self._producer.stop(), self._producer.client, _STOP_S)
 
-    async def _send(self, effects: Effects) -> int | None:
-        """Write all effects and wait for the broker's answer to each; returns the offset after the last state."""
-        settings = self._settings
-        sending = await self._send_outputs(settings.state_topic, effects.states)
-        states = len(sending)
-        sending += await self._send_outputs(settings.transitions_topic, effects.transitions)
-        sending += await self._send_outputs(settings.dead_letters_topic, effects.dead_letters)
-        counts = [count for count, _ in sending]
-        answers = await asyncio.gather(*(future for _, future in sending))
-        return max(
-            (answer.offset + count for count, answer in zip(counts[:states], answers[:states], strict=True)),
-            default=None,
-        )
+    async def settlement(self) -> Settlement:
+        """See `Publisher.settlement`. Without transactions nothing is ever undecided."""
+        return Settlement()
+
+    async def shows(self, output: OutputName, from_offset: int) -> bool:
+        """See `Publisher.shows`."""
+        async with TopicReader(self._settings) as reader:
+            topic = topics_of(self._settings)[output]
+            begins, ends = await reader.bounds(topic, [self._partition])
+            start = max(from_offset, begins[self._partition])
+            async with aclosing(reader.read(topic, {self._partition: start}, ends)) as parts:
+                async for records in parts:
+                    if any(not is_marker(record) for record in records):
+                        return True
+        return False
+
+    async def settle(self, settlement: Settlement, verdict: Verdict) -> None:
+        """See `Publisher.settle`."""
+
+    async def confirm(self) -> None:
+        """See `Publisher.confirm`."""
+
+    async def _send(self, effects: Effects) -> Ends:
+        """Write all effects and wait for the broker's answer to each; returns where they end."""
+        outputs: dict[OutputName, Sequence[Output]] = {
+            "state": effects.states,
+            "transitions": effects.transitions,
+            "dead_letters": effects.dead_letters,
+        }
+        topics = topics_of(self._settings)
+        sending = {name: await self._send_outputs(topics[name], outputs[name]) for name in outputs}
+        await asyncio.gather(*(answer for some in sending.values() for _, answer in some))
+        return Ends(**{name: await end_of(*some[-1]) for name, some in sending.items() if some})
 
     async def _send_outputs(self, topic: str, outputs: Sequence[Output]) -> list[tuple[int, Awaitable[Any]]]:
         """Send outputs in as few batches as fit; returns each batch's count and the future of its answer."""
@@ -79,6 +108,11 @@ class _LanePublisher:
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
             return await within(self._settings.commit_timeout_s, doing)
+        except MarkersMissingError as error:
+            raise Unreachable(
+                f"{what}: the end of the last transaction has not arrived at {error.args[0]}: brokers may have lost it "
+                f"(KAFKA-20734), which the next opening of the partition repairs"
+            ) from error
         except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
             raise world_error(error, what) from error
         except AssertionError as error:
@@ -96,26 +130,65 @@ class TransactionalPublisher(_LanePublisher):
         super().__init__(
             settings,
             partition,
-            transactional_id=f"{settings.group_id}-{settings.input_topic}-{partition}",
+            transactional_id=transactional_id(settings, str(partition)),
             transaction_timeout_ms=settings.transaction_timeout_ms,
         )
+        self._source = TopicPartition(settings.input_topic, partition)
+        self._outputs = {TopicPartition(topic, partition): name for name, topic in topics_of(settings).items()}
+        self._unconfirmed: Written | None = None
+        """What the last commit wrote, as long as it is not known that its markers have arrived."""
 
-    async def commit(self, effects: Effects) -> int | None:
+    async def settlement(self) -> Settlement:
+        """See `Publisher.settlement`. Raises Unreachable where another producer holds readers of the outputs up."""
+        client, producer_id = self._producer.client, self._producer._txn_manager.producer_id  # noqa: SLF001 - nothing public gives it
+        finding = markers.find_undecided(
+            client, producer_id, self._outputs.keys(), self._settings.group_id, [self._source]
+        )
+        found: Undecided = await self._bounded(finding, "looking for undecided records")
+        for tp, (number, start) in found.others.items():
+            if self._outputs[tp] != "dead_letters":  # a redrive writes there
+                raise Unreachable(
+                    f"partition {tp.partition} of topic {tp.topic!r}: producer {number} has a transaction open since "
+                    f"offset {start}: only this service may write there. If it stays so: "
+                    f"{abort_command(self._settings, tp.topic, tp.partition, start)}"
+                )
+        hanging = {self._outputs[tp]: start for tp, start in found.hanging.items()}
+        return Settlement(self._ends(found.stable), hanging, found.has_pending_offsets)
+
+    async def settle(self, settlement: Settlement, verdict: Verdict) -> None:
+        """See `Publisher.settle`."""
+        hanging = {tp: settlement.hanging[name] for tp, name in self._outputs.items() if name in settlement.hanging}
+        undecided = Undecided({}, hanging, {}, settlement.is_offset_pending)
+        ending = markers.end_undecided(self._producer, undecided, self._settings.group_id, verdict)
+        await self._bounded(ending, "repairing the last transaction")
+
+    async def confirm(self) -> None:
+        """See `Publisher.confirm`. Asks only once after each commit."""
+        if self._unconfirmed is not None:
+            await self._bounded(markers.confirm(self._producer.client, self._unconfirmed), "confirming the last commit")
+            self._unconfirmed = None
+
+    async def commit(self, effects: Effects) -> Ends:
         """See `Publisher.commit`."""
+        await self.confirm()
         return await self._bounded(self._transact(effects), "committing")  # type: ignore[no-any-return]
 
-    async def _transact(self, effects: Effects) -> int | None:
+    async def _transact(self, effects: Effects) -> Ends:
         await self._producer.begin_transaction()
         try:
-            log_offset = await self._send(effects)
-            source = TopicPartition(self._settings.input_topic, self._partition)
-            committed = effects.committed(log_offset)
-            offsets = {source: (committed.next_offset, committed.metadata)}
+            ends = await self._send(effects)
+            committed = effects.committed(ends)
+            offsets = {self._source: (committed.next_offset, committed.metadata)}
             await self._producer.send_offsets_to_transaction(offsets, self._settings.group_id)
         except (KafkaError, IllegalOperation) as error:
             raise broken_by(self._producer) or error from error
         await self._producer.commit_transaction()
-        return log_offset
+        written = {tp: end for tp, name in self._outputs.items() if (end := ends.of(name)) is not None}
+        self._unconfirmed = Written(written, self._settings.group_id, {self._source: effects.next_offset})
+        return ends
+
+    def _ends(self, offsets: Mapping[TopicPartition, int]) -> Ends:
+        return Ends(**{name: offsets[tp] for tp, name in self._outputs.items()})
 
 
 class AtLeastOncePublisher(_LanePublisher):
@@ -128,9 +201,9 @@ class AtLeastOncePublisher(_LanePublisher):
         super().__init__(settings, partition)
         self._intake = intake
 
-    async def commit(self, effects: Effects) -> int | None:
+    async def commit(self, effects: Effects) -> Ends:
         """See `Publisher.commit`."""
         await self._bounded(self._send(replace(effects, states=[])), "publishing")
-        log_offset = await self._bounded(self._send(replace(effects, transitions=[], dead_letters=[])), "publishing")
-        await self._intake.commit(self._partition, effects.committed(None))
-        return log_offset  # type: ignore[no-any-return]
+        ends = await self._bounded(self._send(replace(effects, transitions=[], dead_letters=[])), "publishing")
+        await self._intake.commit(self._partition, effects.committed(Ends()))
+        return ends  # type: ignore[no-any-return]

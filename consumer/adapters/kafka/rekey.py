@@ -19,7 +19,7 @@ from consumer.adapters.kafka import coordinator
 from consumer.adapters.kafka.bounds import within
 from consumer.adapters.kafka.faults import world_error
 from consumer.adapters.kafka.permissions import GROUP, TOPIC, Grant
-from consumer.adapters.kafka.republisher import Republisher
+from consumer.adapters.kafka.republisher import Republisher, Scope
 from consumer.adapters.kafka.topic_reader import TopicReader
 from consumer.core.record import Record
 from consumer.runtime.ports import Misfit
@@ -46,17 +46,29 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 
 async def rekey(
-    settings: Settings, source: str, target: str, *, follow: bool, on_progress: Callable[[Progress], None]
+    settings: Settings,
+    source: str,
+    target: str,
+    *,
+    follow: bool,
+    on_progress: Callable[[Progress], None],
+    on_repair: Callable[[str], None],
 ) -> None:
     """Copy what the source held when it began, or with `follow` until it is cancelled. Raises WorldError.
 
     It may be cancelled or killed at any time: the next one goes on where the last transaction ended.
     """
-    grants = [Grant(TOPIC, source, "SOURCE", ("Read",)), Grant(TOPIC, target, "TARGET", ("Write",))]
-    transactional_id = f"{settings.group_id}-{settings.input_topic}-rekey.{source}.{target}"
+    grants = [Grant(TOPIC, source, "SOURCE", ("Read",)), Grant(TOPIC, target, "TARGET", ("Read", "Write"))]
     async with TopicReader(settings) as reader:
         partitions = await reader.partitions(grants)
-        async with Republisher(settings, transactional_id, "rekey", partitions) as publisher:
+        scope = Scope(
+            partitions,
+            [TopicPartition(target, number) for number in range(partitions[target])],
+            _group_of(settings, source, target),
+            [TopicPartition(source, number) for number in range(partitions[source])],
+        )
+        name = f"rekey:{source}:{target}"
+        async with Republisher(settings, reader.client, name, "rekey", scope, on_repair) as publisher:
             copying = _Copying(settings, source, target, reader, publisher, on_progress)
             await copying.begin(partitions)
             await copying.run(follow=follow)
@@ -82,7 +94,7 @@ class _Copying:
         self._reader = reader
         self._publisher = publisher
         self._on_progress = on_progress
-        self._group_id = f"{settings.group_id}-rekey.{source}.{target}"
+        self._group_id = _group_of(settings, source, target)
         self._next: dict[int, int] = {}
         self._ends: dict[int, int] = {}
 
@@ -149,3 +161,8 @@ class _Copying:
             grant = Grant(GROUP, self._group_id, "CC_GROUP_ID, SOURCE, TARGET", ("Read",))
             return Misfit(grant.remedy(self._settings))
         return told
+
+
+def _group_of(settings: Settings, source: str, target: str) -> str:
+    """The group whose offsets say where a rekey stands."""
+    return f"{settings.group_id}-rekey.{source}.{target}"

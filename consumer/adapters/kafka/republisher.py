@@ -5,95 +5,176 @@ After any failure the producer is of no use, so that the command ends and is sta
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import IllegalOperation, KafkaError
+from msgspec import Struct
 
-from consumer.adapters.kafka.batches import append, broken_by, producer, send
+from consumer.adapters.kafka import markers
+from consumer.adapters.kafka.batches import append, broken_by, end_of, producer, send, transactional_id
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import start
 from consumer.adapters.kafka.faults import world_error
+from consumer.adapters.kafka.markers import MarkersMissingError, Undecided, Written
 from consumer.adapters.kafka.records import partition_of
-from consumer.runtime.ports import Fenced, Unreachable
+from consumer.runtime.kafka_tools import abort_command
+from consumer.runtime.ports import Fenced, Misfit, Unreachable
 from consumer.runtime.republish import NO_TIMESTAMP, Copy
 from consumer.runtime.settings import Settings
+from consumer.runtime.settlement import Verdict
 
 _STOP_S = 5.0
 _REQUEST_BYTES_MAX = 16 * 1_048_576
 
 
+class Scope(Struct, frozen=True):
+    """What the transactions of a republisher may hold."""
+
+    partitions: Mapping[str, int]
+    """How many partitions each topic has."""
+    outputs: Sequence[TopicPartition]
+    group_id: str = ""
+    sources: Sequence[TopicPartition] = ()
+    """The partitions, of one topic, whose offsets the group commits."""
+
+
 class Republisher:
     """A transactional producer, as an async context manager. Raises WorldError from every method but leaving.
 
-    Entering takes the transactional id over: another holder is fenced and its open transaction aborted. `doing` is
-    what the command is called in messages, and `partitions` how many each topic has.
+    Entering takes the transactional id of that name over: another holder is fenced and its open transaction aborted,
+    and what brokers have lost of the last one's end is written again, which `on_repair` is told in a sentence. `doing`
+    is what the command is called in messages, and `client` any that is connected.
     """
 
-    def __init__(self, settings: Settings, transactional_id: str, doing: str, partitions: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: AIOKafkaClient,
+        name: str,
+        doing: str,
+        scope: Scope,
+        on_repair: Callable[[str], None],
+    ) -> None:
         self._settings = settings
+        self._client = client
+        self._transactional_id = transactional_id(settings, name)
         self._doing = doing
-        self._partitions = partitions
+        self._scope = scope
+        self._on_repair = on_repair
         self._in_transaction = False
+        self._unconfirmed: Written | None = None
+        """What the last transaction wrote, as long as it is not known that its markers have arrived."""
+        self._producer: AIOKafkaProducer
+
+    async def __aenter__(self) -> Self:
+        settings, within_s = self._settings, self._settings.commit_timeout_s
+        # Asked before the producer starts, which makes the coordinator forget.
+        asking = markers.last_verdict(self._client, self._transactional_id)
+        verdict = await self._bounded(asking, "asking for the last transaction")
         self._producer = producer(
             settings,
-            transactional_id=transactional_id,
+            transactional_id=self._transactional_id,
             transaction_timeout_ms=settings.transaction_timeout_ms,
             max_request_size=max(_REQUEST_BYTES_MAX, 2 * settings.dead_letter_bytes_max),
         )
-
-    async def __aenter__(self) -> Self:
-        within_s = self._settings.commit_timeout_s
         try:
-            await start(self._producer.start(), self._settings, within_s, self._stop, "starting the producer")
+            await start(self._producer.start(), settings, within_s, self._stop, "starting the producer")
         except Fenced as error:
             raise self._taken_over() from error
+        try:
+            await self._repair(verdict)
+        except BaseException:
+            await self._stop()
+            raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._in_transaction:  # readers wait for its end, and need not wait for it to time out
             # Where that fails, fenced or cut off, whoever starts next aborts it, or the broker in time.
             with contextlib.suppress(KafkaError, IllegalOperation, TimeoutError, AssertionError):
                 await within(_STOP_S, self._producer.abort_transaction())
-        await self._stop()
+        try:
+            if kind is None:
+                await self._confirm()
+        finally:
+            await self._stop()
 
     async def publish(
         self, copies: Sequence[Copy], offsets: Mapping[TopicPartition, int] | None = None, group_id: str = ""
     ) -> None:
         """Write all copies, in their order per partition, and a group's offsets; all of it or nothing."""
+        await self._confirm()
         self._in_transaction = True
-        await self._bounded(self._transact(copies, offsets, group_id), "writing records")
+        await self._bounded(self._transact(copies, offsets or {}, group_id), "writing records")
         self._in_transaction = False
 
-    async def _transact(
-        self, copies: Sequence[Copy], offsets: Mapping[TopicPartition, int] | None, group_id: str
-    ) -> None:
+    async def _transact(self, copies: Sequence[Copy], offsets: Mapping[TopicPartition, int], group_id: str) -> None:
         await self._producer.begin_transaction()
         try:
-            await asyncio.gather(*await self._send(copies))
+            sent = await self._send(copies)
+            await asyncio.gather(*(answer for _, _, answer in sent))
+            ends = {place: await end_of(count, answer) for place, count, answer in sent}
             if offsets:
                 await self._producer.send_offsets_to_transaction(dict(offsets), group_id)
         except (KafkaError, IllegalOperation) as error:
             raise broken_by(self._producer) or error from error
         await self._producer.commit_transaction()
+        self._unconfirmed = Written(ends, group_id, dict(offsets))
 
-    async def _send(self, copies: Sequence[Copy]) -> list[Awaitable[Any]]:
-        batches: dict[tuple[str, int], Any] = {}
-        sent: list[Awaitable[Any]] = []
+    async def _confirm(self) -> None:
+        """Make sure that the last transaction has ended everywhere: the marker of the next would decide over it."""
+        if self._unconfirmed is not None:
+            await self._bounded(markers.confirm(self._client, self._unconfirmed), "confirming the last transaction")
+            self._unconfirmed = None
+
+    async def _repair(self, verdict: Verdict | None) -> None:
+        """Write what brokers have lost of the last transaction's end, which went as `verdict` says."""
+        scope, producer_id = self._scope, self._producer._txn_manager.producer_id  # noqa: SLF001 - nothing public gives it
+        finding = markers.find_undecided(self._client, producer_id, scope.outputs, scope.group_id, scope.sources)
+        undecided: Undecided = await self._bounded(finding, "looking for undecided records")
+        if not undecided.hanging and not undecided.has_pending_offsets:
+            return
+        places = [f"{tp.topic}-{tp.partition} from offset {start}" for tp, start in undecided.hanging.items()]
+        places += [f"the offsets of group {scope.group_id!r}"] * undecided.has_pending_offsets
+        what = f"brokers lost the end of this command's last transaction (KAFKA-20734): {', '.join(places)}"
+        if verdict is None:
+            commands = [
+                abort_command(self._settings, tp.topic, tp.partition, start) for tp, start in undecided.hanging.items()
+            ]
+            raise Misfit(
+                f"{what}; no broker remembers whether it was committed: decide yourself: to drop what hangs, run "
+                f"{', '.join(commands)}"
+            )
+        ending = markers.end_undecided(self._producer, undecided, scope.group_id, verdict)
+        await self._bounded(ending, "repairing the last transaction")
+        self._on_repair(f"{what}; it had ended as {verdict}, and that is written again")
+
+    async def _send(self, copies: Sequence[Copy]) -> list[tuple[TopicPartition, int, Awaitable[Any]]]:
+        """Send copies in as few batches as fit; returns where each goes, its count and the future of its answer."""
+        batches: dict[TopicPartition, Any] = {}
+        sent: list[tuple[TopicPartition, int, Awaitable[Any]]] = []
+
+        async def flush(place: TopicPartition) -> None:
+            batch = batches.pop(place)
+            sent.append((place, batch.record_count(), await send(self._producer, batch, *place)))
+
         for copy in copies:
-            place = (copy.topic, self._partition(copy))
-            batch = batches.get(place)
-            if batch is None or not _append(batch, copy):
-                if batch is not None:
-                    sent.append(await send(self._producer, batch, *place))
-                batch = batches[place] = self._producer.create_batch()
-                _append(batch, copy)
-        sent += [await send(self._producer, batch, *place) for place, batch in batches.items()]
+            place = TopicPartition(copy.topic, self._partition(copy))
+            if place in batches and _append(batches[place], copy):
+                continue
+            if place in batches:
+                await flush(place)
+            batches[place] = self._producer.create_batch()
+            _append(batches[place], copy)
+        for place in list(batches):
+            await flush(place)
         return sent
 
     def _partition(self, copy: Copy) -> int:
-        count = self._partitions[copy.topic]
+        count = self._scope.partitions[copy.topic]
         if copy.partition is not None:
             return copy.partition % count
         assert copy.key is not None
@@ -105,6 +186,11 @@ class Republisher:
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
             return await within(self._settings.commit_timeout_s, doing)
+        except MarkersMissingError as error:
+            raise Unreachable(
+                f"{what}: the end of the last transaction has not arrived at {error.args[0]}: brokers may have lost it "
+                f"(KAFKA-20734): start this command again, which repairs it"
+            ) from error
         except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
             told = world_error(error, what)
             raise (self._taken_over() if isinstance(told, Fenced) else told) from error

@@ -1,12 +1,32 @@
-"""Two requests that ask what the user may do.
+"""Requests that aiokafka 0.14 does not speak, or only in versions that tell too little.
 
-aiokafka 0.14 speaks Metadata up to version 5, which does not tell it, and DescribeGroups up to version 3 (whose answer
-it reads as if it were version 2), while static members are told from version 4 on. A broker without these versions
-raises NotImplementedError.
+| request              | version | why                                                                             |
+| -------------------- | ------- | ------------------------------------------------------------------------------- |
+| Metadata             | 8       | up to version 5 it does not tell what the user may do                           |
+| DescribeGroups       | 4       | version 3 tells no static members, and aiokafka reads its answer as version 2   |
+| OffsetFetch          | 7       | `require_stable` shows an offset whose transaction is undecided; Kafka 2.5      |
+| DescribeProducers    | 0       | tells where the undecided records of a producer begin; Kafka 2.8                |
+| DescribeTransactions | 0       | tells how the last transaction of a transactional id ended; Kafka 2.8           |
+
+A broker without these versions raises NotImplementedError, one without the request IncompatibleBrokerVersion.
 """
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
+from aiokafka.protocol.types import (
+    Array,
+    Boolean,
+    Bytes,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    String,
+    TaggedFields,
+)
+
+_TAGS = ("tags", TaggedFields)
 
 
 class _TopicsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
@@ -115,3 +135,170 @@ class AuthorizedGroupsRequest(Request[_GroupsRequest]):  # type: ignore[misc]  #
     def build(self, request_struct_class: type[_GroupsRequest]) -> _GroupsRequest:
         """See `Request.build`."""
         return request_struct_class(self._groups, True)  # noqa: FBT003 - as the schema has them
+
+
+class _StableOffsetsResponse(Response):  # type: ignore[misc]  # as above
+    API_KEY = 9
+    API_VERSION = 7
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", CompactString("utf-8")),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("offset", Int64),
+                        ("leader_epoch", Int32),
+                        ("metadata", CompactString("utf-8")),
+                        ("error_code", Int16),
+                        _TAGS,
+                    ),
+                ),
+                _TAGS,
+            ),
+        ),
+        ("error_code", Int16),
+        _TAGS,
+    )
+
+
+class _StableOffsetsRequest(RequestStruct):  # type: ignore[misc]  # as above
+    API_KEY = 9
+    API_VERSION = 7
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _StableOffsetsResponse
+    SCHEMA = Schema(
+        ("group", CompactString("utf-8")),
+        ("topics", CompactArray(("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), _TAGS)),
+        ("require_stable", Boolean),
+        _TAGS,
+    )
+
+
+class StableOffsetsRequest(Request[_StableOffsetsRequest]):  # type: ignore[misc]  # as above
+    """A group's committed offsets of a topic; error 88 where a transaction that commits one is undecided."""
+
+    API_KEY = 9
+
+    def __init__(self, group_id: str, topic: str, partitions: list[int]) -> None:
+        self._group_id = group_id
+        self._topic = topic
+        self._partitions = partitions
+
+    def build(self, request_struct_class: type[_StableOffsetsRequest]) -> _StableOffsetsRequest:
+        """See `Request.build`."""
+        return request_struct_class(self._group_id, [(self._topic, self._partitions, {})], True, {})  # noqa: FBT003 - as the schema has them
+
+
+class _ProducersResponse(Response):  # type: ignore[misc]  # as above
+    API_KEY = 61
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", CompactString("utf-8")),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("error_message", CompactString("utf-8")),
+                        (
+                            "producers",
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("transaction_start", Int64),
+                                _TAGS,
+                            ),
+                        ),
+                        _TAGS,
+                    ),
+                ),
+                _TAGS,
+            ),
+        ),
+        _TAGS,
+    )
+
+
+class _ProducersRequest(RequestStruct):  # type: ignore[misc]  # as above
+    API_KEY = 61
+    API_VERSION = 0
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _ProducersResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), _TAGS)),
+        _TAGS,
+    )
+
+
+class DescribeProducersRequest(Request[_ProducersRequest]):  # type: ignore[misc]  # as above
+    """The producers that wrote to partitions, and where the undecided records of each begin (-1 for none).
+
+    For the leader of all of them; needs Read on the topics.
+    """
+
+    API_KEY = 61
+
+    def __init__(self, topics: list[tuple[str, list[int]]]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: type[_ProducersRequest]) -> _ProducersRequest:
+        """See `Request.build`."""
+        return request_struct_class([(topic, partitions, {}) for topic, partitions in self._topics], {})
+
+
+class _TransactionsResponse(Response):  # type: ignore[misc]  # as above
+    API_KEY = 65
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "transactions",
+            CompactArray(
+                ("error_code", Int16),
+                ("transactional_id", CompactString("utf-8")),
+                ("state", CompactString("utf-8")),
+                ("timeout_ms", Int32),
+                ("start_ms", Int64),
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                (
+                    "topics",
+                    CompactArray(("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), _TAGS),
+                ),
+                _TAGS,
+            ),
+        ),
+        _TAGS,
+    )
+
+
+class _TransactionsRequest(RequestStruct):  # type: ignore[misc]  # as above
+    API_KEY = 65
+    API_VERSION = 0
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _TransactionsResponse
+    SCHEMA = Schema(("transactional_ids", CompactArray(CompactString("utf-8"))), _TAGS)
+
+
+class DescribeTransactionRequest(Request[_TransactionsRequest]):  # type: ignore[misc]  # as above
+    """What the coordinator of a transactional id knows of its last transaction."""
+
+    API_KEY = 65
+
+    def __init__(self, transactional_id: str) -> None:
+        self._transactional_id = transactional_id
+
+    def build(self, request_struct_class: type[_TransactionsRequest]) -> _TransactionsRequest:
+        """See `Request.build`."""
+        return request_struct_class([self._transactional_id], {})

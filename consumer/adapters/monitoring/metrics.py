@@ -33,6 +33,7 @@ from consumer.core.step import DEAD_LETTER_REASONS, DISPOSITIONS, IGNORED_REASON
 from consumer.core.topics import TEMPLATES
 from consumer.runtime.census import Census
 from consumer.runtime.ports import ACTIVITIES
+from consumer.runtime.settlement import Verdict
 from consumer.runtime.tally import Tally
 from consumer.version import VERSION
 from schemas.state import TimeClass
@@ -169,6 +170,12 @@ class Metrics:
             {},
             [()],
         )
+        self._repaired = self._counter(
+            "transactions_repaired_total",
+            "Transactions of lanes whose end brokers had lost in some partitions and the service wrote again.",
+            {"verdict": ("abort", "commit")},
+            [("abort",), ("commit",)],
+        )
         self._rebalances = self._counter(
             "rebalances_total",
             "Decisions of the consumer group about this worker.",
@@ -277,6 +284,10 @@ class Metrics:
     def offset_reset(self) -> None:
         """A lane could not go on from its committed offset."""
         self._offset_resets.add(())
+
+    def transaction_repaired(self, verdict: Verdict) -> None:
+        """A lane wrote the end of a transaction that brokers had lost."""
+        self._repaired.add((verdict,))
 
     def spent(self, activity: str, seconds: float, now_s: float) -> None:
         """Count loop time."""

@@ -15,6 +15,7 @@ from consumer.adapters.logs import logger
 from consumer.adapters.monitoring.metrics import Metrics
 from consumer.core.step import DISPOSITIONS
 from consumer.runtime.ports import Activity, Fenced, Rebalance, WorldError
+from consumer.runtime.settlement import Verdict
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
@@ -135,6 +136,17 @@ class ServiceTelemetry:
     def restoring(self, partition: int, remaining: int) -> None:
         """See `Telemetry.restoring`."""
         self._metrics.restoring(partition, remaining)
+
+    def transaction_repaired(self, partition: int, verdict: Verdict, hanging: Sequence[str]) -> None:
+        """See `Telemetry.transaction_repaired`."""
+        self._metrics.transaction_repaired(verdict)
+        self._log.warning(
+            "lane.transaction_repaired",
+            partition=partition,
+            verdict=verdict,
+            hanging=list(hanging),
+            cause="brokers lost the end of a transaction (KAFKA-20734): look at their version and offline partitions",
+        )
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         """See `Telemetry.offset_reset`."""

@@ -119,7 +119,11 @@ def test_addresses_that_aiokafka_understands_pass(servers: str) -> None:
         (errors.SaslAuthenticationFailed(), Misfit, "CC_SASL_PASSWORD"),
         (errors.UnsupportedSaslMechanismError(), Misfit, "CC_SASL_MECHANISM"),
         (errors.IllegalSaslStateError(), Misfit, "CC_SECURITY_PROTOCOL"),
-        (errors.TopicAuthorizationFailedError(), Misfit, "Read on the input and state topics"),
+        (
+            errors.TopicAuthorizationFailedError(),
+            Misfit,
+            "Read and Write on the state, transitions and dead letters topics",
+        ),
         (errors.GroupAuthorizationFailedError(), Misfit, "Read on the group of CC_GROUP_ID"),
         (errors.TransactionalIdAuthorizationFailed(), Misfit, "transactional ids that begin with CC_GROUP_ID"),
         (errors.ClusterAuthorizationFailedError(), Misfit, "IdempotentWrite"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from consumer.adapters.kafka.batches import transactional_id
 from consumer.adapters.kafka.permissions import Grant, grants
 from consumer.runtime.settings import Settings
 
@@ -15,12 +16,30 @@ def settings(**changed: Any) -> Settings:
     return Settings(**{"bootstrap_servers": "b:1", "input_topic": "in", "group_id": "g", **changed})
 
 
-def test_at_least_once_needs_no_transactional_id() -> None:
-    exactly = grants(settings())
-    assert grants(settings(delivery="at_least_once")) == [
-        each for each in exactly if each.resource != "transactional-id"
-    ]
-    assert [(each.name, each.is_prefix) for each in exactly if each.resource == "transactional-id"] == [("g-in-", True)]
+def test_at_least_once_needs_less() -> None:
+    """It has no transactions, so it has no transactional id, and never asks how a transaction ended."""
+
+    def needed(delivery: str) -> set[tuple[str, str]]:
+        return {(grant.name, name) for grant in grants(settings(delivery=delivery)) for name in grant.operations}
+
+    assert needed("exactly_once") - needed("at_least_once") == {
+        ("g:in:", "Write"),
+        ("conversation-transitions", "Read"),
+        ("conversation-dead-letters", "Read"),
+    }
+    assert needed("at_least_once") < needed("exactly_once")
+    assert [grant.name for grant in grants(settings()) if grant.is_prefix] == ["g:in:"]
+
+
+def test_no_two_services_share_a_transactional_id() -> None:
+    """Names of topics and groups hold dashes; a shared id would let two services fence each other."""
+    services = [("a", "b-c"), ("a-b", "c"), ("a:b", "c"), ("a", "b.c"), ("a.b", "c")]
+    ids = {
+        transactional_id(settings(group_id=group_id, input_topic=topic), name)
+        for group_id, topic in services
+        for name in ("0", "redrive:0", "rekey:x:y")
+    }
+    assert len(ids) == 3 * len(services)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,302 @@
+"""The markers that end a transaction in its partitions: whether they have arrived, and writing those that never will.
+
+A coordinator answers the end of a transaction before its markers are written. Brokers of Kafka 4.3 and 4.4 skip the
+marker of a partition that has no leader at that moment, call the transaction complete and never write it (KAFKA-20734).
+What the transaction wrote there *hangs*: read_committed readers stop before it, and the marker of the producer's next
+transaction in that partition decides over it, whichever way that ends.
+
+A marker that is missing can be written: a transaction of the same transactional id that holds only the partitions that
+hang, and no record, is ended with the verdict of the first.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, OffsetResetStrategy
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    LeaderNotAvailableError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    StaleMetadata,
+    UnsupportedVersionError,
+    for_code,
+)
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.transaction import AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest
+from msgspec import Struct, field
+
+from consumer.adapters.kafka import coordinator
+from consumer.adapters.kafka.requests import (
+    DescribeProducersRequest,
+    DescribeTransactionRequest,
+    StableOffsetsRequest,
+)
+from consumer.adapters.kafka.unanswered import AnswerLostError
+from consumer.runtime.settlement import Verdict
+
+T = TypeVar("T")
+
+_UNSTABLE_OFFSET_COMMIT, _TRANSACTIONAL_ID_NOT_FOUND = 88, 105
+_MOVING = (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, StaleMetadata, LeaderNotAvailableError)
+_MOVING_CODES = {3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 51, 56, 74, 75, 76, 78, 100}
+"""Errors of brokers that pass: a leader or a coordinator moves or loads, or has not heard of a topic yet."""
+_CONSUMER = -1  # of no replica
+_POLL_S = 0.05
+_ARRIVAL_S = 1.0
+"""How long markers may be on their way before they are looked for."""
+
+
+class Written(Struct, frozen=True):
+    """What a transaction wrote: where its records end in each partition, and the offsets of a group."""
+
+    ends: Mapping[TopicPartition, int]
+    group_id: str = ""
+    offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
+
+
+class Undecided(Struct, frozen=True):
+    """Where partitions stop for readers of committed records, and why."""
+
+    stable: Mapping[TopicPartition, int]
+    """The last stable offset of each partition."""
+    hanging: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """Where the records of this producer begin that hang."""
+    others: Mapping[TopicPartition, tuple[int, int]] = field(default_factory=dict)
+    """The id of another producer with an open transaction, and where that begins."""
+    has_pending_offsets: bool = False
+    """Whether a committed offset hangs."""
+
+
+class MarkersMissingError(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+    """The last transaction of a producer has ended, but its markers have not arrived at the places of the message."""
+
+
+async def stable_offsets(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """The last stable offset of each partition. Raises KafkaError."""
+    return await _offsets(client, tps, READ_COMMITTED)
+
+
+async def written_offsets(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """The end of each partition with what is not committed. Raises KafkaError."""
+    return await _offsets(client, tps, READ_UNCOMMITTED)
+
+
+async def confirm(client: AIOKafkaClient, written: Written) -> None:
+    """Wait until the markers of a commit have arrived. Raises MarkersMissingError and KafkaError; the caller bounds it.
+
+    While a leader or the coordinator of the group moves it is waited for.
+    """
+    loop = asyncio.get_running_loop()
+    since_s: float | None = None
+    while True:
+        stable, pending = await asyncio.gather(
+            _patiently(client, lambda: stable_offsets(client, written.ends)),
+            _patiently(client, lambda: _undecided_offsets(client, written.group_id, written.offsets)),
+        )
+        missing = [tp for tp, end in written.ends.items() if stable[tp] < end]
+        if not missing and not pending:
+            return
+        since_s = loop.time() if since_s is None else since_s
+        if loop.time() - since_s > _ARRIVAL_S:
+            places = [f"{tp.topic}-{tp.partition}" for tp in missing] + ["the group's offsets"] * bool(pending)
+            raise MarkersMissingError(", ".join(places))
+        await asyncio.sleep(_POLL_S)
+
+
+async def find_undecided(
+    client: AIOKafkaClient,
+    producer_id: int,
+    tps: Collection[TopicPartition],
+    group_id: str,
+    offsets: Collection[TopicPartition],
+) -> Undecided:
+    """What hangs of a producer whose transaction has ended. Raises KafkaError; the caller bounds it.
+
+    Looks again for a while first, since markers may be on their way. `offsets` are the partitions, of one topic, whose
+    committed offsets may hang.
+    """
+    loop = asyncio.get_running_loop()
+    since_s: float | None = None
+    while True:
+        stable, ends, pending = await asyncio.gather(
+            _patiently(client, lambda: stable_offsets(client, tps)),
+            _patiently(client, lambda: written_offsets(client, tps)),
+            _patiently(client, lambda: _undecided_offsets(client, group_id, dict.fromkeys(offsets))),
+        )
+        behind = [tp for tp in tps if stable[tp] < ends[tp]]
+        if not behind and not pending:
+            return Undecided(stable)
+        since_s = loop.time() if since_s is None else since_s
+        if loop.time() - since_s > _ARRIVAL_S:
+            break
+        await asyncio.sleep(_POLL_S)
+    hanging, others = {}, {}
+    for tp, producers in (await _patiently(client, lambda: open_transactions(client, behind))).items():
+        for number, start, _ in producers:
+            if number == producer_id:
+                hanging[tp] = start
+            else:
+                others[tp] = (number, start)
+    return Undecided(stable, hanging, others, bool(pending))
+
+
+async def end_undecided(producer: AIOKafkaProducer, undecided: Undecided, group_id: str, verdict: Verdict) -> None:
+    """Write the markers that are missing. The producer must have no transaction open. Raises KafkaError.
+
+    An answer that is lost leaves the producer of no use: a late EndTxn would end its next transaction.
+    """
+    client, transactional_id = producer.client, producer._txn_manager.transactional_id  # noqa: SLF001 - nothing public gives them
+    identity = (transactional_id, producer._txn_manager.producer_id, producer._txn_manager.producer_epoch)  # noqa: SLF001
+    topics: dict[str, list[int]] = defaultdict(list)
+    for tp in undecided.hanging:
+        topics[tp.topic].append(tp.partition)
+
+    async def ask(request: Any) -> Any:
+        node = await coordinator.find(client, CoordinationType.TRANSACTION, transactional_id)
+        answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+        for code in _codes(answer):
+            _check(code)
+        return answer
+
+    try:
+        if topics:
+            await _patiently(client, lambda: ask(AddPartitionsToTxnRequest(*identity, list(topics.items()))))
+        if undecided.has_pending_offsets:
+            await _patiently(client, lambda: ask(AddOffsetsToTxnRequest(*identity, group_id)))
+        await _patiently(client, lambda: ask(EndTxnRequest(*identity, verdict == "commit")))
+    except AnswerLostError as error:
+        raise KafkaError(f"no answer to {error}") from error
+
+
+async def open_transactions(
+    client: AIOKafkaClient, tps: Iterable[TopicPartition]
+) -> dict[TopicPartition, list[tuple[int, int, int]]]:
+    """By partition the producers with undecided records: id, where those begin, and the time of the last one.
+
+    Times are in epoch milliseconds. Needs Read on the topics. Raises KafkaError.
+    """
+
+    async def ask(node: int, some: list[TopicPartition]) -> dict[TopicPartition, list[tuple[int, int, int]]]:
+        answer = await client.send(node, DescribeProducersRequest(_by_topic(some)))
+        found: dict[TopicPartition, list[tuple[int, int, int]]] = {}
+        for topic, partitions, _ in answer.topics:
+            for partition, code, _, producers, _ in partitions:
+                _check(code)
+                found[TopicPartition(topic, partition)] = [
+                    (number, start, last_ms) for number, _, _, last_ms, _, start, _ in producers if start >= 0
+                ]
+        return found
+
+    return await _of_leaders(client, tps, ask)
+
+
+async def last_verdict(client: AIOKafkaClient, transactional_id: str) -> Verdict | None:
+    """How the last transaction of a transactional id ended; None where its coordinator cannot say. Raises KafkaError.
+
+    A producer that starts makes the coordinator forget.
+    """
+
+    async def ask() -> Any:
+        node = await coordinator.find(client, CoordinationType.TRANSACTION, transactional_id)
+        ((code, _, state, *_),) = (await client.send(node, DescribeTransactionRequest(transactional_id))).transactions
+        if code == _TRANSACTIONAL_ID_NOT_FOUND:
+            return None
+        _check(code)
+        return state
+
+    state = await _patiently(client, ask)
+    verdicts: dict[str | None, Verdict] = {"CompleteCommit": "commit", "CompleteAbort": "abort"}
+    return verdicts.get(state)
+
+
+async def _offsets(client: AIOKafkaClient, tps: Iterable[TopicPartition], isolation: int) -> dict[TopicPartition, int]:
+    async def ask(node: int, some: list[TopicPartition]) -> dict[TopicPartition, int]:
+        asked = [
+            (topic, [(number, OffsetResetStrategy.LATEST) for number in numbers]) for topic, numbers in _by_topic(some)
+        ]
+        answer = await client.send(node, OffsetRequest(_CONSUMER, isolation, asked))
+        found: dict[TopicPartition, int] = {}
+        for topic, partitions in answer.topics:
+            for partition, code, _, offset, *_ in partitions:
+                _check(code)
+                found[TopicPartition(topic, partition)] = int(offset)
+        return found
+
+    return await _of_leaders(client, tps, ask)
+
+
+async def _undecided_offsets(
+    client: AIOKafkaClient, group_id: str, offsets: Mapping[TopicPartition, int | None]
+) -> list[TopicPartition]:
+    """Which committed offsets are undecided, or not yet the expected ones where some are."""
+    if not offsets:
+        return []
+    ((topic, partitions),) = _by_topic(offsets)
+    answer = await coordinator.ask(client, group_id, StableOffsetsRequest(group_id, topic, partitions))
+    for code in coordinator.error_codes(answer) - {_UNSTABLE_OFFSET_COMMIT}:
+        _check(code)
+    found = []
+    for name, some, _ in answer.topics:
+        for partition, offset, _, _, code, _ in some:
+            expected = offsets[TopicPartition(name, partition)]
+            if code or (expected is not None and offset != expected):
+                found.append(TopicPartition(name, partition))
+    return found
+
+
+async def _of_leaders(
+    client: AIOKafkaClient,
+    tps: Iterable[TopicPartition],
+    ask: Callable[[int, list[TopicPartition]], Awaitable[dict[TopicPartition, T]]],
+) -> dict[TopicPartition, T]:
+    """Ask the leader of each partition, all leaders at once."""
+    by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
+    for tp in tps:
+        await client.add_topic(tp.topic)
+        leader = client.cluster.leader_for_partition(tp)
+        if leader is None or leader < 0:
+            raise LeaderNotAvailableError(tp)
+        by_leader[leader].append(tp)
+    answers = await asyncio.gather(*(ask(leader, some) for leader, some in by_leader.items()))
+    return {tp: found for answer in answers for tp, found in answer.items()}
+
+
+async def _patiently(client: AIOKafkaClient, ask: Callable[[], Awaitable[T]]) -> T:
+    """An answer, asked for again while brokers or leaders move."""
+    while True:
+        try:
+            return await ask()
+        except _MOVING:
+            pass
+        except NotImplementedError as error:
+            raise UnsupportedVersionError from error
+        await client.force_metadata_update()
+        await asyncio.sleep(_POLL_S)
+
+
+def _check(code: int) -> None:
+    """Raise what an error code stands for: StaleMetadata for all that pass."""
+    if code in _MOVING_CODES:
+        raise StaleMetadata(f"error {code}")
+    if code:
+        raise for_code(code)
+
+
+def _by_topic(tps: Iterable[TopicPartition]) -> list[tuple[str, list[int]]]:
+    topics: dict[str, list[int]] = defaultdict(list)
+    for tp in tps:
+        topics[tp.topic].append(tp.partition)
+    return list(topics.items())
+
+
+def _codes(answer: Any) -> set[int]:
+    """Of an answer to a request of a transaction."""
+    if hasattr(answer, "errors"):
+        return {code for _, partitions in answer.errors for _, code in partitions}
+    return {answer.error_code}
