@@ -14,7 +14,7 @@ from consumer.__main__ import main
 from consumer.runtime.settings import parse
 from tests.deploy.binaries import HERE
 from tests.deploy.manifests import DEPLOY
-from tests.live.broker import KAFKA_VERSION
+from tests.live.broker import PINNED_VERSION
 
 COMPOSE = DEPLOY / "compose"
 CONFIG: Any = yaml.safe_load((COMPOSE / "compose.yaml").read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def test_the_worker_is_given_longer_than_a_drain_takes() -> None:
 
 
 def test_the_broker_is_the_one_that_the_tests_run_on() -> None:
-    assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{PINNED_VERSION}"
 
 
 def test_every_file_that_is_mounted_exists() -> None:

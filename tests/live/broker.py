@@ -17,7 +17,11 @@ from typing import Protocol
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-KAFKA_VERSION = "4.3.1"
+_POM = Path(__file__).with_name("pom.xml")
+PINNED_VERSION = _POM.read_text(encoding="utf-8").partition("<kafka.version>")[2].partition("<")[0]
+KEEPS_MARKERS = "4.2.2"
+"""The newest version without KAFKA-20734."""
+KAFKA_VERSION = PINNED_VERSION
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _DOCKER_S = 2
 _DOWNLOAD_S = 300
@@ -222,20 +226,20 @@ def find_broker() -> Broker | str:
     return ready if isinstance(ready, str) else _started(LocalBroker(ready))
 
 
-def jars() -> Path | str:
+def jars(version: str = KAFKA_VERSION) -> Path | str:
     """The folder of Kafka's jars, fetched by Maven once and kept outside the tree, or why they cannot be used."""
     missing = "no KAFKA_BOOTSTRAP_SERVERS, no Docker that answers"
     if not _java_is_new_enough():
         return f"{missing}, no Java {_JAVA_MIN} or later"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "conversation-consumer" / f"kafka-{KAFKA_VERSION}"
+    folder = cache / "conversation-consumer" / f"kafka-{version}"
     if folder.is_dir():
         return folder
     if shutil.which("mvn") is None:
         return f"{missing}, no Maven to fetch Kafka's jars"
-    pom = Path(__file__).with_name("pom.xml")
     partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-    command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"]
+    command = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies"]
+    command += [f"-Dkafka.version={version}", f"-DoutputDirectory={partial}"]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_S)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.live.broker import find_broker, jars
+from tests.live.broker import KAFKA_VERSION, find_broker, jars
 from tests.live.harness import Pipeline
 from tests.live.secure_broker import SecureBroker
 
@@ -36,15 +36,20 @@ def kafka() -> Iterator[str]:
         broker.close()
 
 
+def needed_jars(version: str = KAFKA_VERSION) -> Path:
+    """Jars for a broker of a test's own. Without them the test is skipped; under CI that is a failure."""
+    found = jars(version)
+    if isinstance(found, Path):
+        return found
+    if os.environ.get("CI"):
+        pytest.fail(f"CI needs a Kafka {version} of its own: {found}")
+    pytest.skip(f"needs a Kafka {version} of its own: {found}")
+
+
 @pytest.fixture(scope="session")
 def secure_broker() -> Iterator[SecureBroker]:
     """A broker with TLS, SASL and access control, always one of the tests' own, for it has their certificates."""
-    found = jars()
-    if isinstance(found, str):
-        if os.environ.get("CI"):
-            pytest.fail(f"CI needs a secure Kafka: {found}")
-        pytest.skip(f"needs a secure Kafka: {found}")
-    broker = SecureBroker(found)
+    broker = SecureBroker(needed_jars())
     try:
         broker.start()
         yield broker
