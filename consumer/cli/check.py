@@ -24,9 +24,9 @@ _COLOURS: Final[dict[Verdict, str]] = {"pass": "green", "warn": "yellow", "fail"
 def check(*, as_json: bool) -> None:
     """Check everything that can be known before the start, and change nothing.
 
-    Settings, the way to the brokers and their limits, each permission, the topics and their settings, timestamps, the
-    consumer group with its members, offsets and lag. Each line has a verdict (pass, warn or fail) and what was found,
-    and below it what to do. Warnings do not fail. What a failure hides is not looked at.
+    Settings, the way to the brokers, their limits and versions, each permission, the topics and their settings,
+    timestamps, the consumer group with its members, offsets and lag. Each line has a verdict (pass, warn or fail) and
+    what was found, and below it what to do. Warnings do not fail. What a failure hides is not looked at.
 
     \b
     Examples:
@@ -83,7 +83,7 @@ async def _at_the_broker(settings: Settings, admin: TopicAdmin) -> AsyncIterator
         yield finding
     if any(each.verdict == "fail" for each in permissions):
         return
-    for finding in await admin.limits():
+    for finding in [*await admin.limits(), *await admin.brokers()]:
         yield finding
     found = await admin.find()
     topics = checks(settings, found)

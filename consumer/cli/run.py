@@ -77,6 +77,9 @@ async def _serve(settings: Settings, started: asyncio.Event, stop: asyncio.Event
     """Serve from the start until the stop; may be cancelled until `started` is set."""
     async with TopicAdmin(settings) as admin:
         await admin.verify()
+        for finding in await admin.brokers():
+            if finding.verdict == "warn":
+                logs.logger().warning("consumer.broker_defect", found=finding.found, todo=finding.remedy)
     async with running(settings) as service:
         started.set()
         await _until(stop, asyncio.ensure_future(service.worker.failure()))

@@ -7,11 +7,14 @@
 | OffsetFetch          | 7       | `require_stable` shows an offset whose transaction is undecided; Kafka 2.5      |
 | DescribeProducers    | 0       | tells where the undecided records of a producer begin; Kafka 2.8                |
 | DescribeTransactions | 0       | tells how the last transaction of a transactional id ended; Kafka 2.8           |
+| ApiVersions          | 3       | tells which features a broker's software supports; Kafka 2.7                    |
 
 A broker without these versions raises NotImplementedError, one without the request IncompatibleBrokerVersion.
 """
 
-from aiokafka.protocol.api import Request, RequestStruct, Response
+from io import BytesIO
+
+from aiokafka.protocol.api import Request, RequestStruct, Response, ResponseHeader_v0
 from aiokafka.protocol.types import (
     Array,
     Boolean,
@@ -25,6 +28,8 @@ from aiokafka.protocol.types import (
     String,
     TaggedFields,
 )
+
+from consumer.version import VERSION
 
 _TAGS = ("tags", TaggedFields)
 
@@ -302,3 +307,55 @@ class DescribeTransactionRequest(Request[_TransactionsRequest]):  # type: ignore
     def build(self, request_struct_class: type[_TransactionsRequest]) -> _TransactionsRequest:
         """See `Request.build`."""
         return request_struct_class([self._transactional_id], {})
+
+
+class _FeaturesResponse(Response):  # type: ignore[misc]  # as above
+    API_KEY = 18
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("error_code", Int16),
+        (
+            "api_versions",
+            CompactArray(("api_key", Int16), ("min_version", Int16), ("max_version", Int16), ("tags", TaggedFields)),
+        ),
+        ("throttle_time_ms", Int32),
+        ("tags", TaggedFields),
+    )
+    _SUPPORTED_FEATURES_TAG = 0
+    _SUPPORTED_FEATURES = CompactArray(
+        ("name", CompactString("utf-8")), ("min_version", Int16), ("max_version", Int16), ("tags", TaggedFields)
+    )
+
+    def supported_features(self) -> dict[str, int]:
+        """The highest level of each feature that the broker's software supports, whatever the cluster has finalized."""
+        encoded = self.tags.get(self._SUPPORTED_FEATURES_TAG)
+        if encoded is None:
+            return {}
+        return {name: highest for name, _, highest, _ in self._SUPPORTED_FEATURES.decode(BytesIO(encoded))}
+
+
+class _FeaturesRequest(RequestStruct):  # type: ignore[misc]  # as above
+    API_KEY = 18
+    API_VERSION = 3
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _FeaturesResponse
+    SCHEMA = Schema(
+        ("client_software_name", CompactString("utf-8")),
+        ("client_software_version", CompactString("utf-8")),
+        ("tags", TaggedFields),
+    )
+
+    def parse_response_header(self, read_buffer: BytesIO | bytes) -> ResponseHeader_v0:
+        """Version 0, though the request is flexible: a client does not know yet what the broker speaks."""
+        return ResponseHeader_v0.decode(read_buffer)
+
+
+class FeaturesRequest(Request[_FeaturesRequest]):  # type: ignore[misc]  # as above
+    """The features that a broker's software supports. Needs no permission."""
+
+    API_KEY = 18
+
+    def build(self, request_struct_class: type[_FeaturesRequest]) -> _FeaturesRequest:
+        """See `Request.build`."""
+        version = VERSION.replace("+", "-")  # a broker refuses any but letters, digits, dots and dashes
+        return request_struct_class("conversation-consumer", version, {})

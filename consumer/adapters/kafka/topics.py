@@ -25,7 +25,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from consumer.adapters.kafka import group_checks, limits, permissions
+from consumer.adapters.kafka import brokers, group_checks, limits, permissions
 from consumer.adapters.kafka.bounds import within
 from consumer.adapters.kafka.connection import connection_arguments, start, unconnected
 from consumer.adapters.kafka.faults import USER, world_error
@@ -39,6 +39,7 @@ _NOT_ALLOWED = (PolicyViolationError, InvalidConfigurationError, InvalidPartitio
 _FINE_CODES = (0, TopicAlreadyExistsError.errno)
 _CLOSE_S = 5.0
 _VISIBLE_POLL_S = 0.05
+_VERSIONS_S = 5.0
 _ASKING = "asking what the user may do"
 
 
@@ -128,6 +129,13 @@ class TopicAdmin:
             if entry[1] is not None
         }
         return limits.checks(self._settings, told)
+
+    async def brokers(self) -> list[Finding]:
+        """Whether brokers have a version that loses markers of transactions. A broker that does not tell is none."""
+        if self._settings.delivery != "exactly_once":
+            return []
+        seconds = min(self._timeout_s, _VERSIONS_S)
+        return [brokers.check(await brokers.find(self._client._client, seconds))]  # noqa: SLF001 - as above
 
     async def group(self, found: dict[str, TopicFound]) -> list[Finding]:
         """What a worker that joins the group now will meet. Input and state topic have to be among those found."""

@@ -1,0 +1,78 @@
+"""Which Kafka the brokers run, and whether that version loses the end of transactions (KAFKA-20734).
+
+When a transaction ends while one of its partitions has no leader, brokers from Kafka 4.3 on skip the marker of that
+partition for good and report success; brokers up to 4.2 wait for the leader. The fault is in the software, so what
+counts is the highest `metadata.version` that a broker supports: the cluster may have finalized a lower one.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from consumer.adapters.kafka.bounds import within
+from consumer.adapters.kafka.finding import Finding
+from consumer.adapters.kafka.requests import FeaturesRequest
+
+FEATURE: Final = "metadata.version"
+RELEASES: Final = {21: "3.9 or earlier", 25: "4.0", 27: "4.1", 29: "4.2", 30: "4.3"}
+"""Releases of Kafka by the highest `metadata.version` that they support, in ascending order."""
+MARKERS_LOST_FROM: Final = 30
+"""The first `metadata.version` whose brokers lose markers. It has no end until a release notes the fix."""
+
+_SHOWN_MAX = 5
+_LOST = (
+    "when a transaction ends while one of its partitions has no leader, brokers from Kafka 4.3 on leave that partition "
+    "out and report success (KAFKA-20734), so that an offset or a record that was committed may stay invisible"
+)
+_REMEDY = (
+    "run Kafka 4.2 until a release notes the fix; give every topic 3 replicas, __consumer_offsets and "
+    "__transaction_state among them, so that a partition is seldom without a leader; lanes repair what their own "
+    "transactions have lost"
+)
+
+
+def check(levels: Mapping[int, int | None]) -> Finding:
+    """Whether any broker loses markers, given the highest `metadata.version` by node id; None where it is not known."""
+    by_level: dict[int, list[int]] = defaultdict(list)
+    for node, level in sorted(levels.items()):
+        if level is not None:
+            by_level[level].append(node)
+    unknown = [node for node, level in sorted(levels.items()) if level is None]
+    parts = [f"{_nodes(nodes)}: {_release(level)} ({FEATURE} {level})" for level, nodes in sorted(by_level.items())]
+    if unknown:
+        parts.append(f"{_nodes(unknown)}: version not known, too old to tell or no answer")
+    versions = "; ".join(parts) or "no broker is known"
+    if any(level >= MARKERS_LOST_FROM for level in by_level):
+        return Finding("brokers", "warn", f"{versions}: {_LOST}", _REMEDY)
+    return Finding("brokers", "pass", versions)
+
+
+def _nodes(nodes: list[int]) -> str:
+    more = len(nodes) - _SHOWN_MAX
+    shown = ", ".join(map(str, nodes[:_SHOWN_MAX])) + (f" and {more} more" if more > 0 else "")
+    return f"broker{'s' if len(nodes) > 1 else ''} {shown}"
+
+
+def _release(level: int) -> str:
+    """The release that supports a `metadata.version` at most."""
+    release = next((release for highest, release in RELEASES.items() if level <= highest), None)
+    return f"Kafka {release}" if release else f"later than Kafka {RELEASES[max(RELEASES)]}"
+
+
+async def find(client: AIOKafkaClient, seconds: float) -> dict[int, int | None]:
+    """The highest `metadata.version` that each broker of the cluster supports, None where it does not tell in time."""
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    return dict(zip(nodes, await asyncio.gather(*(_ask(client, node, seconds) for node in nodes)), strict=True))
+
+
+async def _ask(client: AIOKafkaClient, node: int, seconds: float) -> int | None:
+    try:
+        answer = await within(seconds, client.send(node, FeaturesRequest()))
+    except (KafkaError, NotImplementedError, TimeoutError, OSError):
+        return None
+    level: int | None = answer.supported_features().get(FEATURE)
+    return level

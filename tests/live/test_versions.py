@@ -1,0 +1,83 @@
+"""Brokers tell their version: those that lose markers of transactions are warned of, and those that do not are not."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka.client import AIOKafkaClient
+
+from consumer.adapters.kafka import brokers
+from consumer.adapters.kafka.finding import Verdict
+from consumer.cli.exits import OK
+from tests.live.broker import KEEPS_MARKERS, PINNED_VERSION, LocalBroker
+from tests.live.commands import ended, environ_of
+from tests.live.conftest import UniqueName, needed_jars
+from tests.live.harness import Pipeline
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+WITHIN_S = 60.0
+
+
+async def checked(pipeline: Pipeline) -> list[tuple[Verdict, str]]:
+    """What `check` finds about brokers."""
+    check = await ended("check --json", environ_of(pipeline.settings), WITHIN_S)
+    assert check.exit_code == OK, check.printed
+    findings = [json.loads(line) for line in check.printed.splitlines()]
+    return [(finding["verdict"], finding["found"]) for finding in findings if finding["check"] == "brokers"]
+
+
+@pytest.fixture
+async def stage(
+    request: pytest.FixtureRequest, unique_name: UniqueName, tmp_path: Path
+) -> AsyncIterator[tuple[LocalBroker, Pipeline]]:
+    """A broker of the version that the test names, and the topics on it."""
+    broker = LocalBroker(needed_jars(request.param))
+    try:
+        await asyncio.to_thread(broker.start)
+        pipeline = Pipeline(broker.bootstrap_servers, unique_name("p"), tmp_path)
+        await pipeline.create()
+        yield broker, pipeline
+        await pipeline.close()
+    finally:
+        await asyncio.to_thread(broker.close)
+
+
+@pytest.mark.parametrize("stage", [PINNED_VERSION], indirect=True)
+async def test_check_and_run_warn_of_a_broker_from_4_3_on(stage: tuple[LocalBroker, Pipeline]) -> None:
+    """By what the software supports; not where there are no transactions to lose anything of."""
+    _, pipeline = stage
+    ((verdict, found),) = await checked(pipeline)
+    assert verdict == "warn"
+    assert "KAFKA-20734" in found
+    worker = await pipeline.start_worker()
+    await worker.logged("consumer.starting")
+    (warning,) = worker.events("consumer.broker_defect")
+    assert (warning["level"], warning["found"]) == ("warning", found)
+    assert "until a release notes the fix" in warning["todo"]
+    pipeline.change(delivery="at_least_once")
+    assert await checked(pipeline) == []
+    indifferent = await pipeline.start_worker()
+    await indifferent.logged("consumer.starting")
+    assert indifferent.events("consumer.broker_defect") == []
+
+
+@pytest.mark.parametrize("stage", [KEEPS_MARKERS], indirect=True)
+async def test_an_earlier_broker_is_not_warned_of(stage: tuple[LocalBroker, Pipeline]) -> None:
+    """Nor is one that has stopped answering, which is given up in time."""
+    broker, pipeline = stage
+    assert await checked(pipeline) == [("pass", "broker 1: Kafka 4.2 (metadata.version 29)")]
+    worker = await pipeline.start_worker()
+    await worker.logged("consumer.starting")
+    assert worker.events("consumer.broker_defect") == []
+    client = AIOKafkaClient(bootstrap_servers=broker.bootstrap_servers)
+    await client.bootstrap()
+    try:
+        broker.pause()
+        async with asyncio.timeout(WITHIN_S):
+            assert await brokers.find(client, 0.5) == {1: None}
+    finally:
+        broker.resume()
+        await client.close()
