@@ -111,6 +111,7 @@ async def _consuming(
         asyncio.create_task(watch.stay_in_group(worker, intake)),
         asyncio.create_task(watch.lag(worker, intake, telemetry)),
         asyncio.create_task(watch.connection(worker, intake, metrics)),
+        asyncio.create_task(watch.leaders(settings, intake, metrics)),
     ]
     try:
         try:

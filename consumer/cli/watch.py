@@ -1,19 +1,22 @@
-"""What is watched while a service runs, each for ever: the loop, the membership, the connection and the lag."""
+"""What is watched while a service runs, each for ever: the loop, the membership, the connection, lag and leaders."""
 
 import asyncio
 import time
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.group import GroupIntake
+from consumer.adapters.monitoring.labels import TOPICS
 from consumer.adapters.monitoring.metrics import Metrics
 from consumer.adapters.monitoring.telemetry import ServiceTelemetry
 from consumer.runtime.lane import Lane
 from consumer.runtime.ports import Misfit
+from consumer.runtime.settings import Settings
 from consumer.runtime.worker import Worker
 
 _HEARTBEAT_S = 0.5
 _LAG_S = 5.0
 _CONNECTION_S = 2.0
+_LEADERS_S = 10.0
 _TOLD_S = 30.0
 
 
@@ -69,6 +72,17 @@ async def lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) 
             end, is_assigned = ends.get(lane.partition), worker.lanes.get(lane.partition) is lane
             if end is not None and lane.committed_offset is not None and is_assigned:
                 _note_lag(lane, max(0, end - lane.committed_offset), telemetry)
+
+
+async def leaders(settings: Settings, intake: GroupIntake, metrics: Metrics) -> None:
+    """Count the partitions without a leader, by topic. Where that is not known, the last count stays."""
+    names = dict(zip(TOPICS, settings.topics, strict=True))
+    while True:
+        offline = await intake.offline_partitions(settings.topics)
+        for topic, name in names.items():
+            if name in offline:
+                metrics.offline_partitions(topic, offline[name])
+        await asyncio.sleep(_LEADERS_S)
 
 
 def _note_lag(lane: Lane, lag_records: int, telemetry: ServiceTelemetry) -> None:

@@ -305,16 +305,27 @@ _GROUP: Final = Section(
             title="Partitions by worker",
             description="Partitions that the group gave each worker, and how many the input topic has (topic).",
             unit="short",
+            width=6,
             queries=(
                 Query("sum by (instance) (conversation_assigned_partitions{$scope})", "{{instance}}"),
                 Query("max(conversation_input_partitions{$scope})", "topic"),
             ),
         ),
         Panel(
+            title="Offline partitions, by topic",
+            description="Partitions that have no leader: all their replicas are down or too far behind. An offline "
+            "partition is neither read nor written.",
+            unit="short",
+            width=6,
+            alarm=1,
+            queries=(Query("max by (topic) (conversation_offline_partitions{$scope})", "{{topic}}"),),
+        ),
+        Panel(
             title="Rebalances",
             description="Decisions of the consumer group per interval, summed over workers. Each stops all lanes for a "
             "moment.",
             unit="short",
+            width=6,
             queries=(
                 Query(
                     "sum by (kind) (increase(conversation_rebalances_total{$scope}[$__rate_interval]))",
@@ -327,6 +338,7 @@ _GROUP: Final = Section(
             description="Records of the state topic that opening lanes have still to read. Consumption of the "
             "partition begins at 0.",
             unit="short",
+            width=6,
             queries=(Query("max by (partition) (conversation_restore_remaining_records{$scope})", "{{partition}}"),),
         ),
         Panel(

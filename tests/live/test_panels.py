@@ -27,6 +27,7 @@ PANELS = (*CONVERSATIONS.panels(), *PIPELINE.panels())
 ZERO_IN_GOOD_HEALTH = {
     "Failures, 15 min": "no commit fails while the broker is well",
     "Records left to restore": "so small a state is read between two scrapes",
+    "Offline partitions, by topic": "every partition has a leader",
     "Unowned partitions": "a rebalance is over between two scrapes",
 }
 """Panels that may show nothing but zeros here, with the reason. All others must show something."""

@@ -9,11 +9,13 @@ worker says that it is alive.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.client import ConnectionGroup
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.protocol.commit import OffsetFetchRequest
@@ -25,6 +27,7 @@ from consumer.adapters.kafka.faults import answered, outlasted, world_error
 from consumer.adapters.kafka.markers import written_offsets
 from consumer.adapters.kafka.membership import COORDINATOR_MOVED, Membership
 from consumer.adapters.kafka.records import partition_of, record_of
+from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Unreachable, WorldError
 from consumer.runtime.settings import Settings
@@ -34,6 +37,7 @@ _METADATA_MS = 30_000  # within which partitions that were added are noticed
 _STOP_S = 10.0
 _STALE_S, _STALE_POLL_S = 10.0, 0.5
 """How long, and how often, an end of the partition before the committed offset is asked for again."""
+_LEADERS_S = 5.0
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -197,6 +201,31 @@ class GroupIntake:
         """Partitions of the input topic as of the last metadata; None if not known yet."""
         found = self._consumer.partitions_for_topic(self._settings.input_topic)
         return len(found) if found else None
+
+    async def offline_partitions(self, topics: Sequence[str]) -> dict[str, int]:
+        """How many partitions of each topic have no leader, of those topics of which a broker tells just now.
+
+        Only a broker is asked with which there is a connection: to make one would keep the member from making others.
+        Connections to coordinators are left alone, since a rebalance holds up whatever comes after it.
+        """
+        client = self._consumer._client  # noqa: SLF001 - aiokafka's own metadata knows the input topic only
+        connected = [
+            node
+            for (node, group), connection in client._conns.items()  # noqa: SLF001
+            if group == ConnectionGroup.DEFAULT and connection.connected()
+        ]
+        if not connected:
+            return {}
+        request = AuthorizedTopicsRequest(list(topics))
+        try:
+            answer = await within(_LEADERS_S, client.send(random.choice(connected), request))  # noqa: S311 - no secret
+        except (KafkaError, NotImplementedError, TimeoutError, OSError):
+            return {}
+        return {
+            name: sum(leader < 0 for _, _, leader, *_ in partitions)
+            for error_code, name, _, partitions, _ in answer.topics
+            if not error_code
+        }
 
     async def commit(self, partition: int, committed: Committed) -> None:
         """Commit an offset outside of a transaction. Raises Unreachable, also if the partition was lost."""

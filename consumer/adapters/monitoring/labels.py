@@ -10,3 +10,5 @@ OTHER: Final = "other"
 """Stands for every label value outside of its set."""
 MEDIA: Final[tuple[str, ...]] = get_args(Media)
 STATES: Final = tuple(RANKS)
+TOPICS: Final = ("input", "state", "transitions", "dead_letters")
+"""The four topics by what they are for, in the order of `Settings.topics`."""

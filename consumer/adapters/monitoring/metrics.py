@@ -25,7 +25,7 @@ from prometheus_client import (
 
 from consumer.adapters.monitoring.closed_counter import ClosedCounter
 from consumer.adapters.monitoring.histogram import BulkHistogram
-from consumer.adapters.monitoring.labels import MEDIA, OTHER, PREFIX, STATES
+from consumer.adapters.monitoring.labels import MEDIA, OTHER, PREFIX, STATES, TOPICS
 from consumer.adapters.monitoring.lane_gauges import LaneGauges, PartitionSize
 from consumer.adapters.web.bounded_http import REFUSALS, Refusal
 from consumer.core.lifecycle import DISCONNECT_TYPES
@@ -214,6 +214,10 @@ class Metrics:
         self._input_partitions = self._gauge(
             "input_partitions", "Partitions of the input topic, of this worker or not; 0 as long as it does not know."
         )
+        name, documentation = "offline_partitions", "Partitions without a leader, as a broker told seconds ago."
+        self._describe(name, "gauge", ("topic",), documentation)
+        offline = Gauge(PREFIX + name, documentation, ("topic",), registry=self.registry)
+        self._offline_partitions = {topic: offline.labels(topic) for topic in TOPICS}
         self._connected = self._gauge("connected", "Whether Kafka has this worker in the group, as of seconds ago.")
         self._last_poll = self._gauge("last_poll_timestamp_seconds", "When a lane last waited for records.")
         build = Info(f"{PREFIX}build", "Version of the service and of Python.", registry=self.registry)
@@ -319,6 +323,10 @@ class Metrics:
     def input_partitions(self, count: int) -> None:
         """The input topic has so many partitions."""
         self._input_partitions.set(count)
+
+    def offline_partitions(self, topic: str, count: int) -> None:
+        """So many partitions of one of `TOPICS` have no leader."""
+        self._offline_partitions[topic].set(count)
 
     def restoring(self, partition: int, remaining: int) -> None:
         """Progress of a restore, in records."""

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.adapters.monitoring.histogram import BulkHistogram
-from consumer.adapters.monitoring.labels import MEDIA, STATES
+from consumer.adapters.monitoring.labels import MEDIA, STATES, TOPICS
 from consumer.adapters.monitoring.metrics import REASONS, Described, Metrics
 from consumer.core.lifecycle import DISCONNECT_TYPES
 from consumer.core.step import DISPOSITIONS, NOTES
@@ -70,6 +70,7 @@ def test_closed_label_sets_start_at_zero() -> None:
         "conversation_rebalances_total": {("assigned",), ("revoked",)},
         "conversation_loop_seconds_total": {(activity,) for activity in ACTIVITIES},
         "conversation_communications": set(product(MEDIA, (*STATES, "other"))),
+        "conversation_offline_partitions": {(topic,) for topic in TOPICS},
         "conversation_connect_seconds_count": {(media,) for media in MEDIA},
         "conversation_duration_seconds_count": {(media,) for media in MEDIA},
         "conversation_record_age_seconds_count": {()},
