@@ -17,6 +17,8 @@ from typing import Protocol
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
+from tests.live.lost_markers import LostMarker, find_lost_markers
+
 _POM = Path(__file__).with_name("pom.xml")
 PINNED_VERSION = _POM.read_text(encoding="utf-8").partition("<kafka.version>")[2].partition("<")[0]
 KEEPS_MARKERS = "4.2.2"
@@ -131,6 +133,11 @@ class LocalBroker:
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+
+    def lost_markers(self) -> list[LostMarker]:
+        """What it has logged so far of transaction markers that it skipped."""
+        with self._log.open("rb") as lines:
+            return list(find_lost_markers(lines))
 
     def save(self, folder: Path) -> None:
         """Copy its data and its log."""

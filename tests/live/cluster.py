@@ -11,6 +11,7 @@ from aiokafka.client import CoordinationType
 
 from consumer.adapters.kafka.coordinator import find
 from tests.live.broker import LocalBroker
+from tests.live.lost_markers import LostMarker
 from tests.live.proxy import Proxy
 
 NODES = 3
@@ -84,6 +85,10 @@ class Cluster:
     async def kill(self) -> None:
         """Kill all of them."""
         await self._all([node.kill for node in self.nodes if node.is_up])
+
+    def lost_markers(self) -> list[LostMarker]:
+        """What all nodes have logged so far of markers that they skipped."""
+        return [marker for node in self.nodes for marker in node.lost_markers()]
 
     async def leader(self, topic: str, partition: int) -> Node:
         """The broker that leads a partition."""

@@ -1,8 +1,8 @@
 """Workers on three brokers under faults: a schedule drawn from a seed, and what came of it.
 
-`python -m tests.live.faults --minutes 10 [--seed N]` is the long run. Every fault is over when its method returns;
-what it broke has to heal by itself. Bounds on time are generous, so that a slow machine breaks none of them; what
-comes out is compared strictly.
+`python -m tests.live.faults --minutes 10 [--seed N] [--only NAME]... [--back-to-back]` is the long run. Every fault is
+over when its method returns; what it broke has to heal by itself. Bounds on time are generous, so that a slow machine
+breaks none of them; what comes out is compared strictly.
 """
 
 import argparse
@@ -16,12 +16,15 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from msgspec import Struct
 
 from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.runtime.ports import WorldError
@@ -55,46 +58,56 @@ _RESTARTABLE_EXITS = {0, _UNAVAILABLE, -signal.SIGKILL}
 """Exits after which a supervisor may start a worker again: asked to, the broker away, killed here."""
 
 
+class Plan(Struct, frozen=True):
+    """Which faults a run has, and for how long."""
+
+    seed: int
+    minutes: float | None = None
+    """None for every fault once."""
+    only: Sequence[str] = ()
+    """The names of the faults to choose from; empty for all of them."""
+    back_to_back: bool = False
+    """Whether a fault comes although the workers have not recovered from the one before."""
+
+
 class Scene:
     """Brokers behind proxies, workers on them, and the faults that befall them. The first worker is never killed."""
 
-    def __init__(self, cluster: Cluster, pipeline: Pipeline, report: Report) -> None:
+    def __init__(self, cluster: Cluster, pipeline: Pipeline, report: Report, chance: random.Random) -> None:
         self._cluster = cluster
         self._pipeline = pipeline
         self._report = report
-        self._chance = random.Random(report.seed)
+        self._chance = chance
         self._workers: list[WorkerProcess] = []
-        self.faults: dict[str, Callable[[], Awaitable[None]]] = {
-            "worker killed": self._kill_worker,
-            "worker stopped past its session": self._stop_worker,
-            "rebalance storm": self._storm,
-            "rebalance storm during restore": self._storm_during_restore,
-            "leader of a partition killed": self._kill_leader,
-            "coordinator of the group killed": self._kill_group_coordinator,
-            "coordinator of transactions killed": self._kill_transaction_coordinator,
-            "broker killed amid a commit": self._kill_broker_amid_commit,
-            "all brokers killed": self._kill_brokers,
-            "leader stopped past the request timeout": self._stop_leader,
-            "all brokers stopped past the request timeout": self._stop_brokers,
-            "answer to a commit lost": self._lose_answer,
-            "end of a transaction late": self._deliver_late,
-            "connections delayed": self._delay,
-            "connections cut": self._cut,
-            "connections half-closed": self._half_close,
-        } | {f"worker killed {step}": self._crash(step) for step in STEPS}
 
-    def schedule(self, minutes: float | None) -> list[str]:
-        """Every fault once in random order; with a time, more and more of them."""
-        names = list(self.faults)
-        self._chance.shuffle(names)
-        return names if minutes is None else names + self._chance.choices(names, k=10_000)
+    @classmethod
+    def faults(cls) -> Mapping[str, Callable[["Scene"], Awaitable[None]]]:
+        """Every fault by its name."""
+        return {
+            "worker killed": cls._kill_worker,
+            "worker stopped past its session": cls._stop_worker,
+            "rebalance storm": cls._storm,
+            "rebalance storm during restore": cls._storm_during_restore,
+            "leader of a partition killed": cls._kill_leader,
+            "coordinator of the group killed": cls._kill_group_coordinator,
+            "coordinator of transactions killed": cls._kill_transaction_coordinator,
+            "broker killed amid a commit": cls._kill_broker_amid_commit,
+            "all brokers killed": cls._kill_brokers,
+            "leader stopped past the request timeout": cls._stop_leader,
+            "all brokers stopped past the request timeout": cls._stop_brokers,
+            "answer to a commit lost": cls._lose_answer,
+            "end of a transaction late": cls._deliver_late,
+            "connections delayed": cls._delay,
+            "connections cut": cls._cut,
+            "connections half-closed": cls._half_close,
+        } | {f"worker killed {step}": partial(cls._crash, step=step) for step in STEPS}
 
     async def befall(self, name: str) -> None:
         """Let a fault happen and pass, with the workers in place that earlier ones ended."""
         await self.keep_workers()
         await asyncio.sleep(self._chance.uniform(0.2, 1))
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
-        await self.faults[name]()
+        await self.faults()[name](self)
         self._report.faults[name] += 1
 
     async def recover(self) -> None:
@@ -306,12 +319,9 @@ class Scene:
         for proxy in self._cluster.proxies:
             proxy.half_close()
 
-    def _crash(self, step: str) -> Callable[[], Awaitable[None]]:
-        async def crash() -> None:
-            commit = str(self._chance.randrange(1, 6))
-            await self._start_until(_is_killed, "tests.live.crashing", "killed", step, commit)
-
-        return crash
+    async def _crash(self, step: str) -> None:
+        commit = str(self._chance.randrange(1, 6))
+        await self._start_until(_is_killed, "tests.live.crashing", "killed", step, commit)
 
     def _a_partition(self) -> int:
         return self._chance.randrange(PARTITIONS)
@@ -350,21 +360,31 @@ async def _has_failed(worker: WorkerProcess) -> bool:
     return bool(worker.events("lane.failed"))
 
 
-async def run(seed: int, minutes: float | None, logs: Path) -> Report:
-    """Every fault once, or more of them for so many minutes. Raises AssertionError if a worker ends or stays behind."""
-    report = Report(seed)
+def schedule(plan: Plan, chance: random.Random) -> list[str]:
+    """Every fault of a plan once in random order; with a time, more and more of them."""
+    names = list(plan.only or Scene.faults())
+    chance.shuffle(names)
+    return names if plan.minutes is None else names + chance.choices(names, k=10_000)
+
+
+async def run(plan: Plan, report: Report, logs: Path) -> None:
+    """Let a plan's faults happen and report on them. Raises AssertionError if a worker ends or stays behind; the report
+    then has what is known by that time."""
     started_s = time.monotonic()
-    async with _stage(report, logs) as (scene, pipeline, cluster):
+    chance = random.Random(plan.seed)
+    async with _stage(report, chance, logs) as (scene, pipeline, cluster):
         await scene.keep_workers()
         over = asyncio.Event()
-        tasks = [asyncio.create_task(_feed(pipeline, seed, over)), asyncio.create_task(scene.sample())]
-        patience = random.Random(seed)
+        tasks = [asyncio.create_task(_feed(pipeline, plan.seed, over)), asyncio.create_task(scene.sample())]
+        waited_for_share = 0.0 if plan.minutes is None or plan.back_to_back else _WAITED_FOR_SHARE
+        patience = random.Random(plan.seed)
         try:
-            for name in scene.schedule(minutes):
-                if minutes is not None and time.monotonic() - started_s > minutes * 60:
+            for name in schedule(plan, chance):
+                report.minutes = (time.monotonic() - started_s) / 60
+                if plan.minutes is not None and report.minutes > plan.minutes:
                     break
                 await scene.befall(name)
-                if minutes is not None and patience.random() < _WAITED_FOR_SHARE:
+                if patience.random() < waited_for_share:
                     await scene.recover()
         finally:
             over.set()
@@ -380,7 +400,6 @@ async def run(seed: int, minutes: float | None, logs: Path) -> Report:
     report.records, report.dispositions, report.mismatches = judged.records, judged.dispositions, judged.mismatches
     report.conversations, report.operations = judged.conversations, judged.operations
     report.state_bytes = sum(map(len, judged.states.values()))
-    return report
 
 
 def broken_promises(report: Report) -> list[str]:
@@ -397,7 +416,7 @@ def broken_promises(report: Report) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def _stage(report: Report, logs: Path) -> AsyncIterator[tuple[Scene, Pipeline, Cluster]]:
+async def _stage(report: Report, chance: random.Random, logs: Path) -> AsyncIterator[tuple[Scene, Pipeline, Cluster]]:
     found = jars()
     if isinstance(found, str):
         raise BrokerError(f"needs brokers of its own: {found}")
@@ -410,12 +429,20 @@ async def _stage(report: Report, logs: Path) -> AsyncIterator[tuple[Scene, Pipel
         pipeline = Pipeline(cluster.bootstrap_servers, f"faults-{report.seed}", logs, **settings)
         try:
             await pipeline.create(NODES)
-            yield Scene(cluster, pipeline, report), pipeline, cluster
+            yield Scene(cluster, pipeline, report, chance), pipeline, cluster
         except (AssertionError, TimeoutError):
             await cluster.save(logs)
             raise
         finally:
+            report.lost_markers = len(cluster.lost_markers())
+            report.repaired = _count_repairs(pipeline)
             await pipeline.close()
+
+
+def _count_repairs(pipeline: Pipeline) -> Counter[str]:
+    """How many transactions the workers repaired, by verdict."""
+    events = (event for worker in pipeline.workers for event in worker.events("lane.transaction_repaired"))
+    return Counter(event["verdict"] for event in events)
 
 
 async def _feed(pipeline: Pipeline, seed: int, over: asyncio.Event) -> None:
@@ -434,20 +461,31 @@ async def _feed(pipeline: Pipeline, seed: int, over: asyncio.Event) -> None:
             await asyncio.sleep(1)
 
 
-def main() -> None:
-    """The long run, from the command line."""
+def parse(arguments: Sequence[str]) -> Plan:
+    """The plan that a command line asks for. Exits with what is wrong with it, and with the names of all faults."""
     parser = argparse.ArgumentParser(description="Workers under faults, against three brokers of their own.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    chosen = parser.parse_args()
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", choices=list(Scene.faults()), default=[],
+        help="choose from this fault, and others that are named so, instead of all",
+    )  # fmt: skip
+    parser.add_argument("--back-to-back", action="store_true", help="never wait for recovery between faults")
+    return Plan(**vars(parser.parse_args(arguments)))
+
+
+def main() -> None:
+    """The long run, from the command line."""
+    plan = parse(sys.argv[1:])
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the workers' own logs tell of the same faults
-    print("seed", chosen.seed, flush=True)
+    print("seed", plan.seed, flush=True)
     logs = Path(tempfile.mkdtemp(prefix="faults-"))
+    report = Report(plan.seed)
     try:
-        report = asyncio.run(run(chosen.seed, chosen.minutes, logs))
+        asyncio.run(run(plan, report, logs))
     except (AssertionError, TimeoutError, BrokerError) as error:
         traceback.print_exc()
-        sys.exit(f"seed {chosen.seed}, logs of workers and brokers in {logs}: {error}")
+        sys.exit(f"{report}\nseed {plan.seed}, logs of workers and brokers in {logs}: {error}")
     print(report)
     found = broken_promises(report)
     if found:

@@ -39,6 +39,10 @@ class Report(Struct):
     conversations: int = 0
     state_bytes: int = 0
     operations: int = 0
+    lost_markers: int = 0
+    """Markers of transactions that the brokers skipped for good."""
+    repaired: Counter[str] = field(default_factory=Counter)
+    """Transactions that the workers ended for the brokers, by verdict."""
     mismatches: list[str] = field(default_factory=list)
 
     @property
@@ -79,6 +83,9 @@ class Report(Struct):
             ("memory of all workers, max", f"{max((e.resident_bytes for e in every), default=0) / _MB:.0f} MB"),
             ("descriptors of all workers, max", max((e.descriptors for e in every), default=0)),
             *self._eldest_rows(),
+            ("markers lost by the brokers", self.lost_markers),
+            ("transactions repaired", self.repaired.total()),
+            *((f"  {verdict}", count) for verdict, count in sorted(self.repaired.items())),
             ("mismatches", len(self.mismatches)),
             *((f"  {kind} ...", count) for kind, count in sorted(self._kinds().items())),
         ]

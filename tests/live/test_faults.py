@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.live import faults
+from tests.live.soak_table import Report
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
@@ -17,7 +18,8 @@ async def test_every_fault_once_and_the_outputs_equal_the_model(kafka: str, tmp_
     assert kafka
     seed = int(os.environ.get("FAULTS_SEED", random.randrange(10**6)))
     print("seed", seed)
-    report = await faults.run(seed, None, tmp_path)
+    report = Report(seed)
+    await faults.run(faults.Plan(seed), report, tmp_path)
     print(report)
     assert faults.broken_promises(report) == []
     assert (len(report.faults), report.faults.total()) == (FAULTS, FAULTS)

@@ -1,13 +1,17 @@
 """The harness notices what it is there to notice. Needs no broker."""
 
+from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from consumer.core.record import Record
-from tests.live import witnessed
+from tests.live import faults, witnessed
 from tests.live.expectation import USED
 from tests.live.faults import DESCRIPTORS_MAX, RESIDENT_BYTES_MAX, broken_promises
+from tests.live.lost_markers import LostMarker, find_lost_markers
 from tests.live.soak_table import Report, Sample
 from tests.live.witness import digest
 
@@ -98,3 +102,67 @@ def test_the_table_counts_mismatches_by_kind() -> None:
         ["no", "dead", "...", "1"],
         ["the", "state", "...", "2"],
     ]
+
+
+SKIPPED = (
+    b"[kafka-request-handler-4] INFO kafka.coordinator.transaction.TransactionMarkerChannelManager - "
+    b"[Transaction Marker Channel Manager 1]: Couldn't find leader endpoint for partitions %s while trying to send "
+    b"transaction markers for %s, these partitions are likely deleted already and hence can be skipped\n"
+)
+"""As Kafka 4.3.1 writes it."""
+
+
+def test_every_partition_of_every_skip_is_a_lost_marker() -> None:
+    """A line names a few partitions as a Set and many as a HashSet; the lines around it say nothing of markers."""
+    log = [
+        b"[main] INFO kafka.server.KafkaRaftServer - Kafka Server started\n",
+        SKIPPED % (b"Set(my-dead-letters-0, __consumer_offsets-3)", b"g-in-0"),
+        b"Couldn't find a leader endpoint of anything\n",
+        SKIPPED % (b"HashSet(a-10)", b"g-in-1"),
+        SKIPPED % (b"Set(a-10)", b"g-in-1"),
+    ]
+    assert list(find_lost_markers(log)) == [
+        LostMarker("g-in-0", TopicPartition("my-dead-letters", 0)),
+        LostMarker("g-in-0", TopicPartition("__consumer_offsets", 3)),
+        LostMarker("g-in-1", TopicPartition("a", 10)),
+        LostMarker("g-in-1", TopicPartition("a", 10)),
+    ]
+
+
+def test_a_skip_in_other_words_is_noticed() -> None:
+    """A count of 0 would say that nothing was lost."""
+    with pytest.raises(ValueError, match="in other words"):
+        list(find_lost_markers([b"Couldn't find leader endpoint for partitions of g-in-0\n"]))
+
+
+def test_the_table_counts_lost_markers_and_repairs() -> None:
+    table = str(Report(7, lost_markers=3, repaired=Counter(commit=2, abort=1)))
+    rows = {name.strip(): told for name, _, told in (line.rpartition(" ") for line in table.splitlines())}
+    assert rows["seed"] == "7"
+    assert (rows["markers lost by the brokers"], rows["transactions repaired"]) == ("3", "3")
+    assert (rows["commit"], rows["abort"]) == ("2", "1")
+
+
+def test_a_run_chooses_among_the_faults_it_is_given() -> None:
+    """Each of them once at first, and then again and again as long as there is time."""
+    only = ["worker killed", "connections cut"]
+    plan = faults.parse(["--seed", "1", "--minutes", "2", "--back-to-back", "--only", only[0], "--only", only[1]])
+    assert plan == faults.Plan(seed=1, minutes=2.0, only=only, back_to_back=True)
+    schedule = faults.schedule(plan, Random(plan.seed))
+    assert sorted(schedule[:2]) == sorted(only)
+    assert set(schedule[2:]) == set(only)
+
+
+def test_a_run_has_all_faults_and_waits_unless_asked() -> None:
+    plan = faults.parse([])
+    assert (plan.minutes, plan.only, plan.back_to_back) == (10, [], False)
+    every = list(faults.Scene.faults())
+    assert sorted(faults.schedule(plan, Random(plan.seed))[: len(every)]) == sorted(every)
+    assert sorted(faults.schedule(faults.Plan(seed=1), Random(1))) == sorted(every)
+
+
+def test_an_unknown_fault_is_answered_with_all_names(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        faults.parse(["--only", "worker kiled"])
+    told = capsys.readouterr().err
+    assert all(name in told for name in faults.Scene.faults())
