@@ -1,14 +1,14 @@
-"""Clients that mean harm, in a process of their own: `python -m tests.adapters.web.attackers SECONDS PORT...`.
+"""Clients that mean harm, in a process of their own: `python -m tests.adapters.web.attackers PORT...`.
 
-Each attack goes on for all the time, on each port. At the end one line of JSON tells how often each was carried out.
+Each attack goes on until standard input ends, on each port. Then one line of JSON tells how often each was carried out.
 """
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -105,35 +105,38 @@ ATTACKS: dict[Attack, int] = {
 """How many of each at the same time, per port."""
 
 
-async def again_and_again(attack: Attack, port: int, until_s: float, done: Counter[str]) -> None:
-    turn = 0
-    while time.monotonic() < until_s:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError, IndexError):
-            async with asyncio.timeout(max(0.1, until_s - time.monotonic())):
-                connection = socket.socket()
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
-                connection.settimeout(0)
-                await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
-                streams = await asyncio.open_connection(sock=connection)
-                try:
-                    await attack(turn, streams)
-                finally:
-                    streams[1].transport.abort()
-        turn += 1
-        done[attack.__name__] += 1
+async def again_and_again(attack: Attack, port: int, done: Counter[str]) -> None:
+    for turn in itertools.count():
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, IndexError):
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+            connection.settimeout(0)
+            await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+            streams = await asyncio.open_connection(sock=connection)
+            done[attack.__name__] += 1
+            try:
+                await attack(turn, streams)
+            finally:
+                streams[1].transport.abort()
         await asyncio.sleep(STEP_S)
 
 
-async def main(seconds: float, ports: list[int]) -> None:
+async def main(ports: list[int]) -> None:
     done: Counter[str] = Counter()
-    until_s = time.monotonic() + seconds
-    async with asyncio.TaskGroup() as group:
-        for port in ports:
-            for attack, at_once in ATTACKS.items():
-                for _ in range(at_once):
-                    group.create_task(again_and_again(attack, port, until_s, done))
+    tasks = [
+        asyncio.create_task(again_and_again(attack, port, done))
+        for port in ports
+        for attack, at_once in ATTACKS.items()
+        for _ in range(at_once)
+    ]
+    await asyncio.to_thread(sys.stdin.read)
+    failed = [task.exception() for task in tasks if task.done()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not failed, failed
     print(json.dumps(done), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(float(sys.argv[1]), [int(port) for port in sys.argv[2:]]))
+    asyncio.run(main([int(port) for port in sys.argv[1:]]))
