@@ -5,13 +5,12 @@ has done its work in spite of it, and of a turn of the event loop only the CPU t
 """
 
 import asyncio
-import gc
 import json
 import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
@@ -44,28 +43,6 @@ TOKEN = "mark-of-a-secret-token"
 def settings() -> Iterator[Settings]:
     with embedded(query_token=TOKEN) as made:
         yield made
-
-
-@pytest.fixture
-def turns_s(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The CPU time of each turn of the loop, of the loop's own thread.
-
-    What the tests before have left behind is frozen: a collection of garbage that looks at all of it is not the
-    worker's, and takes longer than any turn.
-    """
-    taken_s: list[float] = []
-    turn: Callable[[asyncio.BaseEventLoop], None] = getattr(asyncio.BaseEventLoop, "_run_once")  # noqa: B009 - no stub
-
-    def measured(loop: asyncio.BaseEventLoop) -> None:
-        began_s = time.thread_time()
-        turn(loop)
-        taken_s.append(time.thread_time() - began_s)
-
-    monkeypatch.setattr(asyncio.BaseEventLoop, "_run_once", measured)
-    gc.collect()
-    gc.freeze()
-    yield taken_s
-    gc.unfreeze()
 
 
 @asynccontextmanager
