@@ -27,7 +27,10 @@ Where the rules are silent, this model reads them so:
     anything else is said of it. Brackets within strings do not count; where the strings of a malformed value end is
     anybody's guess, so that one may be called `bad_json` as well.
 12. The park cycles kept by `park_cycles_max` n are the smallest one and the n - 1 largest ones.
-13. `millisecondsInFrom` runs from the transition into `from`, not from the last observation of it.
+13. Half of a surrogate pair, in a key or a value and whether it is used or not, is the replacement character U+FFFD.
+    Only a value with more than `SURROGATES_MAX` escapes that look like surrogates is not looked into: such a half
+    makes it malformed.
+14. `millisecondsInFrom` runs from the transition into `from`, not from the last observation of it.
 """
 
 import hashlib
@@ -193,9 +196,10 @@ class Fractional(str):
 
 
 JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+SURROGATES_MAX = 65_536
 LONE_SURROGATE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is no fault,
-    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # a half alone is,
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is a character,
+    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # a half alone is none,
     rb"|\\.",  # and any other escape is not looked into
     re.DOTALL,
 )
@@ -216,7 +220,9 @@ def nesting(value: bytes) -> int:
 def parse(value: bytes) -> Any:
     """The JSON value; bytes that are no UTF-8 survive as lone surrogates. ValueError if it is malformed."""
     if b"\\u" in value and any(match[1] for match in LONE_SURROGATE.finditer(value)):
-        raise ValueError("half of a surrogate pair")
+        if len(re.findall(rb"\\u[dD]", value)) > SURROGATES_MAX:
+            raise ValueError("half of a surrogate pair")
+        value = LONE_SURROGATE.sub(lambda match: b"\\ufffd" if match[1] else match[0], value)
 
     def no_number(text: str) -> Any:
         raise ValueError(text)

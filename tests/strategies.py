@@ -198,7 +198,7 @@ unusable_times: st.SearchStrategy[Any] = st.sampled_from(
 wire_times: st.SearchStrategy[Any] = st.one_of(near_ms.map(iso), near_ms.flatmap(spelled), unusable_times)
 
 rarely = st.sampled_from([False] * 19 + [True])
-words = st.sampled_from(["a", "b", "A_b", "\u00e9", "\U0001f600", "", None])
+words = st.sampled_from(["a", "b", "A_b", "\u00e9", "\U0001f600", "\ufffd", "", None])
 flags = st.sampled_from([True, False, None])
 wrapups = st.none() | st.fixed_dictionaries(
     {},
@@ -483,6 +483,9 @@ noise_bytes: st.SearchStrategy[bytes | None] = st.one_of(
             b'{"zz":"\xff","id":"c1"}',
             b'{"id":"\\ud800"}',
             b'{"zz":"\\ud800","id":"c1"}',
+            b'{"id":"c1","zz":"\\udc00\\ud83d\\ude00\\uD83D\\ud83d","\\uDBFF":"\\\\ud83d\\\\\\ud83d"}',
+            b'{"id":"c1","zz":"\\ud83d\\ude0"}',
+            b'{"topicName":"channel.metadata","eventBody":{"id":5,"zz":"\\ud83d"}}',
             b'{"\\u0069d":"c1"}',
             b'{"id":"c1","zz":NaN}',
             b'{"id":"c1","zz":1e400}',
@@ -527,6 +530,7 @@ def damaged(draw: st.DrawFn, values: st.SearchStrategy[bytes]) -> bytes:
                 b"\xc3",
                 b"\xed\xa0\x80",
                 b"\\ud800",
+                b"\\uD83D\\udE00",
                 b"\\",
                 b"\x00",
                 b"null",

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from consumer.core import times
+from consumer.core import surrogates, times
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.showing import ShownParticipant, shown_participant
@@ -115,13 +115,13 @@ def decode(record: Record, rules: Rules) -> Snapshot | Ignored | Rejected:
         return Rejected("too_large", f"{len(value)} bytes, record_bytes_max is {rules.record_bytes_max}")
     if _too_deep(value):
         return Rejected("too_deep", f"nested deeper than {NESTING_MAX}")
-    payload = _payload(value)
+    value, payload = _read(value)
     topic = _topic_of_frame(value) if isinstance(payload, Rejected) else classify(_topic_name(payload))
     if topic.ignored is not None:
         return Ignored(topic.ignored)
     if isinstance(payload, Rejected):
         return payload
-    return _snapshot(record, payload, topic, rules)
+    return _snapshot(record, value, payload, topic, rules)
 
 
 def identify(record: Record, rules: Rules) -> Identity | None:
@@ -132,14 +132,16 @@ def identify(record: Record, rules: Rules) -> Identity | None:
     value = record.value
     if value is None or len(value) > rules.record_bytes_max or _too_deep(value):
         return None
-    payload = _payload(value)
+    _, payload = _read(value)
     if isinstance(payload, Rejected) or classify(_topic_name(payload)).ignored is not None:
         return None
     body = _body(payload)
     return Identity(body.id, _snapshot_time(record, payload)) if body is not None and body.id else None
 
 
-def _snapshot(record: Record, payload: Payload, topic: Topic, rules: Rules) -> Snapshot | Ignored | Rejected:
+def _snapshot(
+    record: Record, value: bytes, payload: Payload, topic: Topic, rules: Rules
+) -> Snapshot | Ignored | Rejected:
     body = _body(payload)
     time_ms = _snapshot_time(record, payload)
     time = "" if time_ms is None else times.text(time_ms)
@@ -148,7 +150,7 @@ def _snapshot(record: Record, payload: Payload, topic: Topic, rules: Rules) -> S
     if isinstance(participants, Rejected):
         return participants
     if topic.template == "none":
-        if body is payload and not body.id and body.participants is None and _is_reply(record.value or b""):
+        if body is payload and not body.id and body.participants is None and _is_reply(value):
             return Ignored("subscription_reply")
         if _is_bare_flat(body, participants):
             return Ignored("bare_flat")
@@ -180,6 +182,16 @@ def _key_fit(key: bytes | None, conversation_id: str) -> KeyFit:
     if key is None:
         return "missing"
     return "fits" if key == conversation_id.encode() else "different"
+
+
+def _read(value: bytes) -> tuple[bytes, Payload | Rejected]:
+    """A value and what it holds; one that cannot be read is mended before, if that is what it takes."""
+    payload = _payload(value)
+    if isinstance(payload, Rejected):
+        whole = surrogates.mended(value)
+        if whole != value:
+            return whole, _payload(whole)
+    return value, payload
 
 
 def _payload(value: bytes) -> Payload | Rejected:
