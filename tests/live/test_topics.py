@@ -1,6 +1,8 @@
 """The topics on a real broker: made only when asked to, and every way not to fit is told with what to do."""
 
 import asyncio
+import json
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -236,3 +238,32 @@ async def test_check_tells_what_a_worker_will_meet_in_the_group(
 
 def invoke(command: object, settings: Settings, *arguments: str) -> Result:
     return CliRunner(env=environ_of(settings)).invoke(command, arguments)  # type: ignore[arg-type]
+
+
+async def test_check_reports_transactions_open_too_long(
+    settings: Settings, create_topics: CreateTopics, unique_name: UniqueName
+) -> None:
+    """With the command that ends each; one that may last is nobody's concern, and neither is one that has ended."""
+    await create_topics(settings.bootstrap_servers, fitting(settings))
+
+    async def reported() -> list[dict[str, str]]:
+        lines = (await asyncio.to_thread(invoke, check, settings, "--json")).stdout.splitlines()
+        return [finding for finding in map(json.loads, lines) if finding["check"] == "transactions"]
+
+    assert [finding["verdict"] for finding in await reported()] == ["pass"]
+    long_ago_ms = int((time.time() - 3_600) * 1_000)
+    hanging = ((settings.input_topic, 1), (settings.state_topic, 2))
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id=unique_name("t"))
+    async with asyncio.timeout(60), producer:
+        await producer.begin_transaction()
+        for topic, partition in hanging:
+            await producer.send_and_wait(topic, b"{}", key=b"c", partition=partition, timestamp_ms=long_ago_ms)
+        await producer.send_and_wait(settings.transitions_topic, b"{}", partition=0)
+        findings = await reported()
+        assert [finding["verdict"] for finding in findings] == ["warn", "warn"]
+        for finding, (topic, partition) in zip(findings, hanging, strict=True):
+            assert f"partition {partition} of topic {topic!r}" in finding["found"]
+            assert "open since offset 0" in finding["found"]
+            assert f"abort --topic {topic} --partition {partition} --start-offset 0" in finding["remedy"]
+        await producer.abort_transaction()
+    assert [finding["verdict"] for finding in await reported()] == ["pass"]

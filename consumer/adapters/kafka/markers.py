@@ -137,7 +137,7 @@ async def find_undecided(
             break
         await asyncio.sleep(_POLL_S)
     hanging, others = {}, {}
-    for tp, producers in (await _patiently(client, lambda: open_transactions(client, behind))).items():
+    for tp, producers in (await find_open(client, behind)).items():
         for number, start, _ in producers:
             if number == producer_id:
                 hanging[tp] = start
@@ -194,6 +194,14 @@ async def open_transactions(
         return found
 
     return await _of_leaders(client, tps, ask)
+
+
+async def find_open(
+    client: AIOKafkaClient, tps: Iterable[TopicPartition]
+) -> dict[TopicPartition, list[tuple[int, int, int]]]:
+    """As `open_transactions`, of partitions whose leaders may move meanwhile; the caller bounds it."""
+    tps = list(tps)
+    return await _patiently(client, lambda: open_transactions(client, tps))
 
 
 async def last_verdict(client: AIOKafkaClient, transactional_id: str) -> Verdict | None:

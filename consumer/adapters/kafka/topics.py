@@ -25,7 +25,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from consumer.adapters.kafka import brokers, group_checks, limits, permissions
+from consumer.adapters.kafka import brokers, group_checks, limits, permissions, transaction_checks
 from consumer.adapters.kafka.bounds import within
 from consumer.adapters.kafka.connection import connection_arguments, start, unconnected
 from consumer.adapters.kafka.faults import USER, world_error
@@ -117,10 +117,20 @@ class TopicAdmin:
 
     async def limits(self) -> list[Finding]:
         """Whether the settings keep to the limits of the brokers, as far as one of them tells."""
+        return limits.checks(self._settings, await self._limits())
+
+    async def transactions(self, found: dict[str, TopicFound]) -> list[Finding]:
+        """Whether transactions are open in the topics for longer than they may be."""
+        partitions = {name: topic.partitions for name, topic in found.items()}
+        asked = transaction_checks.find(self._client._client, self._settings, partitions)  # noqa: SLF001 - as above
+        transactions = await self._bounded(asked, "looking for open transactions")
+        return transaction_checks.checks(self._settings, await self._limits(), transactions)
+
+    async def _limits(self) -> dict[str, str]:
         node = next(iter(self._client._client.cluster.brokers())).nodeId  # noqa: SLF001 - as above
         resource = ConfigResource(ConfigResourceType.BROKER, str(node), dict.fromkeys(limits.READ))
         answers = await self._bounded(self._client.describe_configs([resource]), "describing a broker's settings")
-        told = {
+        return {
             entry[0]: entry[1]
             for answer in answers
             for error_code, _, _, _, entries in answer.resources
@@ -128,7 +138,6 @@ class TopicAdmin:
             for entry in entries
             if entry[1] is not None
         }
-        return limits.checks(self._settings, told)
 
     async def brokers(self) -> list[Finding]:
         """Whether brokers have a version that loses markers of transactions. A broker that does not tell is none."""
