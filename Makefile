@@ -6,10 +6,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 .DEFAULT_GOAL := help
 MINUTES := 10
 PARTS := throughput latency
-.PHONY: help demo test lint format lock dashboards picture bench soak deploy-check sbom clean
+.PHONY: help demo test test-4.2 lint format lock dashboards picture bench soak deploy-check sbom clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 # One stamp per locked set: nothing is installed again until the lock changes.
 $(VENV)/.demo: requirements-demo.txt
@@ -25,8 +25,14 @@ $(VENV)/.test: requirements-test.txt
 demo: $(VENV)/.demo ## See the main job on an embedded broker, in about half a minute
 	$(BIN)/python -m consumer demo
 
-test: lint ## Run every test that can run on this machine
+test: lint test-4.2 ## Run every test that can run on this machine
 	$(BIN)/python -m pytest
+
+# Brokers from 4.3 on lose markers of transactions, which lanes repair; here they have nothing to repair. A broker that
+# somebody else runs may be of any version, so the tests start one of their own.
+test-4.2: $(VENV)/.test ## Run the tests of transactions on Kafka 4.2, in about two minutes
+	env -u KAFKA_BOOTSTRAP_SERVERS KAFKA_VERSION=4.2.2 $(BIN)/python -m pytest -k 'not at_least_once' \
+		tests/live/test_exactly_once.py tests/live/test_late_requests.py
 
 lint: $(VENV)/.test ## Check style, types and layers
 	$(BIN)/ruff check .

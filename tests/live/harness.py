@@ -216,8 +216,8 @@ class Pipeline:
             *_out_of_order(log),
             *_wrong_letters(dead, expected.rejected),
             *_different("after a restore the state of", await self._restored(), states),
-            *witnessed.misremembered(self._told("witness.state"), state_log),
-            *witnessed.miscounted(self._told("witness.committed"), expected.fates, self._silenced()),
+            *witnessed.misremembered(self.events("witness.state"), state_log),
+            *witnessed.miscounted(self.events("witness.committed"), expected.fates, self._silenced()),
         ]
         counts = (len(source), len(states), len(log), len(dead))
         return Judgement(*counts, expected.dispositions(), states, mismatches)
@@ -241,8 +241,9 @@ class Pipeline:
             found |= dict(store.items())
         return found
 
-    def _told(self, event: str) -> list[dict[str, Any]]:
-        return [line for worker in self.workers for line in worker.events(event)]
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """Log lines of some events so far, of all workers."""
+        return [line for worker in self.workers for line in worker.events(*names)]
 
     def _silenced(self) -> int:
         """How many lanes may have committed without telling: killed, or closed amid a commit or after a failure."""

@@ -45,6 +45,13 @@ async def stage(
         await asyncio.to_thread(broker.close)
 
 
+def test_make_test_also_runs_where_no_markers_are_lost() -> None:
+    """The target before the whole suite, on the version that these tests take for the newest of that kind."""
+    makefile = (Path(__file__).parent.parent.parent / "Makefile").read_text(encoding="utf-8")
+    assert "\ntest: lint test-4.2 " in makefile
+    assert f" KAFKA_VERSION={KEEPS_MARKERS} " in makefile
+
+
 @pytest.mark.parametrize("stage", [PINNED_VERSION], indirect=True)
 async def test_check_and_run_warn_of_a_broker_from_4_3_on(stage: tuple[LocalBroker, Pipeline]) -> None:
     """By what the software supports; not where there are no transactions to lose anything of."""
