@@ -2,23 +2,28 @@
 
 Property names and types are those of the public Genesys models `ConversationEventTopic*` (nested shape) and
 `Conversation<Medium>EventTopic*` (flat shape). Every property is optional there, and null occurs everywhere, list
-elements included. Undeclared properties are skipped while decoding, unread: declare a field only where it is used.
+elements included; an empty string says as little. Undeclared properties are skipped while decoding, unread: declare a
+field only where it is used.
 
 A time is decoded as it comes, an ISO-8601 string or epoch milliseconds, and parsed by the core: a malformed one is
 an implausible time, not a broken record.
 """
 
-from msgspec import Raw, Struct, field
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct, field
 
 WireTime = str | int | float | None
 """A time as it stands on the wire: ISO-8601 text, epoch milliseconds, or absent."""
+WireInteger = int | Annotated[float, Meta(multiple_of=1)] | None
+"""An integer as it stands on the wire: `12.0` is one, as writers of JSON have it that know one kind of number."""
 
 
 class Wrapup(Struct, rename="camel", gc=False):
     """The wrap-up of one communication; `notes` and `tags` are personal data and left out."""
 
     code: str | None = None
-    duration_seconds: int | None = None
+    duration_seconds: WireInteger = None
 
 
 class AfterCallWork(Struct, rename="camel", gc=False):

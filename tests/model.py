@@ -7,11 +7,10 @@ Arrival is not modelled: nothing is ever late, evicted or too large as a convers
 
 Where the rules are silent, this model reads them so:
 
-1.  An envelope with `detail` or `detail-type` is EventBridge's, else one with `topicName` or `eventBody` is the
-    WebSocket's, else the value is a bare body. An envelope's body is only its `eventBody`; without one there is no
-    conversation id.
-2.  A topic that is an empty string is a topic, and no conversation update. `{id}` stands for one segment that is
-    not empty.
+1.  An envelope whose `detail` is an object, or with a text for `detail-type`, is EventBridge's, else one with
+    `topicName` or `eventBody` is the WebSocket's, else the value is a bare body. An envelope's body is only its
+    `eventBody`; without one there is no conversation id. What another envelope would use is not looked at.
+2.  The topic of an EventBridge event is its detail's `topicName`; `detail-type` is used only where there is none.
 3.  Values that are not well-formed JSON are rejected whatever topic they begin with: only a well-formed value has a
     topic. So are those whose topic itself has a wrong type.
 4.  In a subscription reply `result` and `status` may be anything but null; id, participants and eventBody are null.
@@ -20,9 +19,9 @@ Where the rules are silent, this model reads them so:
     snapshot time is plausible.
 7.  A null record key is a key mismatch.
 8.  A duplicated member of an object counts with its last value, but each of its values must have the right type.
-9.  An empty string says something (it erases with `""`), except for ids, `state` and `viewerUrl`.
+9.  An empty string is null wherever a text or a time is read, within lists too.
 10. Numbers follow msgspec: an integer of more than 4300 characters, or a fraction beyond the range of a double, in a
-    used field is a wrong type; an integer field takes no fraction, `3.0` neither.
+    used field is a wrong type. An integer field takes `3.0` and `3e2`, but not `3.5`.
 11. A value that nests deeper than `NESTING_MAX` is too deep, whether the deep part is used or not, and before
     anything else is said of it. Brackets within strings do not count; where the strings of a malformed value end is
     anybody's guess, so that one may be called `bad_json` as well.
@@ -312,7 +311,6 @@ FLAT_PARTICIPANT = ONLY_COBROWSE | {
     "startAcwTime": TIME,
     "endAcwTime": TIME,
 }
-TOPICS_ONLY = {"topicName": STR, "detail-type": STR, "detail": {"topicName": STR}}
 
 
 def payload(participant: dict[str, Any]) -> dict[str, Any]:
@@ -320,6 +318,10 @@ def payload(participant: dict[str, Any]) -> dict[str, Any]:
     body = {"id": STR, "participants": [participant]}
     detail = {"topicName": STR, "eventBody": body, "timestamp": TIME}
     return body | {"topicName": STR, "eventBody": body, "detail-type": STR, "detail": detail}
+
+
+ENVELOPES = {"EventBridge": ["detail"], "WebSocket": ["topicName", "eventBody"], "bare": ["id", "participants"]}
+"""The members of an envelope that are used."""
 
 
 def read(shape: Shape, tree: Any, faults: list[str]) -> Any:
@@ -336,13 +338,15 @@ def read(shape: Shape, tree: Any, faults: list[str]) -> Any:
             if not tree.isascii() and any("\ud800" <= character <= "\udfff" for character in tree):
                 faults.append("bad_utf8")
                 return None
-            return tree
+            return tree or None
         case "bool" if isinstance(tree, bool):
             return tree
         case "int" | "time" if isinstance(tree, Whole) and len(tree) <= NUMBER_CHARACTERS_MAX:
             return int(tree)
         case "time" if isinstance(tree, Fractional) and math.isfinite(float(tree)):
             return float(tree)
+        case "int" if isinstance(tree, Fractional) and float(tree).is_integer():
+            return int(float(tree))
     faults.append("wrong_type")
     return None
 
@@ -424,38 +428,60 @@ def judge(record: Record, rules: Rules) -> Verdict:
 def judge_payload(tree: Members, record: Record, rules: Rules) -> Verdict:
     """What a well-formed JSON object says."""
     faults: list[str] = []
-    envelope = read(TOPICS_ONLY, tree, faults)
+    envelope = envelope_of(tree.last())
+    topic = topic_of(envelope, tree.last(), faults)
     if faults:
         return Rejected(faults[0], frozenset({"bad_utf8", "wrong_type"}))
-    if is_eventbridge(envelope):
-        topic = envelope.get("detail", {}).get("topicName") or envelope.get("detail-type") or None
-    else:
-        topic = envelope.get("topicName") or None
     medium = topic_medium(topic)
     if isinstance(medium, Ignored):
         return medium
-    document = read(payload(NESTED_PARTICIPANT if medium is None else FLAT_PARTICIPANT), tree, faults)
+    shapes = payload(NESTED_PARTICIPANT if medium is None else FLAT_PARTICIPANT)
+    document = read({name: shapes[name] for name in ENVELOPES[envelope]}, tree, faults)
     if faults:
         return Rejected(faults[0], frozenset(faults))
-    body, body_tree, timestamp = unwrapped(document, tree)
-    if topic is None and is_subscription_reply(tree.last(), document):
+    body, body_tree, timestamp = unwrapped(envelope, document, tree)
+    if envelope == "bare" and is_subscription_reply(tree.last(), document):
         return Ignored("subscription_reply")
     if topic is None and is_bare_flat(body_tree):
         return Ignored("bare_flat")
     return judge_body(body, medium, timestamp, record, rules)
 
 
-def is_eventbridge(envelope: dict[str, Any]) -> bool:
-    """Whether the members are those of an EventBridge event."""
-    return "detail" in envelope or "detail-type" in envelope
+def envelope_of(members: dict[str, Any]) -> str:
+    """Which of the envelopes an object is."""
+    detail_type = members.get("detail-type")
+    if isinstance(members.get("detail"), Members) or (type(detail_type) is str and detail_type):
+        return "EventBridge"
+    if members.get("topicName") not in (None, "") or members.get("eventBody") is not None:
+        return "WebSocket"
+    return "bare"
 
 
-def unwrapped(document: dict[str, Any], tree: Members) -> tuple[dict[str, Any], Members, str | float | None]:
+def topic_of(envelope: str, members: dict[str, Any], faults: list[str]) -> str | None:
+    """The topic that an envelope tells; faults are added."""
+    if envelope == "bare":
+        return None
+    if envelope == "WebSocket":
+        return read_text(members.get("topicName"), faults)
+    detail = members.get("detail")
+    inner = read({"topicName": STR}, detail, faults) if isinstance(detail, Members) else {}
+    return inner.get("topicName") or read_text(members.get("detail-type"), faults)
+
+
+def read_text(tree: Any, faults: list[str]) -> str | None:
+    """The value as a text, if it says anything; faults are added."""
+    text: str | None = read(STR, tree, faults)
+    return text
+
+
+def unwrapped(
+    envelope: str, document: dict[str, Any], tree: Members
+) -> tuple[dict[str, Any], Members, str | float | None]:
     """The conversation's body as read, the same with all its members, and EventBridge's timestamp."""
-    if is_eventbridge(document):
+    if envelope == "EventBridge":
         detail, detail_tree = document.get("detail", {}), tree.last().get("detail") or Members()
         return detail.get("eventBody", {}), detail_tree.last().get("eventBody") or Members(), detail.get("timestamp")
-    if "topicName" in document or "eventBody" in document:
+    if envelope == "WebSocket":
         return document.get("eventBody", {}), tree.last().get("eventBody") or Members(), None
     return document, tree, None
 
@@ -472,8 +498,8 @@ def judge_body(
         return Rejected("no_time")
     if rules.key_mismatch == "dead_letter" and record.key != conversation_id.encode():
         return Rejected("key_mismatch")
-    listed = body.get("participants", [])
-    usable = [each for each in listed if each is not None and each.get("id")]
+    listed = [each for each in body.get("participants", []) if each is not None]
+    usable = [each for each in listed if each.get("id")]
     if listed and not usable:
         return Rejected("nothing_usable")
     shown = [nested(each) if medium is None else flat(each, medium) for each in usable]
@@ -497,8 +523,7 @@ def judge_body(
 
 def is_subscription_reply(members: dict[str, Any], document: dict[str, Any]) -> bool:
     """Whether a value without a topic answers a subscription."""
-    body_shown = document.keys() & {"id", "participants", "eventBody", "detail"}
-    return not body_shown and (members.get("result") is not None or members.get("status") is not None)
+    return not document and (members.get("result") is not None or members.get("status") is not None)
 
 
 def is_bare_flat(body: Members) -> bool:

@@ -135,15 +135,15 @@ def model_reading(value: bytes, participant: dict[str, Any]) -> tuple[Any, set[s
 
 
 def msgspec_reading(value: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple[Any, str | None]:
-    """What msgspec reads of such a payload, null members left out, and the first fault it finds."""
+    """What msgspec reads of such a payload, members that say nothing left out, and the first fault it finds."""
 
     def without_null(tree: Any) -> Any:
         match tree:
             case dict():
-                return {name: without_null(each) for name, each in tree.items() if each is not None}
+                return {name: without_null(each) for name, each in tree.items() if each not in (None, "")}
             case list():
                 return [without_null(each) for each in tree]
-        return tree
+        return tree or None if isinstance(tree, str) else tree
 
     try:
         decoded = decoder.decode(value)

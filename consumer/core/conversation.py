@@ -46,7 +46,7 @@ def apply(
     changes: list[Change] = []
     known = {participant.participant_id: participant for participant in state.participants}
     last_shown = dict(last)
-    usable, changed, refolded = not snapshot.participants, False, False
+    usable, changed, refolded = not any(snapshot.participants), False, False
     for shown in snapshot.participants:
         if shown is None:
             continue

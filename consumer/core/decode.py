@@ -14,8 +14,8 @@ from consumer.core import surrogates, times
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.showing import ShownParticipant, shown_participant
-from consumer.core.topics import Topic, classify
-from schemas.inbound import Conversation, Payload
+from consumer.core.topics import NO_TOPIC, Topic, classify
+from schemas.inbound import Conversation, Detail, Payload, WireTime
 from schemas.state import Media
 
 SNAPSHOT_TIME_HEADER: Final = "snapshot-time"
@@ -40,6 +40,8 @@ class Snapshot(Struct, frozen=True, gc=False):
     key: KeyFit
     """How the record's key fits the conversation id."""
     participants: list[ShownParticipant | None]
+    notes: tuple[str, ...] = ()
+    """Oddities of the record as a whole, from a closed set, to be counted."""
 
 
 class Ignored(Struct, frozen=True, gc=False):
@@ -67,18 +69,46 @@ class Identity(Struct, frozen=True, gc=False):
 
 
 _NULL: Final = Raw(b"null")
-_NO_STATE: Final = (_NULL, Raw(b'""'))
+_NOTHING: Final = (_NULL, Raw(b'""'))
+"""What says nothing."""
+
+
+class _Content(Struct, gc=False):
+    """What the envelope of a value holds."""
+
+    topic: Topic
+    body: Conversation | None
+    event_time: WireTime = None
+    """EventBridge's."""
+    is_bare: bool = False
+    """Whether the value is a body without an envelope."""
 
 
 class _Frame(Struct, rename="camel"):
-    """Only what tells the topic, for values whose body cannot be decoded."""
+    """The properties that tell one envelope from another, of whatever types."""
 
-    topic_name: str | None = None
-    detail_type: str | None = msgspec.field(name="detail-type", default=None)
+    topic_name: Raw = _NULL
+    event_body: Raw = _NULL
+    detail_type: Raw = msgspec.field(name="detail-type", default=_NULL)
     detail: Raw = _NULL
 
 
+class _WebSocket(Struct, rename="camel"):
+    """What is used of a WebSocket envelope."""
+
+    topic_name: str | None = None
+    event_body: Conversation | None = None
+
+
+class _EventBridge(Struct):
+    """What is used of an EventBridge envelope where `detail` tells the topic."""
+
+    detail: Detail | None = None
+
+
 class _DetailFrame(Struct, rename="camel"):
+    """Only what tells the topic, for a body that cannot be decoded."""
+
     topic_name: str | None = None
 
 
@@ -98,6 +128,10 @@ class _StateProbe(Struct):
 _PAYLOAD: Final = msgspec.json.Decoder(Payload)
 _FRAME: Final = msgspec.json.Decoder(_Frame)
 _DETAIL_FRAME: Final = msgspec.json.Decoder(_DetailFrame)
+_WEBSOCKET: Final = msgspec.json.Decoder(_WebSocket)
+_EVENTBRIDGE: Final = msgspec.json.Decoder(_EventBridge)
+_BARE: Final = msgspec.json.Decoder(Conversation)
+_TEXT: Final = msgspec.json.Decoder(str | None)
 _REPLY: Final = msgspec.json.Decoder(_Reply)
 _STATE_PROBE: Final = msgspec.json.Decoder(_StateProbe)
 
@@ -115,13 +149,12 @@ def decode(record: Record, rules: Rules) -> Snapshot | Ignored | Rejected:
         return Rejected("too_large", f"{len(value)} bytes, record_bytes_max is {rules.record_bytes_max}")
     if _too_deep(value):
         return Rejected("too_deep", f"nested deeper than {NESTING_MAX}")
-    value, payload = _read(value)
-    topic = _topic_of_frame(value) if isinstance(payload, Rejected) else classify(_topic_name(payload))
-    if topic.ignored is not None:
-        return Ignored(topic.ignored)
-    if isinstance(payload, Rejected):
-        return payload
-    return _snapshot(record, value, payload, topic, rules)
+    value, content = _read(value)
+    if isinstance(content, Rejected):
+        return content
+    if content.topic.ignored is not None:
+        return Ignored(content.topic.ignored)
+    return _snapshot(record, value, content, rules)
 
 
 def identify(record: Record, rules: Rules) -> Identity | None:
@@ -132,28 +165,28 @@ def identify(record: Record, rules: Rules) -> Identity | None:
     value = record.value
     if value is None or len(value) > rules.record_bytes_max or _too_deep(value):
         return None
-    _, payload = _read(value)
-    if isinstance(payload, Rejected) or classify(_topic_name(payload)).ignored is not None:
+    _, content = _read(value)
+    if isinstance(content, Rejected) or content.topic.ignored is not None:
         return None
-    body = _body(payload)
-    return Identity(body.id, _snapshot_time(record, payload)) if body is not None and body.id else None
+    body = content.body
+    return Identity(body.id, _snapshot_time(record, content.event_time)) if body is not None and body.id else None
 
 
-def _snapshot(
-    record: Record, value: bytes, payload: Payload, topic: Topic, rules: Rules
-) -> Snapshot | Ignored | Rejected:
-    body = _body(payload)
-    time_ms = _snapshot_time(record, payload)
+def _snapshot(record: Record, value: bytes, content: _Content, rules: Rules) -> Snapshot | Ignored | Rejected:
+    body, topic = content.body, content.topic
+    time_ms = _snapshot_time(record, content.event_time)
     time = "" if time_ms is None else times.text(time_ms)
     latest_ms = times.LATEST_MS if time_ms is None else time_ms + rules.future_skew_max_s * 1_000
     participants = _participants(body, topic.medium, rules.digest_key, time, latest_ms)
     if isinstance(participants, Rejected):
         return participants
-    if topic.template == "none":
-        if body is payload and not body.id and body.participants is None and _is_reply(value):
-            return Ignored("subscription_reply")
-        if _is_bare_flat(body, participants):
+    notes: tuple[str, ...] = ()
+    if content.is_bare and body is not None and not body.id and body.participants is None and _is_reply(value):
+        return Ignored("subscription_reply")
+    if topic.medium is None and _is_flat(body, participants):
+        if topic.template == "none":
             return Ignored("bare_flat")
+        notes = ("flat_body",)
     if body is None or not body.id:
         return Rejected("no_conversation_id", "a conversation update without an id")
     if time_ms is None:
@@ -161,7 +194,7 @@ def _snapshot(
     key = _key_fit(record.key, body.id)
     if key != "fits" and rules.key_mismatch == "dead_letter":
         return Rejected("key_mismatch", f"the record key is {key}: it should be the conversation id")
-    return Snapshot(body.id, time_ms, time, topic.template, key, participants)
+    return Snapshot(body.id, time_ms, time, topic.template, key, participants, notes)
 
 
 def _participants(
@@ -184,21 +217,59 @@ def _key_fit(key: bytes | None, conversation_id: str) -> KeyFit:
     return "fits" if key == conversation_id.encode() else "different"
 
 
-def _read(value: bytes) -> tuple[bytes, Payload | Rejected]:
+def _read(value: bytes) -> tuple[bytes, _Content | Rejected]:
     """A value and what it holds; one that cannot be read is mended before, if that is what it takes."""
-    payload = _payload(value)
-    if isinstance(payload, Rejected):
+    content = _content(value)
+    if isinstance(content, Rejected):
         whole = surrogates.mended(value)
         if whole != value:
-            return whole, _payload(whole)
-    return value, payload
+            return whole, _content(whole)
+    return value, content
 
 
-def _payload(value: bytes) -> Payload | Rejected:
+def _content(value: bytes) -> _Content | Rejected:
     try:
-        return _PAYLOAD.decode(value)
+        payload = _PAYLOAD.decode(value)
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        return _content_of_envelope(value)
+    except msgspec.DecodeError as error:
+        return _rejected(error)
+    detail = payload.detail
+    if detail is not None:
+        return _Content(classify(detail.topic_name or payload.detail_type), detail.event_body, detail.timestamp)
+    if payload.detail_type:
+        return _Content(classify(payload.detail_type), None)
+    if payload.topic_name or payload.event_body is not None:
+        return _Content(classify(payload.topic_name), payload.event_body)
+    return _Content(NO_TOPIC, payload, is_bare=True)
+
+
+def _content_of_envelope(value: bytes) -> _Content | Rejected:
+    """The same of a value with a property of a wrong type: only what the envelope at hand uses can be wrong.
+
+    The topic comes first: a body of an ignored one need not be decodable.
+    """
+    try:
+        frame = _FRAME.decode(value)
+        if (has_detail := _begins_with(frame.detail, b"{")) or (
+            frame.detail_type not in _NOTHING and _begins_with(frame.detail_type, b'"')
+        ):
+            name = _DETAIL_FRAME.decode(frame.detail).topic_name if has_detail else None
+            topic = classify(name or _TEXT.decode(frame.detail_type))
+            if topic.ignored is not None:
+                return _Content(topic, None)
+            detail = _EVENTBRIDGE.decode(value).detail or Detail()
+            return _Content(topic, detail.event_body, detail.timestamp)
+        if frame.topic_name not in _NOTHING or frame.event_body != _NULL:
+            topic = classify(_TEXT.decode(frame.topic_name))
+            return _Content(topic, None if topic.ignored is not None else _WEBSOCKET.decode(value).event_body)
+        return _Content(NO_TOPIC, _BARE.decode(value), is_bare=True)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _rejected(error)
+
+
+def _begins_with(raw: Raw, byte: bytes) -> bool:
+    return bytes(memoryview(raw)[:1]) == byte
 
 
 def _rejected(error: msgspec.DecodeError | UnicodeDecodeError, where: str = "") -> Rejected:
@@ -225,44 +296,20 @@ def _too_deep(value: bytes) -> bool:
     return b"[" in brackets
 
 
-def _topic_name(payload: Payload) -> str | None:
-    if payload.detail is not None:
-        return payload.detail.topic_name or payload.detail_type
-    return payload.topic_name or payload.detail_type
-
-
-def _topic_of_frame(value: bytes) -> Topic:
-    try:
-        frame = _FRAME.decode(value)
-        if frame.detail == _NULL:
-            return classify(frame.topic_name or frame.detail_type)
-        return classify(_DETAIL_FRAME.decode(frame.detail).topic_name or frame.detail_type)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return classify(None)
-
-
-def _body(payload: Payload) -> Conversation | None:
-    if payload.detail is not None:
-        return payload.detail.event_body
-    if payload.event_body is not None:
-        return payload.event_body
-    return payload if payload.topic_name is None and payload.detail_type is None else None
-
-
 def _is_reply(value: bytes) -> bool:
     reply = _REPLY.decode(value)
     return reply.result != _NULL or reply.status != _NULL
 
 
-def _is_bare_flat(body: Conversation | None, participants: list[ShownParticipant | None]) -> bool:
-    """Whether participants show a state but no array of communications: a flat body whose medium nobody knows."""
+def _is_flat(body: Conversation | None, participants: list[ShownParticipant | None]) -> bool:
+    """Whether participants show a state but no array of communications: a flat body, where a nested one is due."""
     if body is None or any(each.lists_communications for each in participants if each is not None):
         return False
     probes = (_STATE_PROBE.decode(each) for each in body.participants or () if each != _NULL)
-    return any(probe.state not in _NO_STATE for probe in probes)
+    return any(probe.state not in _NOTHING for probe in probes)
 
 
-def _snapshot_time(record: Record, payload: Payload) -> int | None:
+def _snapshot_time(record: Record, event_time: WireTime) -> int | None:
     """The first readable time of: our own header, EventBridge's, the record's. No clock of ours has a say."""
     latest_ms = min(record.timestamp_ms + times.DAY_MS, times.LATEST_MS)
     for name, digits in record.headers:
@@ -270,8 +317,7 @@ def _snapshot_time(record: Record, payload: Payload) -> int | None:
             stamped_ms = int(digits)
             if times.EARLIEST_MS <= stamped_ms <= latest_ms:
                 return stamped_ms
-    if payload.detail is not None:
-        event_ms = times.parse(payload.detail.timestamp)
-        if event_ms is not None and times.EARLIEST_MS <= event_ms <= latest_ms:
-            return event_ms
+    event_ms = times.parse(event_time)
+    if event_ms is not None and times.EARLIEST_MS <= event_ms <= latest_ms:
+        return event_ms
     return record.timestamp_ms if times.EARLIEST_MS <= record.timestamp_ms <= latest_ms else None

@@ -27,6 +27,7 @@ DISCONNECT_TYPES: Final = frozenset(
         "client",
         "endpoint",
         "endpoint.dnd",
+        "endpoint.donotdisturb",
         "error",
         "inactivity",
         "other",
@@ -40,6 +41,7 @@ DISCONNECT_TYPES: Final = frozenset(
         "transfer.conference",
         "transfer.consult",
         "transfer.dnd",
+        "transfer.donotdisturb",
         "transfer.forward",
         "transfer.noanswer",
         "transfer.notavailable",
@@ -47,7 +49,7 @@ DISCONNECT_TYPES: Final = frozenset(
         "uncallable",
     )
 )
-"""Every disconnect type that the public models name."""
+"""Every disconnect type that the public models name: those of notifications, and where it differs the REST API's."""
 
 _CANONICAL: Final = frozenset(RANKS) | DISCONNECT_TYPES | {"inbound", "outbound", "customer", "agent", "acd"}
 """In that spelling already: the values seen most are looked up, which is faster than to fold them."""

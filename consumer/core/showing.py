@@ -96,7 +96,7 @@ class _Reading(Struct, gc=False):
 
     def time(self, wire: WireTime) -> str:
         """A plausible time as published, else empty: one bad clock never stops or reorders anything else."""
-        if wire is None:
+        if wire is None or wire == "":
             return ""
         time = times.published(wire)
         if time is None or time > self.latest:
@@ -154,7 +154,7 @@ def _nested(shown: Participant, reading: _Reading) -> ShownParticipant:
                 showing = None if each is None else _of_nested(each, media, reading)
                 if showing is not None:
                     showings.append(showing)
-    ids = (shown.user_id, shown.queue_id, shown.team_id, shown.external_contact_id)
+    ids = (shown.user_id or None, shown.queue_id or None, shown.team_id or None, shown.external_contact_id or None)
     return _participant(shown, ids, tuple(showings), reading, lists_communications=lists_communications)
 
 
@@ -182,7 +182,7 @@ def _participant(
 
 
 def _id(reference: Reference | None) -> str | None:
-    return None if reference is None else reference.id
+    return None if reference is None else reference.id or None
 
 
 def _of_nested(shown: Communication, media: Media, reading: _Reading) -> Showing | None:
@@ -195,7 +195,7 @@ def _of_nested(shown: Communication, media: Media, reading: _Reading) -> Showing
         return None
     own, provider_time, park_time = _of_medium(shown, reading)
     if isinstance(shown, RoutedCommunication):
-        own["peer_id"] = shown.peer_id
+        own["peer_id"] = shown.peer_id or None
         own["after_call_work_required"] = shown.after_call_work_required
         work = shown.after_call_work
         if work is not None:
@@ -205,7 +205,7 @@ def _of_nested(shown: Communication, media: Media, reading: _Reading) -> Showing
         if shown.wrapup is not None:
             _add_wrapup(own, shown.wrapup)
     details = CommunicationDetails(
-        _folded(shown.initial_state), _disconnect_type(shown, reading), shown.provider, **own
+        _folded(shown.initial_state), _disconnect_type(shown, reading), shown.provider or None, **own
     )
     shown_times = _Times(
         reading.time(provider_time),
@@ -256,10 +256,10 @@ def _of_flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> Showin
     details = CommunicationDetails(
         _folded(shown.initial_state),
         _disconnect_type(shown, reading),
-        shown.provider,
+        shown.provider or None,
         _folded(shown.direction),
         shown.held,
-        peer_id=shown.peer,
+        peer_id=shown.peer or None,
         after_call_work_start_time=reading.time(shown.start_acw_time) or None,
         after_call_work_end_time=reading.time(shown.end_acw_time) or None,
         **own,
@@ -328,11 +328,11 @@ def _control_changed(provider: str, own: str) -> bool:
 
 
 def _folded(value: str | None) -> str | None:
-    return None if value is None else folded(value)
+    return folded(value) if value else None
 
 
 def _disconnect_type(shown: Communication | FlatParticipant, reading: _Reading) -> str | None:
-    if shown.disconnect_type is None:
+    if not shown.disconnect_type:
         return None
     disconnect_type = folded(shown.disconnect_type)
     if disconnect_type not in DISCONNECT_TYPES:
@@ -346,10 +346,10 @@ def _digest(secret: str | None, key: bytes) -> str | None:
 
 
 def _add_wrapup(details: dict[str, Any], wrapup: Wrapup) -> None:
-    details["wrapup_code"] = wrapup.code
+    details["wrapup_code"] = wrapup.code or None
     duration = wrapup.duration_seconds
     if duration is not None and -_DURATION_MAX_S <= duration <= _DURATION_MAX_S:
-        details["wrapup_duration_seconds"] = duration
+        details["wrapup_duration_seconds"] = int(duration)
 
 
 def _cobrowse(shown: CobrowseSession | FlatParticipant, reading: _Reading) -> dict[str, Any]:
@@ -359,7 +359,7 @@ def _cobrowse(shown: CobrowseSession | FlatParticipant, reading: _Reading) -> di
         "cobrowse_role": _folded(shown.cobrowse_role),
     }
     if shown.controlling is not None:
-        details["controlling"] = sorted({controlled for controlled in shown.controlling if controlled is not None})
+        details["controlling"] = sorted({controlled for controlled in shown.controlling if controlled})
     if shown.viewer_url:
         details["viewable"] = True
     return details

@@ -43,6 +43,7 @@ DEAD_LETTER_REASONS = (
 )
 NOTES = (
     "implausible_time",
+    "flat_body",
     "participant_without_id",
     "communication_without_id",
     "communication_without_state",
@@ -97,7 +98,9 @@ def step(record: Record, rules: Rules, stream_ms: int | None, lookup: Callable[[
 
 def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | None, before: Known | None) -> Outcome:
     source = Source(record.topic, record.partition, record.offset)
-    notes: list[str] = [] if snapshot.key == "fits" else [f"key_{snapshot.key}"]
+    notes = list(snapshot.notes)
+    if snapshot.key != "fits":
+        notes.append(f"key_{snapshot.key}")
     advanced_ms = advanced(stream_ms, snapshot.time_ms)
     last: LastShown = {}
     if before is not None:

@@ -66,6 +66,8 @@ STRUCTS = [
     for each in vars(inbound).values()
     if isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == inbound.__name__
 ]
+INTEGER = int | float | None
+"""What is left of `WireInteger` as a hint."""
 COMMUNICATION_BASES = {"Communication", "RoutedCommunication"}
 
 
@@ -77,8 +79,8 @@ def fields(struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 def official_names(declared: Any, names: Mapping[Any, set[str]]) -> Iterator[str]:
     """The official types that a declared type can hold; `names` gives those of Structs."""
-    if declared == WireTime:
-        yield "datetime"
+    if declared in (WireTime, INTEGER):
+        yield "datetime" if declared == WireTime else "int"
         return
     for member in typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,):
         if typing.get_origin(member) is list:

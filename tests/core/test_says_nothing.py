@@ -1,0 +1,213 @@
+"""What says nothing costs nothing: empty strings, nulls in lists, and properties that are not used."""
+
+import json
+from typing import Any
+
+import pytest
+
+from consumer.core.decode import Ignored, Rejected, Snapshot, decode, identify
+from consumer.core.lifecycle import DISCONNECT_TYPES
+from consumer.core.rules import Rules
+from consumer.core.step import Outcome
+from tests import model
+from tests.core.play import play
+from tests.strategies import FLAT_TOPICS, NESTED_TOPICS, OTHER_TOPICS, at, eventbridge, make_record, websocket
+
+RULES = Rules()
+PARTICIPANT: dict[str, Any] = {"id": "p1", "purpose": "agent", "calls": [{"id": "m1", "state": "connected"}]}
+BODY: dict[str, Any] = {"id": "c1", "participants": [PARTICIPANT]}
+UNUSABLE: tuple[Any, ...] = (42, 4.2, True, [], {}, [{"id": 1}], "x", "")
+
+
+def of(document: Any) -> Outcome:
+    return play([make_record(document)]).outcomes[0]
+
+
+@pytest.mark.parametrize("participants", [None, [], [None], [None, None]])
+def test_participants_that_are_null_are_none(participants: Any) -> None:
+    """A snapshot of nobody is applied, whichever way it says that there is nobody."""
+    outcome = of(websocket(NESTED_TOPICS[0], {"id": "c1", "participants": participants}))
+    assert outcome.disposition == "applied"
+    assert outcome.known == of(websocket(NESTED_TOPICS[0], {"id": "c1"})).known
+
+
+def test_participants_without_an_id_are_not_usable() -> None:
+    outcome = of(websocket(NESTED_TOPICS[0], {"id": "c1", "participants": [None, {"id": ""}]}))
+    assert (outcome.disposition, outcome.reason) == ("dead_lettered", "nothing_usable")
+
+
+FRAMES = [
+    (websocket(NESTED_TOPICS[0], BODY), ("id", "participants", "detail", "detail-type")),
+    ({"eventBody": BODY}, ("id", "participants", "detail", "detail-type")),
+    (eventbridge(NESTED_TOPICS[0], BODY, at(0)), ("id", "participants", "topicName", "eventBody", "detail-type")),
+    (BODY, ("detail", "detail-type", "topicName", "eventBody")),
+]
+
+
+@pytest.mark.parametrize(
+    ("frame", "name"),
+    [(frame, name) for frame, names in FRAMES for name in names],
+    ids=[f"{kind} {name}" for kind, (_, names) in enumerate(FRAMES) for name in names],
+)
+@pytest.mark.parametrize("wrong", UNUSABLE, ids=repr)
+def test_a_property_that_is_not_used_cannot_be_wrong(frame: dict[str, Any], name: str, wrong: Any) -> None:
+    """Another envelope's property, of whatever type: the body is as good as without it, or as the model has it."""
+    record = make_record(frame | {name: wrong})
+    found, verdict = decode(record, RULES), model.judge(record, model.Rules())
+    assert isinstance(found, Snapshot) == isinstance(verdict, model.Sight)
+    if isinstance(found, Rejected):
+        assert isinstance(verdict, model.Rejected)
+        assert found.reason in verdict.reasons
+    if frame is not BODY and not (name == "detail-type" and "detail" not in frame) and not isinstance(wrong, dict):
+        assert found == decode(make_record(frame), RULES)
+        assert identify(record, RULES) == identify(make_record(frame), RULES)
+
+
+def test_a_frame_with_a_number_for_its_id_is_used() -> None:
+    assert of(websocket(NESTED_TOPICS[0], BODY) | {"id": 42}).disposition == "applied"
+
+
+@pytest.mark.parametrize("frame", [websocket(NESTED_TOPICS[0], BODY), eventbridge(NESTED_TOPICS[0], BODY)])
+@pytest.mark.parametrize("name", ["id", "participants"])
+def test_what_is_not_used_need_not_be_a_text(frame: dict[str, Any], name: str) -> None:
+    value = json.dumps(frame | {name: "?"}).encode().replace(b'"?"', b'"\xff"')
+    assert isinstance(decode(make_record(value), RULES), Snapshot)
+
+
+@pytest.mark.parametrize(
+    ("document", "where"),
+    [
+        (websocket(NESTED_TOPICS[0], {"id": 42}) | {"id": 42}, "$.eventBody.id"),
+        (eventbridge(NESTED_TOPICS[0], {"id": 42}) | {"id": 42}, "$.detail.eventBody.id"),
+        (websocket(NESTED_TOPICS[0], {"id": "c1", "participants": {}}), "$.eventBody.participants"),
+        ({"id": 42, "participants": []}, "$.id"),
+        ({"topicName": 5, "id": "c1", "participants": []}, "$"),
+        ({"detail-type": 5, "detail": {"eventBody": BODY}}, "$"),
+        ({"detail-type": NESTED_TOPICS[0], "detail": 5}, "$.detail"),
+    ],
+)
+def test_what_is_used_is_told_where_it_is_wrong(document: dict[str, Any], where: str) -> None:
+    found = decode(make_record(document), RULES)
+    assert isinstance(found, Rejected)
+    assert found.reason == "wrong_type"
+    assert where == "$" or found.where.endswith(f"`{where}`")
+
+
+def test_another_topic_is_ignored_whatever_is_not_used() -> None:
+    frame = {"topicName": OTHER_TOPICS[0], "eventBody": 5, "id": 42, "participants": "x"}
+    assert decode(make_record(frame), RULES) == Ignored("heartbeat")
+    event = {"detail": {"topicName": OTHER_TOPICS[0], "eventBody": 5}, "topicName": 5, "detail-type": 5}
+    assert decode(make_record(event), RULES) == Ignored("heartbeat")
+
+
+@pytest.mark.parametrize("wire", [b"12", b"12.0", b"1.2e1", b"12.000"])
+def test_an_integer_may_be_written_as_a_fraction(wire: bytes) -> None:
+    call = b'{"id":"m1","state":"disconnected","wrapup":{"durationSeconds":' + wire + b"}}"
+    played = play([make_record(b'{"id":"c1","participants":[{"id":"p1","calls":[' + call + b"]}]}")])
+    details = json.loads(played.states["c1"])["participants"][0]["communications"][0]["details"]
+    assert details["wrapupDurationSeconds"] == 12
+    assert b'"wrapupDurationSeconds":12}' in played.states["c1"]
+
+
+@pytest.mark.parametrize("wire", [b"12.5", b"1e-1", b'"12"', b"true"])
+def test_what_is_no_integer_is_of_a_wrong_type(wire: bytes) -> None:
+    call = b'{"wrapup":{"durationSeconds":' + wire + b"}}"
+    outcome = of(b'{"id":"c1","participants":[{"id":"p1","calls":[' + call + b"]}]}")
+    assert (outcome.disposition, outcome.reason) == ("dead_lettered", "wrong_type")
+    assert outcome.detail.endswith("`$.calls[0].wrapup.durationSeconds`")
+
+
+NESTED_TEXTS = ("purpose", "userId", "queueId", "teamId", "externalContactId")
+LEG_TEXTS = {
+    "initialState": "alerting", "provider": "x", "disconnectType": "peer", "peerId": "x", "cobrowseSessionId": "s1",
+    "roomId": "r1", "cobrowseRole": "sharer", "viewerUrl": "x", "wrapup.code": "x", "afterCallWork.state": "pending",
+    "connectedTime": at(1), "providerEventTime": at(1), "afterCallWork.startTime": at(1),
+}  # fmt: skip
+FLAT_TEXTS = ("user.id", "queue.id", "team.id", "externalContact.id", "direction", "peer", "startAcwTime", "endTime")
+
+
+def having(members: dict[str, Any], name: str, text: str | None) -> dict[str, Any]:
+    """Members, and one more, whose name may be a path of two."""
+    outer, _, inner = name.partition(".")
+    return members | {outer: {inner: text} if inner else text}
+
+
+def shown(kind: str, name: str, text: str | None) -> dict[str, Any]:
+    """A conversation update with a text at some place."""
+    leg: dict[str, Any] = {"id": "m1", "state": "connected"}
+    if kind == "flat":
+        body = {"id": "c1", "participants": [having({"id": "p1", "state": "connected"}, name, text)]}
+        return websocket(FLAT_TOPICS[0], body)
+    if kind == "leg":
+        who: dict[str, Any] = {"id": "p1", "cobrowsesessions": [having(leg, name, text)]}
+    else:
+        who = having({"id": "p1", "calls": [leg]}, name, text)
+    return websocket(NESTED_TOPICS[0], {"id": "c1", "participants": [who]})
+
+
+TEXTS = [
+    *(("nested", name, "x") for name in NESTED_TEXTS),
+    *(("leg", name, text) for name, text in LEG_TEXTS.items()),
+    *(("flat", name, at(1) if name.endswith("Time") else "x") for name in FLAT_TEXTS),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "text"), TEXTS, ids=[f"{kind} {name}" for kind, name, _ in TEXTS])
+def test_an_empty_string_replaces_nothing(kind: str, name: str, text: str) -> None:
+    """It is as good as null: nothing is erased by it, and nothing is odd about it."""
+    told, empty, null = (
+        make_record(shown(kind, name, said), seconds=seconds, offset=seconds)
+        for said, seconds in ((text, 1), ("", 2), (None, 2))
+    )
+    with_empty, with_null = play([told, empty]), play([told, null])
+    assert with_empty.known["c1"].state == with_null.known["c1"].state
+    assert with_empty.log == with_null.log
+    assert with_empty.outcomes[1].notes == ()
+    assert with_empty.documents() == model.conversations([told, empty], model.Rules())
+
+
+def test_a_known_user_stays_known() -> None:
+    for user_id in ("", None):
+        told = [PARTICIPANT | {"userId": "u1"}, PARTICIPANT | {"userId": user_id}]
+        played = play(
+            make_record({"id": "c1", "participants": [who]}, seconds=seconds, offset=seconds)
+            for seconds, who in enumerate(told)
+        )
+        assert json.loads(played.states["c1"])["participants"][0]["details"]["userId"] == "u1"
+
+
+def test_controlling_nobody_and_an_empty_string_is_nobody() -> None:
+    leg = {"id": "m1", "state": "connected", "controlling": ["", None, "m2", ""]}
+    played = play([make_record({"id": "c1", "participants": [{"id": "p1", "cobrowsesessions": [leg]}]})])
+    details = json.loads(played.states["c1"])["participants"][0]["communications"][0]["details"]
+    assert details["controlling"] == ["m2"]
+
+
+@pytest.mark.parametrize("empty", [{"topicName": ""}, {"detail-type": ""}, {"topicName": "", "detail-type": ""}])
+def test_an_empty_topic_is_none(empty: dict[str, Any]) -> None:
+    assert decode(make_record(empty | BODY), RULES) == decode(make_record(BODY), RULES)
+    assert decode(make_record(empty | {"eventBody": BODY}), RULES) == decode(make_record({"eventBody": BODY}), RULES)
+
+
+FLAT_BODY: dict[str, Any] = {"id": "c1", "participants": [{"id": "p1", "state": "connected", "purpose": "agent"}]}
+
+
+@pytest.mark.parametrize("topic", NESTED_TOPICS)
+def test_a_flat_body_under_a_nested_topic_is_counted(topic: str) -> None:
+    outcome = of(websocket(topic, FLAT_BODY))
+    assert (outcome.disposition, outcome.notes, outcome.transitions) == ("applied", ("flat_body",), ())
+
+
+def test_only_a_flat_body_is_counted_as_one() -> None:
+    for topic, body in ((NESTED_TOPICS[0], BODY), (FLAT_TOPICS[0], FLAT_BODY), (NESTED_TOPICS[0], {"id": "c1"})):
+        assert of(websocket(topic, body)).notes == ()
+
+
+@pytest.mark.parametrize("disconnect_type", [*sorted(DISCONNECT_TYPES), "ENDPOINT_DONOTDISTURB"])
+def test_a_disconnect_type_of_the_models_is_known(disconnect_type: str) -> None:
+    call = {"id": "m1", "state": "disconnected", "disconnectType": disconnect_type}
+    assert of({"id": "c1", "participants": [{"id": "p1", "calls": [call]}]}).notes == ()
+
+
+def test_the_disconnect_types_of_the_rest_api_are_known() -> None:
+    assert {"endpoint.donotdisturb", "transfer.donotdisturb"} <= DISCONNECT_TYPES
