@@ -99,11 +99,13 @@ class CommunicationState(Struct, rename="camel", omit_defaults=True, frozen=True
     `ambiguous` it counts nowhere until it is clear where it belongs.
 
     `state`, `state_time` and `time_class` are the last entry of the folded timeline and `began` is the time of its
-    first; a joined or ambiguous communication has none.
+    first; a joined or ambiguous communication has none. They and `details` follow from what the communication showed
+    itself and what those showed that joined it; `version`, `detail_versions` and `timeline` are its own.
     """
 
     media: Media
     details: CommunicationDetails
+    """What counts."""
     version: Version
     """The newest version at which the communication was shown: that of each detail not in `detail_versions`."""
     timeline: list[Observation]
@@ -119,6 +121,8 @@ class CommunicationState(Struct, rename="camel", omit_defaults=True, frozen=True
     """Whether it has not ended: the last observation that counts is before or live."""
     detail_versions: dict[str, Version] = {}
     """Versions of the details, by published name, that the newest showing left out."""
+    own_details: CommunicationDetails | None = None
+    """What the communication showed itself, None where that is `details`."""
 
 
 class ParticipantDetails(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):

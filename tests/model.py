@@ -30,6 +30,9 @@ Where the rules are silent, this model reads them so:
     Only a value with more than `SURROGATES_MAX` escapes that look like surrogates is not looked into: such a half
     makes it malformed.
 14. `millisecondsInFrom` runs from the transition into `from`, not from the last observation of it.
+15. `details` is what counts, `ownDetails` what the communication showed itself, left out where that is the same;
+    `version` and `detailVersions` are of the latter. To whom a flat one belongs is told by what the nested ones
+    showed themselves.
 """
 
 import hashlib
@@ -781,8 +784,12 @@ class Leg:
     kept: list[Observation]
     standing: str | None = None
     joined_to: str | None = None
+    sights: Sequence[CommunicationSight] = ()
+    """All that was said of it."""
     counted: list[Observation] = field(default_factory=list)
     """The observations that it counts with: its own and those of the flat ones that joined it."""
+    known: dict[str, Any] = field(default_factory=dict)
+    """The details that it counts with, as if all that was said of the flat ones that joined it were said of it."""
 
     @property
     def shown_id(self) -> str | None:
@@ -812,6 +819,7 @@ def legs(sights: Iterable[Sight], rules: Rules) -> list[Leg]:
             max(each.version for each in all_),
             registers((each.version, each.details) for each in all_),
             timeline((observation for each in all_ for observation in each.observations), rules),
+            sights=all_,
         )
         for (participant_id, medium, communication_id, session_digest), all_ in sorted(shown.items())
     ]
@@ -822,7 +830,13 @@ def legs(sights: Iterable[Sight], rules: Rules) -> list[Leg]:
         joined = [each for each in found if each.joined_to is not None and belongs(each, leg)]
         if leg.standing in (None, "alone"):
             leg.counted = timeline([each for source in [leg, *joined] for each in source.kept], rules)
+        leg.known = newest_details(each for source in [leg, *joined] for each in source.sights)
     return found
+
+
+def newest_details(sights: Iterable[CommunicationSight]) -> dict[str, Any]:
+    """What these say together: of each detail the newest value."""
+    return {name: value for name, (_, value) in registers((each.version, each.details) for each in sights).items()}
 
 
 def belongs(flat_leg: Leg, nested_leg: Leg) -> bool:
@@ -941,6 +955,9 @@ def communication_document(leg: Leg, newest: str) -> dict[str, Any]:
         optional["timeClass"] = history[-1].observation.time_class
         optional["began"] = canonical(history[0].time_ms)
         optional["live"] = is_live(leg) or None
+    own = {name: value for name, (_, value) in leg.details.items()}
+    if own != leg.known:
+        optional["ownDetails"] = own
     older = {name: version_document(at) for name, (at, _) in leg.details.items() if at != leg.version}
     if older:
         optional["detailVersions"] = older
@@ -949,7 +966,7 @@ def communication_document(leg: Leg, newest: str) -> dict[str, Any]:
         del version["snapshotTime"]
     return {
         "media": leg.medium,
-        "details": {name: value for name, (_, value) in leg.details.items()},
+        "details": leg.known,
         "version": version,
         "timeline": [observation_document(each) for each in leg.kept],
     } | {name: value for name, value in optional.items() if value is not None}
@@ -1020,6 +1037,30 @@ def transition_document(conversation_id: str, leg: Leg, change: Change) -> dict[
         "timeClass": into.time_class,
         "millisecondsInFrom": change.ms_in_from,
     }
+
+
+def contexts(records: Iterable[Record], rules: Rules) -> dict[str, dict[str, Any]]:
+    """Id of each standing transition -> the `context` that it would be asserted with by all these records."""
+    found = {}
+    for conversation_id, sights in sights_by_conversation(records, rules).items():
+        for leg in legs(sights, rules):
+            context = context_document(leg, sights)
+            for change in changes(leg.counted):
+                found[transition_document(conversation_id, leg, change)["id"]] = context
+    return found
+
+
+def context_document(leg: Leg, sights: Iterable[Sight]) -> dict[str, Any]:
+    """What is known of a communication and its participant, as far as a transition tells of it."""
+    shown = [
+        (sight.snapshot_ms, each.details)
+        for sight in sights
+        for each in sight.participants
+        if each.participant_id == leg.participant_id
+    ]
+    participant = registers(shown)
+    context = {name: participant[name][1] for name in ("purpose", "userId", "queueId") if name in participant}
+    return context | ({"disconnectType": leg.known["disconnectType"]} if "disconnectType" in leg.known else {})
 
 
 def net(operations: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:

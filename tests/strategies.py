@@ -256,6 +256,8 @@ FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
+DETAIL_NAMES = ("disconnectType", "held", "wrapup")
+"""Details that both shapes show under the same name."""
 TIME_NAMES = ("connectedTime", "disconnectedTime", "parkTime", "providerEventTime")
 
 
@@ -406,6 +408,7 @@ def focused_histories(draw: st.DrawFn, size_max: int = 8) -> list[Record]:
     for _ in range(draw(st.integers(1, size_max))):
         times = draw(some_of(dict.fromkeys(TIME_NAMES, near_ms.map(iso)), 3))
         shown: Json = {"state": draw(states)} | times
+        shown |= draw(some_of({name: FIELDS[array][name] for name in DETAIL_NAMES if name in FIELDS[array]}, 2))
         if array == "cobrowsesessions":
             shown["cobrowseSessionId"] = draw(st.sampled_from([*SESSION_IDS, None]))
         if draw(st.booleans()):

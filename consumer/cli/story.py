@@ -125,6 +125,8 @@ def _effect(each: Effect, numbered: Numbers) -> str:
             told = f"{each.what}: {_value(each.before)} -> {_value(each.after)}"
         case "detail_lost":
             told = f"{each.what}: {_value(each.shown)} lost to {_value(each.after)}"
+        case "detail_dropped":
+            told = f"{each.what}: {_value(each.before)} dropped (what showed it counts elsewhere)"
         case "placed":
             told = f"counts as {each.after}" + (f", was {each.before}" if each.before else "")
     return f"{owner}: {told}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from consumer.core.timeline import union
-from schemas.state import CommunicationState, Observation, Standing
+from schemas.state import CommunicationDetails, CommunicationState, Observation, Standing
 
 
 class Place(Struct, frozen=True, gc=False):
@@ -32,6 +32,22 @@ def places(communications: Sequence[CommunicationState]) -> dict[str | None, Pla
     return {each.session_digest: _flat_place(each, nested) for each in flat}
 
 
+def joined(
+    communications: Sequence[CommunicationState], placed: dict[str | None, Place]
+) -> dict[str | None, list[CommunicationState]]:
+    """The flat communications that joined a nested one, by its id."""
+    found: dict[str | None, list[CommunicationState]] = {}
+    for each in communications:
+        if each.communication_id is None and (place := placed[each.session_digest]).standing == "joined":
+            found.setdefault(place.counted_as, []).append(each)
+    return found
+
+
+def own_details(communication: CommunicationState) -> CommunicationDetails:
+    """What a communication showed itself: where another belongs must not depend on what that one shows."""
+    return communication.details if communication.own_details is None else communication.own_details
+
+
 def timelines(
     communications: Sequence[CommunicationState], placed: dict[str | None, Place], cycles_max: int
 ) -> Timelines:
@@ -50,8 +66,8 @@ def timelines(
 def _flat_place(flat: CommunicationState, nested: list[CommunicationState]) -> Place:
     candidates = nested
     if flat.session_digest is not None:
-        candidates = [each for each in nested if each.details.cobrowse_session_digest == flat.session_digest]
-        candidates = candidates or [each for each in nested if each.details.cobrowse_session_digest is None]
+        candidates = [each for each in nested if own_details(each).cobrowse_session_digest == flat.session_digest]
+        candidates = candidates or [each for each in nested if own_details(each).cobrowse_session_digest is None]
     match candidates:
         case []:
             return Place("alone", flat.session_digest)

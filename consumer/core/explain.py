@@ -35,6 +35,7 @@ EffectKind = Literal[
     "time_kept",
     "detail_won",
     "detail_lost",
+    "detail_dropped",
     "placed",
 ]
 EFFECT_KINDS: tuple[EffectKind, ...] = get_args(EffectKind)
@@ -44,7 +45,8 @@ class Effect(Struct, frozen=True, rename="camel", omit_defaults=True):
     """One thing that a record did to a conversation, or failed to do.
 
     `before` is what was known and `after` what is known now. Of a detail that lost and of a time that was kept,
-    `after` is what stands and `shown` what the record said against it.
+    `after` is what stands and `shown` what the record said against it. A detail is dropped with the communication that
+    showed it, when that counts elsewhere.
     """
 
     kind: EffectKind
@@ -178,7 +180,9 @@ def _of_details(
 ) -> Iterator[Effect]:
     for field, name in zip(after.__struct_fields__, after.__struct_encode_fields__, strict=True):
         was, stands = None if before is None else getattr(before, field), getattr(after, field)
-        if stands != was:
+        if stands is None and was is not None:
+            yield structs.replace(owner, kind="detail_dropped", what=name, before=was)
+        elif stands != was:
             yield structs.replace(owner, kind="detail_won", what=name, before=was, after=stands)
         for each in shown:
             said = getattr(each, field)

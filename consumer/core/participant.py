@@ -3,7 +3,8 @@
 1. The `version` of a communication lacks its snapshot time exactly where that is its participant's. So a participant
    that is shown again as it was costs one new value, whatever it has of communications.
 2. What follows from the timelines is brought up to date with them: `state`, `state_time`, `time_class`, `began`,
-   `live`, `standing` and `joined_to` of a communication.
+   `live`, `standing` and `joined_to` of a communication. What follows from the details is brought up to date with
+   any detail or version: `details` of a communication that another joined.
 3. Communications are sorted. Nothing that was handed in is changed.
 """
 
@@ -11,11 +12,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from consumer.core import registers
-from consumer.core.belonging import places, timelines
+from consumer.core.belonging import joined, own_details, places, timelines
 from consumer.core.lifecycle import LIVE
 from consumer.core.showing import Showing, ShownParticipant
 from consumer.core.timeline import Entry, fold, merged
-from schemas.state import CommunicationState, Media, Observation, ParticipantDetails, ParticipantState, Version
+from schemas.state import (
+    CommunicationDetails,
+    CommunicationState,
+    Media,
+    Observation,
+    ParticipantDetails,
+    ParticipantState,
+    Version,
+)
 
 
 class Change(Struct, frozen=True, gc=False):
@@ -45,6 +54,8 @@ class Update:
         self._newest = max(time, before.snapshot_time)
         self._communications = before.communications.copy()
         self._indices = {identity(each): index for index, each in enumerate(before.communications)}
+        self._flat_media = {each.media for each in before.communications if each.communication_id is None}
+        """Media in which one communication may join another."""
         self._current: set[int] = set()
         """Indices of the communications whose version has been brought up to date."""
         self._cycles_max = cycles_max
@@ -60,20 +71,25 @@ class Update:
         details, snapshot_time, detail_times = merged_details or (
             before.details, before.snapshot_time, before.detail_times,
         )  # fmt: skip
-        media: dict[Media, None] = {}
+        refolding: dict[Media, None] = {}
+        combining: dict[Media, None] = {}
         changed = merged_details is not None
         self.prevails = self._time > before.snapshot_time
         for showing in shown.showings:
             changed_here, refold = self._take_in(showing)
             changed = changed or changed_here
+            if changed_here and showing.media in self._flat_media:
+                combining[showing.media] = None
             if refold:
-                media[showing.media] = None
+                refolding[showing.media] = None
         if not changed:
             return before
         self.prevails = self.prevails and len(self._current) == len(shown.showings)
         if self._newest > before.snapshot_time:
             self._keep_versions()
-        for each in media:
+        for each in combining:
+            self._combine_details(each)
+        for each in refolding:
             self.refolded = True
             self._refold(each, details)
         if len(self._communications) > len(before.communications):
@@ -88,6 +104,8 @@ class Update:
             version = replace(showing.version, snapshot_time=self._stored(self._time))
             timeline = merged([], showing.sightings, self._time, self._cycles_max)
             self._current.add(len(self._communications))
+            if showing.communication_id is None:
+                self._flat_media.add(showing.media)
             self._communications.append(
                 CommunicationState(
                     showing.media, showing.details, version, timeline, showing.communication_id, showing.session_digest
@@ -102,12 +120,12 @@ class Update:
                 return self._time > self._before.snapshot_time, False
             self._communications[index] = replace(kept, timeline=timeline)
             return True, True
-        version = self._version(index, kept)
+        version, own = self._version(index, kept), own_details(kept)
         shown_version = replace(showing.version, snapshot_time=self._time)
-        after = registers.merged(kept.details, version, kept.detail_versions, showing.details, shown_version)
+        after = registers.merged(own, version, kept.detail_versions, showing.details, shown_version)
         if after is None and timeline is kept.timeline:
             return False, False
-        details, newest, older = after or (kept.details, version, kept.detail_versions)
+        details, newest, older = after or (own, version, kept.detail_versions)
         self.prevails = self.prevails and newest == shown_version
         self._current.add(index)
         self._communications[index] = replace(
@@ -116,8 +134,9 @@ class Update:
             details=details,
             version=replace(newest, snapshot_time=self._stored(newest.snapshot_time)),
             detail_versions=older,
+            own_details=None,
         )
-        other_session = details.cobrowse_session_digest != kept.details.cobrowse_session_digest
+        other_session = details.cobrowse_session_digest != own.cobrowse_session_digest
         return True, timeline is not kept.timeline or other_session
 
     def _says_the_same(self, kept: CommunicationState, showing: Showing) -> bool:
@@ -125,7 +144,7 @@ class Update:
         return (
             self._time == self._newest
             and kept.version == showing.version
-            and kept.details == showing.details
+            and own_details(kept) == showing.details
             and not kept.detail_versions
         )
 
@@ -146,6 +165,24 @@ class Update:
             if index not in self._current and not each.version.snapshot_time:
                 self._communications[index] = replace(each, version=self._version(index, each))
 
+    def _combine_details(self, media: Media) -> None:
+        """Bring up to date what counts of each communication in one medium: what those show that joined it as well."""
+        stored = {index: each for index, each in enumerate(self._communications) if each.media == media}
+        joined_to = joined(list(stored.values()), places(list(stored.values())))
+        for index, each in stored.items():
+            own = details = own_details(each)
+            if others := joined_to.get(each.communication_id):
+                details = registers.combined([self._register(one) for one in (each, *others)])
+            if details != each.details or (details == own) != (each.own_details is None):
+                self._communications[index] = replace(
+                    each, details=details, own_details=None if details == own else own
+                )
+
+    def _register(self, kept: CommunicationState) -> tuple[CommunicationDetails, Version, dict[str, Version]]:
+        """What a communication showed itself, with its whole version. Versions have been kept."""
+        version = kept.version if kept.version.snapshot_time else replace(kept.version, snapshot_time=self._newest)
+        return own_details(kept), version, kept.detail_versions
+
     def _refold(self, media: Media, participant: ParticipantDetails) -> None:
         """Compare the folds of the communications in one medium, and bring what follows from them up to date."""
         before = [each for each in self._before.communications if each.media == media]
@@ -158,7 +195,11 @@ class Update:
             for counted_as in (old.keys() | new.keys() if placed else new)
             if old.get(counted_as) != new.get(counted_as)
         }
-        disconnect_types: dict[str | None, str | None] = {}
+        disconnect_types = {
+            each.communication_id or each.session_digest: each.details.disconnect_type
+            for each in (before if placed else ())
+            if each.standing in {None, "alone"}
+        }
         for index, each in enumerate(self._communications):
             if each.media != media:
                 continue

@@ -5,6 +5,7 @@ compactly: `version` is the newest at which the owner was shown, and only detail
 their own, older version listed. Where versions are equal the greater value wins, compared as published JSON bytes.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, Self, TypeVar
 
 import msgspec
@@ -37,6 +38,24 @@ def merged(kept: D, kept_version: V, older: dict[str, V], shown: D, version: V) 
     elif version > kept_version and _says_as_much(shown, kept):
         return shown, version, {}
     return _merged_one_by_one(kept, kept_version, older, shown, version)
+
+
+def combined(registers: Sequence[tuple[D, V, dict[str, V]]]) -> D:
+    """The newest value of each detail, of several owners that are one: details, version and older versions of each.
+
+    It is what `merged` would give had all that they were shown with been shown of one.
+    """
+    first, *others = registers
+    news: dict[str, object] = {}
+    for field, name in zip(first[0].__struct_fields__, first[0].__struct_encode_fields__, strict=True):
+        newest = getattr(first[0], field)
+        newest_version = first[2].get(name, first[1])
+        for details, version, older in others:
+            value, value_version = getattr(details, field), older.get(name, version)
+            if value is not None and (newest is None or _wins(value, value_version, newest, newest_version)):
+                newest, newest_version = value, value_version
+                news[field] = value
+    return replace(first[0], **news)
 
 
 def _says_as_much(shown: D, kept: D) -> bool:

@@ -4,6 +4,7 @@ import json
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,27 @@ def test_any_order_and_any_duplication_gives_what_the_model_says(history: list[R
     again = play(disordered)
     assert again.documents() == in_order.documents()
     assert_equals_model(again, history)
+
+
+def lists_twice(record: Record) -> bool:
+    """Whether a record shows a participant more than once."""
+    verdict = model.judge(record, RULES)
+    shown = [each.participant_id for each in verdict.participants] if isinstance(verdict, model.Sight) else []
+    return len(set(shown)) < len(shown)
+
+
+@given(histories())
+def test_an_assertion_tells_what_was_known_when_it_was_made(history: list[Record]) -> None:
+    """Also what was known only from an entry of the flat shape that had joined the communication.
+
+    A record that lists a participant twice is two steps, and the first does not know of the second.
+    """
+    for number, outcome in enumerate(play(history).outcomes, 1):
+        if lists_twice(history[number - 1]):
+            continue
+        asserted = {each.id: msgspec.to_builtins(each.context) for each in outcome.transitions if each.op == "assert"}
+        expected = model.contexts(history[:number], RULES) if asserted else {}
+        assert asserted == {each: expected[each] for each in asserted}
 
 
 @given(histories(), st.randoms(use_true_random=False))

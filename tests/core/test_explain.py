@@ -101,6 +101,8 @@ class Shadow:
             case "detail_won":
                 assert self.details[place].get(each.what) == each.before
                 self.details[place][each.what] = each.after
+            case "detail_dropped":
+                assert self.details[place].pop(each.what) == each.before
             case "detail_lost":
                 assert self.details[place][each.what] == each.after != each.shown
             case "placed":

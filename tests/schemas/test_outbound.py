@@ -181,7 +181,8 @@ def test_the_closed_sets_are_those_of_the_rules() -> None:
 
 
 def test_a_state_survives_the_way_there_and_back() -> None:
-    communication = CommunicationState("call", CommunicationDetails(muted=True), Version(1), [])
+    counted, own = CommunicationDetails(muted=True), CommunicationDetails()
+    communication = CommunicationState("call", counted, Version(1), [], own_details=own)
     before = ConversationState(
         STATE_SCHEMA,
         at(1),
@@ -194,6 +195,7 @@ def test_a_state_survives_the_way_there_and_back() -> None:
     )
     encoded = msgspec.json.encode(before)
     assert msgspec.json.encode(msgspec.json.decode(encoded, type=ConversationState)) == encoded
+    assert b'"ownDetails":{}' in encoded
 
 
 def test_a_summary_is_the_beginning_of_a_state() -> None:
