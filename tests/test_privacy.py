@@ -26,6 +26,7 @@ from msgspec import Struct, structs
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.embedded import PARTITIONS, EmbeddedBroker
+from consumer.adapters.kafka.records import partition_of
 from consumer.cli.exits import settings_or_exit
 from consumer.cli.service import Service, running
 from consumer.cli.story import record_lines
@@ -249,12 +250,14 @@ def counts(sinks: Sinks) -> dict[str, int]:
 
 async def evidence(settings: Settings, records: list[Rec]) -> Sinks:
     """Run the worker over all records, then open the breaker; everything that came out but the log."""
-    poison = mark("poison.key").encode(), mark("poison.value").encode(), NOW_MS
+    key, value = mark("poison.key"), mark("poison.value").encode()
+    keys = (found for number in itertools.count() if partition_of(found := f"{key}{number}".encode(), PARTITIONS) == 0)
+    poison: list[Rec] = [(each, value, NOW_MS) for each in itertools.islice(keys, CONSECUTIVE_MAX)]
     async with running(settings) as service:
         await write(settings, records)
         while sum(counts(sinks := await asked(service)).values()) < len(records):
             await asyncio.sleep(0.1)
-        await write(settings, [poison] * CONSECUTIVE_MAX)
+        await write(settings, poison)
         while "too many dead letters" not in (blocked := await asked(service))["GET readyz"]:
             await asyncio.sleep(0.1)
         logs.logger().debug("planted", text=mark("planted.debug"))

@@ -58,6 +58,8 @@ class Rejected(Struct, frozen=True, gc=False):
 
     reason: str
     where: str = ""
+    conversation_id: str = ""
+    """The one that it names, where the key names another."""
 
 
 class Identity(Struct, frozen=True, gc=False):
@@ -193,7 +195,7 @@ def _snapshot(record: Record, value: bytes, content: _Content, rules: Rules) -> 
         return Rejected("no_time", "no readable snapshot time")
     key = _key_fit(record.key, body.id)
     if key != "fits" and rules.key_mismatch == "dead_letter":
-        return Rejected("key_mismatch", f"the record key is {key}: it should be the conversation id")
+        return Rejected("key_mismatch", f"the record key is {key}: it should be the conversation id", body.id)
     return Snapshot(body.id, time_ms, time, topic.template, key, participants, notes)
 
 

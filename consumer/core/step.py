@@ -74,6 +74,8 @@ class Outcome(Struct, frozen=True, gc=False):
     """The conversation as it is known from now on, if applied."""
     transitions: tuple[Transition, ...] = ()
     changes: tuple[Change, ...] = ()
+    named: str = ""
+    """What names the conversation of a dead letter that got no `conversation_id`: the body, else the record's key."""
 
 
 def step(record: Record, rules: Rules, stream_ms: int | None, lookup: Callable[[str], Known | None]) -> Outcome:
@@ -87,13 +89,12 @@ def step(record: Record, rules: Rules, stream_ms: int | None, lookup: Callable[[
         if isinstance(decoded, Ignored):
             return Outcome("ignored", decoded.reason, stream_ms=stream_ms)
         if isinstance(decoded, Rejected):
-            return _dead_letter(decoded, stream_ms)
+            return _dead_letter_unread(decoded, record, stream_ms)
         return _apply(record, decoded, rules, stream_ms, lookup(decoded.conversation_id))
     except Exception as error:  # noqa: BLE001 - a bug of ours must not stop a partition; it is told by type and place
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return _dead_letter(
-            Rejected("internal_error", f"{type(error).__name__} in {place.name}, line {place.lineno}"), stream_ms
-        )
+        rejected = Rejected("internal_error", f"{type(error).__name__} in {place.name}, line {place.lineno}")
+        return _dead_letter_unread(rejected, record, stream_ms)
 
 
 def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | None, before: Known | None) -> Outcome:
@@ -156,9 +157,7 @@ def _too_many(communications: int, rules: Rules) -> Rejected | None:
     return Rejected("too_large", f"{communications} communications, communications_max is {rules.communications_max}")
 
 
-def _dead_letter(rejected: Rejected, stream_ms: int | None, snapshot: Snapshot | None = None) -> Outcome:
-    if snapshot is None:
-        return Outcome("dead_lettered", rejected.reason, rejected.where, stream_ms=stream_ms)
+def _dead_letter(rejected: Rejected, stream_ms: int | None, snapshot: Snapshot) -> Outcome:
     return Outcome(
         "dead_lettered",
         rejected.reason,
@@ -168,3 +167,9 @@ def _dead_letter(rejected: Rejected, stream_ms: int | None, snapshot: Snapshot |
         snapshot_ms=snapshot.time_ms,
         stream_ms=stream_ms,
     )
+
+
+def _dead_letter_unread(rejected: Rejected, record: Record, stream_ms: int | None) -> Outcome:
+    """The outcome of a record of which there is no snapshot."""
+    named = rejected.conversation_id or (record.key or b"").decode("utf-8", "surrogateescape")
+    return Outcome("dead_lettered", rejected.reason, rejected.where, stream_ms=stream_ms, named=named)

@@ -118,12 +118,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="largest key and value that a dead letter carries; of larger ones only the headers tell"),
     ] = 8_388_608
     dead_letters_ratio_max: Annotated[
-        float, Meta(gt=0, le=1, description="share of dead letters in the window that opens the breaker")
+        float,
+        Meta(gt=0, le=1, description="share of dead letters in the window that opens the breaker, by conversation"),
     ] = 0.5
     dead_letters_window_records: Annotated[Count, Meta(description="records over which that share is taken")] = 1_000
-    dead_letters_consecutive_max: Annotated[Count, Meta(description="dead letters in a row that open the breaker")] = (
-        200
-    )
+    dead_letters_consecutive_max: Annotated[
+        Count,
+        Meta(description="conversations with nothing but dead letters in a row that open the breaker"),
+    ] = 200
 
     future_skew_max_s: Annotated[
         int, Meta(ge=0, description="how far a time may lie after its snapshot before it counts as a broken clock")

@@ -1,6 +1,7 @@
 """The composed service on the embedded broker."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from consumer.adapters.kafka.embedded import PARTITIONS
 from consumer.adapters.kafka.publisher import AtLeastOncePublisher
+from consumer.adapters.kafka.records import partition_of
 from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.cli import watch
 from consumer.cli.service import Service, running
@@ -32,11 +34,15 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
 
 @asynccontextmanager
 async def fed(settings: Settings) -> AsyncIterator[tuple[Service, Callable[[int], Any]]]:
-    """A running service, and what writes so many broken records to one partition of its input."""
+    """A running service, and what writes so many broken records to one partition of its input.
+
+    Each is of a conversation of its own.
+    """
+    keys = (key for number in itertools.count() if partition_of(key := b"k%d" % number, PARTITIONS) == 0)
     async with running(settings) as running_service, KafkaWriter(settings) as writer:
 
         async def feed(count: int) -> None:
-            await writer.write([Draft(b"one", b"no JSON", 1_767_225_600_000, number) for number in range(count)])
+            await writer.write([Draft(next(keys), b"no JSON", 1_767_225_600_000, number) for number in range(count)])
             await writer.flush()
 
         yield running_service, feed

@@ -1,15 +1,17 @@
 """Traffic that flows to a pipeline at its own pace, with whatever is to happen on the way."""
 
 import asyncio
+import itertools
 import json
 import time
 import uuid
 from collections.abc import Iterator
 
+from consumer.adapters.kafka.records import partition_of
 from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
-from tests.live.harness import now_ms
+from tests.live.harness import PARTITIONS, now_ms
 
 _TICK_S = 0.1
 
@@ -37,10 +39,11 @@ async def write(settings: Settings, drafts: Iterator[Draft]) -> None:
 
 
 def damaged(count: int) -> Iterator[Draft]:
-    """Records of one conversation, and so of one partition, that are cut off."""
-    key = str(uuid.uuid4())
-    for number in range(count):
-        yield Draft(key.encode(), b'{"topicName":"v2.users.u.conversations","eventBody":{"id":', now_ms(), number)
+    """Records that are cut off, each of a conversation of its own, all in one partition."""
+    keys = (str(uuid.uuid4()).encode() for _ in itertools.count())
+    of_one_partition = (key for key in keys if partition_of(key, PARTITIONS) == 0)
+    for number, key in enumerate(itertools.islice(of_one_partition, count)):
+        yield Draft(key, b'{"topicName":"v2.users.u.conversations","eventBody":{"id":', now_ms(), number)
 
 
 def skewed(count: int) -> Iterator[Draft]:

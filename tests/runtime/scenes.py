@@ -33,7 +33,8 @@ def call(
 
 
 def rubbish(offset: int, seconds: float = 0.0, value: bytes = b'{"id":') -> Record:
-    return make_record(value, seconds=seconds, offset=offset)
+    """A record that nothing can be read from, of a conversation of its own."""
+    return make_record(value, seconds=seconds, key=f"rubbish-{offset}", offset=offset)
 
 
 def heartbeat(offset: int) -> Record:

@@ -252,7 +252,7 @@ async def test_dead_letters_are_part_of_the_same_transaction() -> None:
     scene = await Scene(Broker(story())).consume(18)
     (effects,) = scene.partition.commits
     (letter,) = effects.dead_letters
-    assert (letter.key, letter.value) == (b"c1", b'{"id":')
+    assert (letter.key, letter.value) == (b"rubbish-13", b'{"id":')
     assert scene.dead()[0]["cc-reason"] == "bad_json"
     assert scene.dead()[0]["cc-source-offset"] == "13"
     assert scene.dead()[0]["cc-service-version"] == "1.2.3"
