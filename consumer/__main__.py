@@ -1,7 +1,8 @@
 """The command line.
 
-As the first process of a container (PID 1) Python has no default for SIGTERM: until somebody handles it, the kernel
-throws it away, and who stops the container waits for as long as it may take. So this comes before all that takes time.
+As the first process of a container (PID 1) Python has no default for SIGTERM and SIGHUP: until somebody handles them,
+the kernel throws them away, and who stops the container waits for as long as it may take. So this comes before all that
+takes time.
 """
 
 import os
@@ -9,11 +10,13 @@ import signal
 from types import FrameType
 
 
-def _end_at_once(number: int, _frame: FrameType | None) -> None:
-    os._exit(128 + number)  # as a shell tells it
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + signal.SIGTERM)  # as a shell tells it
 
 
 signal.signal(signal.SIGTERM, _end_at_once)
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` has it
+    signal.signal(signal.SIGHUP, _end_at_once)
 
 # isort: split
 import click

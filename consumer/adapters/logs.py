@@ -4,9 +4,11 @@
 2. Lines of other libraries are let through from WARNING on, cut to one line of bounded length, and only with
    arguments that cannot hold a record (see `_told`).
 3. They are limited in number, for aiokafka writes thousands while a broker is down; what was left out is counted.
+4. A line that cannot be written, as to a terminal that is gone, is dropped: it never ends what it tells of.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -47,7 +49,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(_Dropping(stream)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -83,6 +85,21 @@ def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
         logger().error("loop.exception", error=what)
 
     loop.set_exception_handler(handle)
+
+
+class _Dropping:
+    """What is written to a stream, or dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class ForeignHandler(logging.Handler):

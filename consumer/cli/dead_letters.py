@@ -67,7 +67,7 @@ def list_(*, as_json: bool, **chosen: Any) -> None:
       conversation-consumer dead-letters list --since 2026-01-31T09:00:00Z --json
 
     Exit codes: 0 done; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong; 130
-    interrupted; 143 ended by SIGTERM.
+    interrupted; 143 ended by SIGTERM or SIGHUP.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = _begin()
     groups: dict[str, _Group] = {}
@@ -103,7 +103,7 @@ def show(*, limit: int, raw: bool, as_json: bool, **chosen: Any) -> None:
       conversation-consumer dead-letters show --key ID --raw
 
     Exit codes: 0 done; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong; 130
-    interrupted; 143 ended by SIGTERM.
+    interrupted; 143 ended by SIGTERM or SIGHUP.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = _begin()
     newest: dict[tuple[int, str], deque[dict[str, Any]]] = {}
@@ -144,7 +144,7 @@ def redrive(*, execute: bool, rate: float, limit: int | None, attempts_max: int,
       conversation-consumer dead-letters redrive --reason too_large --rate 200 --yes
 
     Exit codes: 0 done; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong; 130
-    interrupted; 143 ended by SIGTERM.
+    interrupted; 143 ended by SIGTERM or SIGHUP.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = _begin()
     order = Order(

@@ -29,7 +29,7 @@ CONFIG = 78
 INTERRUPTED = 130
 """What a shell shows for a process that SIGINT ended."""
 TERMINATED = 143
-"""What a shell shows for a process that SIGTERM ended."""
+"""What a shell shows for a process that SIGTERM ended; SIGHUP asks for the same."""
 
 
 def settings_or_exit(**overrides: str) -> Settings:

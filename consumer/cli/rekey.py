@@ -30,7 +30,7 @@ def rekey(*, source: str, target: str, follow: bool, as_json: bool) -> None:
       conversation-consumer rekey raw-updates conversation-updates --follow
 
     Exit codes: 0 done; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong; 130
-    interrupted; 143 ended by SIGTERM.
+    interrupted; 143 ended by SIGTERM or SIGHUP.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     if source == target:
         raise click.UsageError("SOURCE and TARGET must differ")

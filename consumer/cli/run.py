@@ -13,15 +13,16 @@ from consumer.adapters import logs
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.exits import OK, SOFTWARE, TERMINATED, exit_code, settings_or_exit
 from consumer.cli.service import running
+from consumer.cli.signals import on_signals
 from consumer.runtime.ports import WorldError
 from consumer.runtime.settings import Settings
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.command()
 def run() -> None:
-    """Consume conversation updates until SIGTERM or SIGINT; a second signal ends at once.
+    """Consume conversation updates until SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends at once.
 
     The topics are verified first, as `check` does. Logs are on stderr.
 
@@ -49,15 +50,12 @@ async def _run(settings: Settings) -> int:
     stop, started = asyncio.Event(), asyncio.Event()
     serving = asyncio.ensure_future(_serve(settings, started, stop))
 
-    def on_signal() -> None:
-        if stop.is_set():
-            os._exit(TERMINATED)
+    def ask() -> None:
         stop.set()
         if not started.is_set():  # a broker that does not answer may hold it up for longer than a supervisor waits
             serving.cancel()
 
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, on_signal)
+    on_signals(_SIGNALS, ask, lambda: os._exit(TERMINATED))
     try:
         await serving
     except asyncio.CancelledError:

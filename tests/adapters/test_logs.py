@@ -1,12 +1,14 @@
 """Log lines as they are written, parsed back."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +94,18 @@ def test_colours_are_for_terminals_whose_users_want_them(
     logs.configure(Settings(bootstrap_servers="b:1", log_format="console"), stream)
     structlog.get_logger().info("lane.opened")
     assert ("\x1b[" in stream.getvalue()) is is_coloured
+
+
+def test_a_line_that_cannot_be_written_is_dropped() -> None:
+    """A terminal that is gone, a full disk: what is told of goes on."""
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        with pytest.raises(OSError, match="No space left"):
+            print("it is full", file=full, flush=True)
+        logs.configure(Settings(bootstrap_servers="b:1"), full)
+        for _ in range(10_000):
+            structlog.get_logger().info("lane.opened")
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_lines_below_the_level_are_dropped() -> None:

@@ -1,5 +1,6 @@
 """What all commands have in common: help, completion, ends by signal and by bug, and output that pipes well."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,6 +24,7 @@ from consumer.__main__ import main
 from consumer.cli.exits import INTERRUPTED, SOFTWARE, TERMINATED
 from consumer.cli.program import Program
 from consumer.cli.progress import progress
+from consumer.cli.signals import on_signals
 from consumer.version import VERSION
 
 _WITHIN_S = 20.0
@@ -80,7 +82,11 @@ def test_a_shell_completes_commands_and_options() -> None:
     assert {each.value for each in complete.get_completions(["topics"], "--p")} == {"--partitions"}
 
 
-def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path) -> None:
+ASKING = [signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
     """As PID 1 there is no default that would; elsewhere the exit code shows that the handler was there already."""
     (tmp_path / "click.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
     process = subprocess.Popen(
@@ -93,7 +99,7 @@ def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path) -> None:
         with process.stdout:
             assert process.stdout.readline() == "importing\n"
             started_s = time.monotonic()
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             assert process.wait(_WITHIN_S) == TERMINATED
             assert time.monotonic() - started_s < _WITHIN_S / 4
     finally:
@@ -119,14 +125,95 @@ def waiting(*before: str) -> Iterator[subprocess.Popen[str]]:
             process.communicate(timeout=_WITHIN_S)
 
 
-def test_a_signal_ends_a_start_that_waits_for_a_broker() -> None:
+@pytest.mark.parametrize("number", ASKING)
+def test_a_signal_ends_a_start_that_waits_for_a_broker(number: signal.Signals) -> None:
     with waiting() as process:
         started_s = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, told = process.communicate(timeout=_WITHIN_S)
         assert time.monotonic() - started_s < _WITHIN_S / 4  # the wait is as long as CC_REQUEST_TIMEOUT_MS
     assert process.returncode == TERMINATED
     assert [json.loads(line)["event"] for line in told.splitlines()] == ["consumer.stopped"]
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_long_work_is_cancelled_so_that_it_can_abort(number: signal.Signals) -> None:
+    """`dead-letters redrive` and `rekey` have a transaction open."""
+    work = """
+import asyncio
+from consumer.cli.long_work import run_until_terminated
+
+async def work():
+    print("begun", flush=True)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        print("aborted", flush=True)
+
+run_until_terminated(work())
+"""
+    process = subprocess.Popen([sys.executable, "-c", work], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)
+        written, _ = process.communicate(timeout=_WITHIN_S)
+        assert (written, process.returncode) == ("aborted\n", TERMINATED)
+    finally:
+        process.kill()
+        process.communicate(timeout=_WITHIN_S)
+
+
+def test_a_run_under_nohup_does_not_heed_a_hangup() -> None:
+    with waiting("nohup") as process:
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+
+
+def test_a_terminal_that_is_closed_ends_a_run_as_asked() -> None:
+    """The line that says so cannot be written any more."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        master, terminal = pty.openpty()
+        process = subprocess.Popen(
+            ["setsid", "--ctty", sys.executable, "-m", "consumer", "run"],
+            stdin=terminal, stdout=terminal, stderr=terminal,
+            env={**os.environ, "CC_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"},
+        )  # fmt: skip
+        try:
+            os.close(terminal)
+            silent.settimeout(_WITHIN_S)
+            connection, _ = silent.accept()
+            with connection:
+                os.close(master)
+                assert process.wait(_WITHIN_S) == TERMINATED
+        finally:
+            process.kill()
+            process.wait(_WITHIN_S)
+
+
+async def test_a_hangup_asks_and_never_presses() -> None:
+    """A closed terminal sends it more than once, and some supervisors send it right after SIGTERM."""
+    loop, told = asyncio.get_running_loop(), list[str]()
+    numbers = (signal.SIGHUP, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        for sent, expected in (
+            ([signal.SIGHUP, signal.SIGHUP], ["ask"]),
+            ([signal.SIGUSR1, signal.SIGHUP], ["ask"]),
+            ([signal.SIGHUP, signal.SIGUSR1], ["ask", "press"]),
+            ([signal.SIGUSR1, signal.SIGUSR1], ["ask", "press"]),
+        ):
+            told.clear()
+            on_signals(numbers, lambda: told.append("ask"), lambda: told.append("press"))
+            for number in sent:
+                signal.raise_signal(number)
+                await asyncio.sleep(0.05)
+            assert told == expected
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def test_as_many_descriptors_are_used_as_there_may_be() -> None:

@@ -87,12 +87,13 @@ async def test_a_stopped_worker_is_fenced_and_comes_back_cleanly(pipeline: Pipel
     assert (await pipeline.judge()).records == COUNT + 2_000
 
 
-async def test_sigterm_under_load_drains_and_commits(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_sigterm_under_load_drains_and_commits(pipeline: Pipeline, number: signal.Signals) -> None:
     await pipeline.feed(traffic(), COUNT)
     worker = await pipeline.start_worker("tests.live.witness")
     await worker.logged("lane.opened")
     await asyncio.sleep(1)
-    assert await worker.end(signal.SIGTERM, pipeline.settings.drain_s) == 0
+    assert await worker.end(number, pipeline.settings.drain_s) == 0
     assert worker.events("consumer.drained")[0]["in_time"]
     left = await pipeline.lag()
     assert 0 < left < COUNT
