@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime as dt
+import ipaddress
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +19,8 @@ from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 
 _PROBE_S = 5.0
+_ADDRESS = re.compile(r"(?:[\w.-]+|\[(?P<ipv6>[^\[\]]+)\])(?::(?P<port>[0-9]{1,5}))?")
+_USER_INFO = re.compile(r"[^,/@]*@")
 _PORT_MAX = 65_535
 _CODECS = {"snappy": has_snappy, "zstd": has_zstd}
 
@@ -46,13 +50,29 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def _check_addresses(bootstrap_servers: str) -> None:
-    """Refuse what aiokafka would answer with a ValueError or an OverflowError, and only when it connects."""
+    """Refuse what aiokafka would answer with an error of another kind, or would look for as a host of that name."""
+    if all(_is_address(each.strip()) for each in bootstrap_servers.split(",")):
+        return
+    shown = _USER_INFO.sub("...@", bootstrap_servers)
+    remedy = ": leave out the protocol, CC_SECURITY_PROTOCOL says it" if "://" in bootstrap_servers else ""
+    raise Misfit(f"CC_BOOTSTRAP_SERVERS: {shown!r} is no list of `host:port` separated by commas{remedy}")
+
+
+def _is_address(text: str) -> bool:
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        return _is_ipv6(text)
+    if match["ipv6"] is not None and not _is_ipv6(match["ipv6"]):
+        return False
+    return match["port"] is None or 0 < int(match["port"]) <= _PORT_MAX
+
+
+def _is_ipv6(text: str) -> bool:
     try:
-        usable = all(host and 0 < port <= _PORT_MAX for host, port, _ in collect_hosts(bootstrap_servers))
+        ipaddress.IPv6Address(text)
     except ValueError:
-        usable = False
-    if not usable:
-        raise Misfit(f"CC_BOOTSTRAP_SERVERS: {bootstrap_servers!r} is no list of `host:port` separated by commas")
+        return False
+    return True
 
 
 def _check_codec(compression: str) -> None:

@@ -100,13 +100,32 @@ def test_a_client_certificate_that_cannot_be_used_is_named_without_its_password(
     assert SECRET not in str(told.value)
 
 
-@pytest.mark.parametrize("servers", [",", "host:port", "host:99999", "host:0", "good:9092,:9092"])
+@pytest.mark.parametrize(
+    "servers",
+    [",", "host:port", "host:99999", "host:0", "host:-1", "good:9092,:9092", "a:1;b:2", "a:1 b:2", "a:1/", "[a]:1"],
+)
 def test_addresses_that_are_none_are_refused(servers: str) -> None:
     with pytest.raises(Misfit, match=r"CC_BOOTSTRAP_SERVERS: .* is no list of `host:port`"):
         connection_arguments(settings(bootstrap_servers=servers))
 
 
-@pytest.mark.parametrize("servers", ["host", "host:9092", "a:1,b:2", "[::1]:9092", "127.0.0.1:65535"])
+@pytest.mark.parametrize("servers", ["PLAINTEXT://host:9092", "good:9092,SASL_SSL://host:9092", "kafka://host"])
+def test_an_address_with_a_protocol_says_where_that_belongs(servers: str) -> None:
+    with pytest.raises(Misfit, match=r"is no list of `host:port` .*: leave out the protocol"):
+        connection_arguments(settings(bootstrap_servers=servers))
+
+
+@pytest.mark.parametrize("servers", [f"u:{SECRET}@host:9092", f"a:1,SASL_SSL://u:{SECRET}@host:9092"])
+def test_a_password_in_an_address_is_not_told(servers: str) -> None:
+    with pytest.raises(Misfit, match=r"CC_BOOTSTRAP_SERVERS: .*\.\.\.@host:9092") as told:
+        connection_arguments(settings(bootstrap_servers=servers))
+    assert SECRET not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "servers",
+    ["host", "host:9092", "a:1,b:2", "a:1, b:2", "kafka_1.a-b.example:1", "[::1]:9092", "::1", "127.0.0.1:65535"],
+)
 def test_addresses_that_aiokafka_understands_pass(servers: str) -> None:
     assert connection_arguments(settings(bootstrap_servers=servers))["bootstrap_servers"] == servers
 
