@@ -16,8 +16,11 @@ from typing import Any, Final
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from consumer.cli.exits import TERMINATED
+from consumer.adapters.kafka.writer import KafkaWriter
+from consumer.cli.exits import CONFIG, TERMINATED
 from consumer.core.record import Record
 from consumer.runtime.dead_letters import REDRIVES_HEADER
 from consumer.runtime.redrive import is_marker
@@ -232,3 +235,30 @@ async def test_a_topic_is_copied_once_under_conversation_ids_however_often_the_c
 
 def number_of(record: Record) -> int:
     return int(dict(record.headers)[NUMBER_HEADER] or b"")
+
+
+async def test_records_too_old_for_a_topic_name_its_setting(
+    kafka: str, unique_name: UniqueName, tmp_path: Path
+) -> None:
+    """Neither a copy nor a redrive changes the timestamp of a record."""
+    source, target = (Pipeline(kafka, unique_name(name), tmp_path) for name in ("a", "b"))
+    await source.create()
+    await target.create()
+    async with KafkaWriter(source.settings) as writer:
+        await writer.write([Draft(b"c1", b"no JSON", now_ms() - 48 * 3_600_000, 0)])
+        await writer.flush()
+    worker = await source.start_worker()
+    await source.caught_up(60)
+    assert await worker.end(signal.SIGTERM, 15) == 0
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await client.start()
+    try:
+        for topic in (source.settings.input_topic, target.settings.input_topic):
+            limit = {"message.timestamp.before.max.ms": "3600000"}
+            await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, limit)])
+    finally:
+        await client.close()
+    for line in ("dead-letters redrive --yes", copying(source, target)):
+        told = await command(source, line)
+        assert told.exit_code == CONFIG, told.printed
+        assert "raise its message.timestamp.before.max.ms" in told.printed

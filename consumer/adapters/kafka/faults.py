@@ -36,6 +36,10 @@ _SESSION = "CC_SESSION_TIMEOUT_MS is outside the broker's group.min.session.time
 _TRANSACTION = (
     "CC_TRANSACTION_TIMEOUT_MS is above the broker's transaction.max.timeout.ms: lower the one or raise the other"
 )
+_TIMESTAMP = (
+    "the topic does not take the timestamp of a record, which stays as it was: raise its "
+    "message.timestamp.before.max.ms for old ones, its message.timestamp.after.max.ms for those from the future"
+)
 _REMEDIES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     (AUTHENTICATION, _CREDENTIALS),
     ((errors.TopicAuthorizationFailedError,), _TOPICS_GRANT),
@@ -47,6 +51,7 @@ _REMEDIES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((errors.ClusterAuthorizationFailedError,), f"{_GRANT} IdempotentWrite on the cluster"),
     (_TOO_OLD, "the broker is too old for this version: upgrade it"),
     (_TOO_LARGE, "a batch is too large for its topic: lower CC_BATCH_BYTES_MAX, or raise its max.message.bytes"),
+    ((errors.InvalidTimestampError,), _TIMESTAMP),
     ((errors.InvalidTopicError,), "a topic's name is not valid: check CC_INPUT_TOPIC and the settings of the outputs"),
     ((errors.InvalidTransactionTimeout,), _TRANSACTION),
     ((errors.InvalidSessionTimeoutError,), _SESSION),

@@ -150,6 +150,7 @@ def test_addresses_that_aiokafka_understands_pass(servers: str) -> None:
         (errors.IncompatibleBrokerVersion(), Misfit, "too old"),
         (errors.MessageSizeTooLargeError(), Misfit, "CC_BATCH_BYTES_MAX"),
         (errors.RecordListTooLargeError(), Misfit, "CC_BATCH_BYTES_MAX"),
+        (errors.InvalidTimestampError(), Misfit, "message.timestamp.before.max.ms"),
         (errors.InvalidTransactionTimeout(), Misfit, "CC_TRANSACTION_TIMEOUT_MS"),
         (errors.InvalidSessionTimeoutError(), Misfit, "CC_SESSION_TIMEOUT_MS"),
         (errors.InconsistentGroupProtocolError(), Misfit, "CC_GROUP_ID"),
