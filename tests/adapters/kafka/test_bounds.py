@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.admin import ApiVersionResponse_v0
 
 from consumer.adapters.kafka.bounds import stopped, within
+from consumer.adapters.kafka.unanswered import AnswerLostError
 
 BEYOND_BUFFERS = bytes(64 << 20)
 SHORT_S = 0.2
@@ -100,6 +101,15 @@ async def test_connections_that_a_broker_does_not_read_from_are_cut(stops: str) 
         await stopped(stubborn() if stops == "never" else client.close(), client, SHORT_S)
         assert SHORT_S <= time.monotonic() - started_s < SOON_S  # by itself it would wait for the broker
         assert transport.get_write_buffer_size() == 0
+
+
+async def test_what_a_client_fails_by_at_its_end_is_seen() -> None:
+    """The requests that its tasks still had out fail too, by errors of ours: nobody may have to expect those."""
+
+    async def stop() -> None:
+        raise AnswerLostError("EndTxnRequest")
+
+    await stopped(stop(), AIOKafkaClient(bootstrap_servers="127.0.0.1:1"), SHORT_S)
 
 
 @pytest.mark.parametrize("stopping", [fails, stubborn])
