@@ -6,6 +6,10 @@ requests have none. Sent again as aiokafka does, an EndTxn may be answered, and 
 transaction: what that has written so far is committed without its rest. A new producer has a new epoch, and whatever
 comes late from the one before is refused. (Kafka's own remedy is a new epoch per transaction, KIP-890, of which
 aiokafka knows nothing.)
+
+Two requests may still come late, and cost time but no data. A late AddPartitionsToTxn begins a transaction that nobody
+ends: the coordinator aborts it at its timeout and fences an idle lane by that. A late InitProducerId fences the owner.
+Either way the lane is fenced at its next commit and opens again after one session timeout (45 s by default).
 """
 
 from typing import Any
