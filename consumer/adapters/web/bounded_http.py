@@ -14,6 +14,8 @@ and closing its connections waits for clients to read what was sent.
 
 import asyncio
 import contextlib
+import errno
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, get_args
@@ -39,6 +41,9 @@ _PAUSE_S: Final = 1.0
 _LINGER_S: Final = 1.0
 _STOP_S: Final = 2.0
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+_NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""How a system without IPv6, or with that switched off, answers."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -96,10 +101,16 @@ class BoundedServer:
         return len(self._connections)
 
     async def start(self, host: str, port: int) -> int:
-        """Listen on the first address of `host`; returns the port, a free one for 0. Raises OSError if it cannot."""
+        """Listen on the first address of `host`; returns the port, a free one for 0. Raises OSError if it cannot.
+
+        An unspecified address, as `0.0.0.0` and `::`, stands for all that the machine has of both families.
+        """
         loop = asyncio.get_running_loop()
         (family, _, _, _, address), *_ = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        self._socket = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        if ipaddress.ip_address(address[0]).is_unspecified:
+            self._socket = _of_both_families(port)
+        else:
+            self._socket = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
         self._socket.setblocking(False)  # noqa: FBT003 - the name of the method says it
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)  # inherited when accepting
         await self._runner.setup()
@@ -177,6 +188,18 @@ class BoundedServer:
                 return await handler(request)
         finally:
             connection.handled()
+
+
+def _of_both_families(port: int) -> socket.socket:
+    """A socket that listens on every address, on those of IPv4 alone where there is no IPv6."""
+    try:
+        return socket.create_server(("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
+    except ValueError:  # what the module says where the system cannot do both on one socket
+        pass
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            raise
+    return socket.create_server(("0.0.0.0", port), backlog=_BACKLOG)  # noqa: S104 - as it was asked to
 
 
 class _Connection(asyncio.Protocol):

@@ -1,6 +1,9 @@
 """The limits of the ports, each on its own, over raw sockets."""
 
 import asyncio
+import contextlib
+import errno
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -65,9 +68,9 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(**changed: Any) -> AsyncIterator[Site]:
+async def serving(host: str = "127.0.0.1", **changed: Any) -> AsyncIterator[Site]:
     site = Site(replace(AMPLE, **changed))
-    site.port = await site.server.start("127.0.0.1", 0)
+    site.port = await site.server.start(host, 0)
     try:
         yield site
     finally:
@@ -278,6 +281,66 @@ async def test_who_leaves_before_its_turn_takes_none_from_others() -> None:
         started_s = time.monotonic()
         assert b"hello" in await answer(site, HELLO.replace(b"Host", b"Connection: close\r\nHost"))
         assert time.monotonic() - started_s < 30
+
+
+LOOPBACKS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
+
+
+def had() -> set[str]:
+    """The loopback addresses that this machine has."""
+    found = set()
+    for address, family in LOOPBACKS.items():
+        with contextlib.suppress(OSError), socket.create_server((address, 0), family=family):
+            found.add(address)
+    return found
+
+
+async def answering(site: Site) -> set[str]:
+    """The loopback addresses under which a server answers."""
+    found = set()
+    for address in LOOPBACKS:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection(address, site.port)
+            writer.write(HELLO)
+            assert await asyncio.wait_for(reader.readline(), WAIT_S) == b"HTTP/1.1 200 OK\r\n"
+            found.add(address)
+            writer.close()
+    return found
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0"])
+async def test_an_unspecified_address_is_of_both_families(host: str) -> None:
+    """A probe may come by either, whichever the cluster prefers."""
+    async with serving(host) as site:
+        assert await answering(site) == had()
+
+
+@pytest.mark.parametrize("host", sorted(had()))
+async def test_an_address_is_no_other(host: str) -> None:
+    async with serving(host) as site:
+        assert await answering(site) == {host}
+
+
+@pytest.mark.parametrize("error", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, None])
+async def test_without_ipv6_it_serves_ipv4(monkeypatch: pytest.MonkeyPatch, error: int | None) -> None:
+    """None: the system has both, but not on one socket."""
+    create_server = socket.create_server
+
+    def without_ipv6(address: tuple[str, int], **options: Any) -> socket.socket:
+        if options.get("dualstack_ipv6"):
+            raise ValueError if error is None else OSError(error, "no IPv6")
+        return create_server(address, **options)
+
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
+    async with serving("::") as site:
+        assert await answering(site) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("taken", sorted(had()))
+async def test_a_port_taken_in_one_family_is_taken(taken: str) -> None:
+    server = BoundedServer(web.Application(), lambda _: None, QUICK)
+    with socket.create_server((taken, 0), family=LOOPBACKS[taken]) as other, pytest.raises(OSError, match="in use"):
+        await server.start("::", other.getsockname()[1])
 
 
 async def test_a_busy_server_stops_in_bounded_time() -> None:
