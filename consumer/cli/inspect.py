@@ -212,6 +212,8 @@ async def _show_records(
         _echo_json("end", records=count, inputBegin=span.begin, committed=upto, explainsState=explains)
     else:
         _echo_lines(end_lines(count, (span.begin, span.end), upto, explains=explains))
+    if reader.compaction.verdict == "fail":
+        click.echo(f"records of this conversation may be gone: {reader.compaction.told}", err=True)
 
 
 def _same(recomputed: bytes | None, published: bytes | None) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from consumer.adapters import logs
+from consumer.adapters.kafka.finding import refuse
 from consumer.adapters.kafka.reader import KafkaReader
 from consumer.adapters.kafka.records import Span
 from consumer.cli.columns import columns, printable
@@ -60,7 +61,8 @@ def verify(*, limit: int, only: tuple[int, ...], as_json: bool) -> None:
 
     What may differ by design is counted apart, with the reason, and is no difference. `source` and the context of
     transitions tell of arrival and are not compared. Where retention has deleted the beginning of the input, only
-    conversations first seen after that can be verified, and the others are counted apart unless they are equal.
+    conversations first seen after that can be verified, and the others are counted apart unless they are equal. A
+    compacted input is refused: nothing tells what it lacks.
 
     \b
     Examples:
@@ -80,6 +82,7 @@ def verify(*, limit: int, only: tuple[int, ...], as_json: bool) -> None:
 async def _verify(settings: Settings, limit: int, only: tuple[int, ...], *, as_json: bool) -> int:
     total, rows, began, shown = Comparison(), [], [], 0
     async with KafkaReader(settings) as reader:
+        refuse([reader.compaction])
         partitions = sorted(set(only)) or list(range(reader.partitions))
         if partitions[-1] >= reader.partitions:
             raise Misfit(f"--partition: {settings.input_topic!r} has {reader.partitions} partitions, counted from 0")

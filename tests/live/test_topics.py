@@ -18,13 +18,14 @@ from consumer.cli.exits import CONFIG, OK
 from consumer.cli.topics import topics
 from consumer.runtime.ports import Misfit
 from consumer.runtime.settings import Settings
-from tests.live.commands import environ_of
+from tests.live.commands import ended, environ_of
 from tests.live.conftest import CreateTopics, UniqueName
 
 pytestmark = pytest.mark.kafka
 
 LETTERS = {"max.message.bytes": "8388608"}
 COMPACT = {"cleanup.policy": "compact"}
+WITHIN_S = 60
 Made = dict[str, tuple[int, Mapping[str, str]]]
 
 
@@ -70,6 +71,7 @@ async def test_created_topics_are_verified(settings: Settings) -> None:
         assert await admin.create(3, 1) == []
     assert found[settings.state_topic].configs["cleanup.policy"] == "compact"
     assert found[settings.transitions_topic].configs["cleanup.policy"] == "delete"
+    assert found[settings.input_topic].configs["cleanup.policy"] == "delete"
     assert int(found[settings.dead_letters_topic].configs["max.message.bytes"]) >= settings.dead_letter_bytes_max
     assert {(each.partitions, each.replicas) for each in found.values()} == {(3, 1)}
 
@@ -111,6 +113,12 @@ async def test_verifying_creates_nothing(settings: Settings) -> None:
             "cleanup.policy=compact,delete, it has to be compact",
         ),
         ("transitions_topic", (3, COMPACT), "--add-config cleanup.policy=delete"),
+        ("input_topic", (3, COMPACT), "--add-config cleanup.policy=delete"),
+        (
+            "input_topic",
+            (3, {"cleanup.policy": "compact,delete"}),
+            "cleanup.policy=compact,delete, it has to be delete",
+        ),
         ("dead_letters_topic", (3, COMPACT | LETTERS), "--add-config cleanup.policy=delete"),
         (
             "state_topic",
@@ -201,6 +209,17 @@ def test_check_warns_of_timestamps_from_the_future_without_failing(
         f"warn  timestamps   topic {settings.input_topic!r} accepts timestamps more than an hour in the future"
         in result.stdout
     )
+
+
+async def test_a_compacted_input_is_refused_by_run_and_verify(settings: Settings, create_topics: CreateTopics) -> None:
+    """What is gone from it cannot be told from what was never there, so every difference might be none."""
+    await create_topics(settings.bootstrap_servers, {**fitting(settings), settings.input_topic: (3, COMPACT)})
+    for command in ("check", "run", "verify"):
+        told = await ended(command, environ_of(settings), WITHIN_S)
+        assert told.exit_code == CONFIG, told.printed
+        assert f"{settings.input_topic!r} (CC_INPUT_TOPIC) has cleanup.policy=compact" in told.printed
+    told = await ended("inspect c1 --why", environ_of(settings), WITHIN_S)
+    assert "records of this conversation may be gone: topic" in told.printed
 
 
 async def test_check_tells_what_a_worker_will_meet_in_the_group(

@@ -11,8 +11,9 @@ from aiokafka import TopicPartition
 
 from consumer.adapters.kafka import coordinator
 from consumer.adapters.kafka.faults import answered
+from consumer.adapters.kafka.finding import Finding
 from consumer.adapters.kafka.records import Span, standalone_consumer, stop
-from consumer.adapters.kafka.topic_checks import plans
+from consumer.adapters.kafka.topic_checks import compaction, plans
 from consumer.adapters.kafka.topic_reader import TopicReader
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.core.record import Record
@@ -35,6 +36,8 @@ class KafkaReader:
         self._written = standalone_consumer(settings, isolation_level="read_uncommitted")
         self.partitions = 0
         """Of the input topic."""
+        self.compaction = Finding("cleanup", "pass", "")
+        """Whether the input topic still has every record, but for those that are too old."""
 
     async def __aenter__(self) -> Self:
         async with TopicAdmin(self._settings) as admin:
@@ -42,7 +45,8 @@ class KafkaReader:
         for plan in plans(self._settings):
             if plan.name not in found:
                 raise Misfit(f"topic {plan.name!r} ({plan.setting}) does not exist: check the setting")
-        self.partitions = found[self._settings.input_topic].partitions
+        source = found[self._settings.input_topic]
+        self.partitions, self.compaction = source.partitions, compaction(self._settings, source)
         try:
             await self._reader.__aenter__()
             await self._bounded(self._written.start(), f"connecting to {self._settings.bootstrap_servers}")

@@ -55,7 +55,7 @@ def plans(settings: Settings) -> list[TopicPlan]:
     batch = ("CC_BATCH_BYTES_MAX", settings.batch_bytes_max)
     letter = ("CC_DEAD_LETTER_BYTES_MAX", settings.dead_letter_bytes_max)
     return [
-        TopicPlan(settings.input_topic, "CC_INPUT_TOPIC", more_partitions=False, configs={}),
+        TopicPlan(settings.input_topic, "CC_INPUT_TOPIC", more_partitions=False, configs={"cleanup.policy": "delete"}),
         output(settings.state_topic, "CC_STATE_TOPIC", "compact", *batch),
         output(settings.transitions_topic, "CC_TRANSITIONS_TOPIC", "delete", *batch),
         output(settings.dead_letters_topic, "CC_DEAD_LETTERS_TOPIC", "delete", *letter),
@@ -77,12 +77,31 @@ def checks(settings: Settings, found: dict[str, TopicFound]) -> list[Finding]:
         findings.extend(
             _config(settings, plan, name, wanted, topic.configs[name])
             for name, wanted in plan.configs.items()
-            if name in topic.configs
+            if name in topic.configs and topic is not source
         )
     if source is not None:
+        findings.append(compaction(settings, source))
         findings.append(_timestamps(settings, source))
         findings.append(_retention(settings, source))
     return [*findings, *_copies(found)]
+
+
+def compaction(settings: Settings, source: TopicFound) -> Finding:
+    """Whether the input keeps every record until it is deleted by its age: what is published follows from all of them.
+
+    A compacted topic loses updates that nobody has read, and says nothing of it: no offset is out of range.
+    """
+    policy = source.configs.get("cleanup.policy", "not told")
+    what = f"topic {settings.input_topic!r} (CC_INPUT_TOPIC) has cleanup.policy={policy}"
+    if "compact" not in policy:
+        return Finding("cleanup", "pass", what)
+    return Finding(
+        "cleanup",
+        "fail",
+        f"{what}, it has to be delete: compaction takes away updates that were not read yet, and those that `verify` "
+        f"and a rebuild need",
+        _alter(settings, settings.input_topic, "cleanup.policy", "delete"),
+    )
 
 
 def _keying(settings: Settings, source: TopicFound) -> Finding:

@@ -113,6 +113,20 @@ def test_a_cleanup_policy_that_loses_data_does_not_fit(name: str, policy: str, w
     )
 
 
+@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact"])
+def test_a_compacted_input_does_not_fit(policy: str) -> None:
+    (problem,) = misfits(SETTINGS, fitting(**{"in": topic(cleanup_policy=policy)}))
+    assert problem == (
+        f"topic 'in' (CC_INPUT_TOPIC) has cleanup.policy={policy}, it has to be delete: compaction takes away updates "
+        f"that were not read yet, and those that `verify` and a rebuild need: `kafka-configs --bootstrap-server b:1 "
+        f"--alter --entity-type topics --entity-name in --add-config cleanup.policy=delete`"
+    )
+
+
+def test_an_input_whose_policy_is_not_told_fits() -> None:
+    assert misfits(SETTINGS, fitting(**{"in": TopicFound(4, 3, {})})) == []
+
+
 @pytest.mark.parametrize(("size", "fits"), [("899999", False), ("900000", True)])
 def test_a_batch_has_to_fit_every_output_topic(size: str, fits: bool) -> None:  # noqa: FBT001 - a column of the table
     problems = misfits(SETTINGS, fitting(moves=topic(max_message_bytes=size)))
