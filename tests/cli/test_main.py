@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +26,9 @@ from consumer.cli.progress import progress
 from consumer.cli.signals import on_signals
 from consumer.version import VERSION
 
-_WITHIN_S = 20.0
+_WITHIN_S = 60.0
+_MUCH_LONGER_S = 600
+"""How long a process would take that paid no attention to a signal."""
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
@@ -88,7 +89,9 @@ ASKING = [signal.SIGTERM, signal.SIGHUP]
 @pytest.mark.parametrize("number", ASKING)
 def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
     """As PID 1 there is no default that would; elsewhere the exit code shows that the handler was there already."""
-    (tmp_path / "click.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    (tmp_path / "click.py").write_text(
+        f"import time; print('importing', flush=True); time.sleep({_MUCH_LONGER_S})", encoding="ascii"
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "consumer", "run"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=Path(__file__).parents[2],
@@ -98,10 +101,8 @@ def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path, number: signa
         assert process.stdout is not None
         with process.stdout:
             assert process.stdout.readline() == "importing\n"
-            started_s = time.monotonic()
             process.send_signal(number)
             assert process.wait(_WITHIN_S) == TERMINATED
-            assert time.monotonic() - started_s < _WITHIN_S / 4
     finally:
         process.kill()
         process.wait(_WITHIN_S)
@@ -109,11 +110,15 @@ def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path, number: signa
 
 @contextlib.contextmanager
 def waiting(*before: str) -> Iterator[subprocess.Popen[str]]:
-    """A `run` that waits for a broker which does not answer."""
+    """A `run` that waits for a broker which does not answer, as long as a request may take."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = subprocess.Popen(
             [*before, sys.executable, "-m", "consumer", "run"], stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "CC_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"},
+            env={
+                **os.environ,
+                "CC_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}",
+                "CC_REQUEST_TIMEOUT_MS": f"{_MUCH_LONGER_S}000",
+            },
         )  # fmt: skip
         try:
             silent.settimeout(_WITHIN_S)
@@ -128,10 +133,8 @@ def waiting(*before: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("number", ASKING)
 def test_a_signal_ends_a_start_that_waits_for_a_broker(number: signal.Signals) -> None:
     with waiting() as process:
-        started_s = time.monotonic()
         process.send_signal(number)
         _, told = process.communicate(timeout=_WITHIN_S)
-        assert time.monotonic() - started_s < _WITHIN_S / 4  # the wait is as long as CC_REQUEST_TIMEOUT_MS
     assert process.returncode == TERMINATED
     assert [json.loads(line)["event"] for line in told.splitlines()] == ["consumer.stopped"]
 

@@ -62,7 +62,7 @@ def phases(running_service: Service) -> set[str]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not holds():
             await asyncio.sleep(0.05)
 

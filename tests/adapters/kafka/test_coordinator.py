@@ -84,7 +84,7 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_coordinator_that_is_coming_is_waited_for_however_that_is_told(failure: Failure) -> None:
     told = [failure, 1, failure, 1, answer(error=failure.errno), 1, answer((7, -1, "", failure.errno))]
     cluster = Cluster(*told, 1, answer((7, 42, "m", 0)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await committed(cluster, "g", "in", [7]) == {7: Committed(42, "m")}
 
 

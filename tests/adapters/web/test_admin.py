@@ -14,6 +14,8 @@ from prometheus_client import CollectorRegistry, Counter
 from consumer.adapters.web.admin import AdminServer
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+WAIT_S = 30.0
+"""Ends what would not end. aiohttp by itself takes a minute to stop, and keeps a connection for more than one."""
 
 
 class Site:
@@ -42,7 +44,7 @@ async def serving() -> AsyncGenerator[Site, None]:
     site = Site()
     site.port = await site.server.start("127.0.0.1", 0)
     try:
-        async with ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as site.client:
+        async with ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S)) as site.client:
             yield site
     finally:
         await site.server.stop()
@@ -91,7 +93,7 @@ async def test_scrapes_share_a_text_for_a_while_and_then_see_what_is_new() -> No
         counter = Counter("conversation_x_total", "Help.", registry=site.registry)
         texts = {(await site.get("/metrics"))[2]}
         counter.inc()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while len(texts) == 1:
                 texts.add((await site.get("/metrics"))[2])
         assert {"conversation_x_total 0.0" in text for text in texts} == {True, False}
@@ -141,7 +143,7 @@ async def test_it_stops_in_bounded_time_whoever_is_connected() -> None:
     halfway.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
     await halfway.drain()
     try:
-        await asyncio.wait_for(site.server.stop(), 8)
+        await asyncio.wait_for(site.server.stop(), WAIT_S)
     finally:
         idle.close()
         halfway.close()

@@ -17,6 +17,8 @@ from consumer.adapters.web.bounded_http import BoundedServer, Bounds, _Connectio
 from tests.fakes import turns
 
 WAIT_S = 60.0
+STOP_S_MAX = 30.0
+"""aiohttp by itself would wait for a minute."""
 LARGE = 4 << 20
 AMPLE = Bounds(
     connections_max=4, request_bytes_max=8_192, request_s=WAIT_S, answer_s=WAIT_S, idle_s=WAIT_S, per_s=10_000.0
@@ -74,7 +76,7 @@ async def serving(host: str = "127.0.0.1", **changed: Any) -> AsyncIterator[Site
     try:
         yield site
     finally:
-        await asyncio.wait_for(site.server.stop(), WAIT_S)
+        await asyncio.wait_for(site.server.stop(), STOP_S_MAX)
         assert site.server.connections == 0
 
 
@@ -338,7 +340,7 @@ async def test_without_ipv6_it_serves_ipv4(monkeypatch: pytest.MonkeyPatch, erro
 
 @pytest.mark.parametrize("taken", sorted(had()))
 async def test_a_port_taken_in_one_family_is_taken(taken: str) -> None:
-    server = BoundedServer(web.Application(), lambda _: None, QUICK)
+    server = BoundedServer(web.Application(), lambda _: None, AMPLE)
     with socket.create_server((taken, 0), family=LOOPBACKS[taken]) as other, pytest.raises(OSError, match="in use"):
         await server.start("::", other.getsockname()[1])
 
@@ -355,3 +357,4 @@ async def test_a_busy_server_stops_in_bounded_time() -> None:
             opened.callback(writer.close)
             writer.write(sent)
         await until(lambda: site.entered == 1)
+        await asyncio.wait_for(site.server.stop(), STOP_S_MAX)  # while all of them are still there

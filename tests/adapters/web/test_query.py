@@ -92,7 +92,7 @@ async def serving(token: str = TOKEN) -> AsyncIterator[Site]:
         site = Site(worker, token)
         site.port = await site.server.start("127.0.0.1", 0)
         try:
-            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as site.client:
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as site.client:
                 yield site
         finally:
             await site.server.stop()
