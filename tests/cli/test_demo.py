@@ -12,13 +12,13 @@ def test_the_demo_accounts_for_every_record_and_ends_in_the_state_of_true_order(
         assert process.stdout is not None
         url = re.search(r"http://\S+/metrics", process.stdout.readline())
         assert url is not None
-        with urllib.request.urlopen(url[0], timeout=10) as answer:
+        with urllib.request.urlopen(url[0], timeout=60) as answer:
             assert b"conversation_records_total" in answer.read()
         page = re.search(r"http://\S+/", process.stdout.readline())
         assert page is not None
-        with urllib.request.urlopen(page[0], timeout=10) as answer:
+        with urllib.request.urlopen(page[0], timeout=60) as answer:
             assert b"Lanes of this worker" in answer.read()
-        told, _ = process.communicate(timeout=60)
+        told, _ = process.communicate(timeout=300)
     assert process.returncode == 0, told
     assert "all 1200 records accounted for: yes" in told
     assert "final state equals that of the same records in true order: yes" in told
@@ -28,7 +28,7 @@ def test_without_librdkafka_only_the_demo_does_not_run() -> None:
     blocked = "import sys; sys.modules['confluent_kafka'] = None; from consumer.__main__ import main; main()"
     answers = [
         subprocess.run(
-            [sys.executable, "-c", blocked, *arguments], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", blocked, *arguments], capture_output=True, text=True, timeout=300, check=False
         )
         for arguments in (["run", "--help"], ["demo"])
     ]

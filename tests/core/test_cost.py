@@ -7,6 +7,7 @@ does most of what else runs on it. The calibration decodes the same values into 
 import time
 from collections.abc import Callable
 from itertools import islice
+from math import inf, nan
 from typing import Any
 
 import msgspec
@@ -22,6 +23,8 @@ OF_CALIBRATION = 1.6
 REGRESSION_MAX = 1.5
 _RECORDS = 2_000
 _ROUNDS = 5
+_ROUNDS_MAX = 25
+"""On a busy machine the least time of few rounds is not yet that of an idle one."""
 
 
 def _walk(node: Any) -> int:
@@ -47,9 +50,9 @@ def _core(made: list[Record]) -> None:
 
 
 def _cpu_s(work: Callable[[list[Record]], None], made: list[Record]) -> float:
-    started_s = time.process_time()
+    started_s = time.thread_time()
     work(made)
-    return time.process_time() - started_s
+    return time.thread_time() - started_s
 
 
 def _twice(made: list[Record]) -> None:
@@ -57,9 +60,26 @@ def _twice(made: list[Record]) -> None:
     _core(made)
 
 
-def _of_calibration(made: list[Record], core: Callable[[list[Record]], None]) -> float:
-    rounds = [(_cpu_s(core, made), _cpu_s(_calibration, made)) for _ in range(_ROUNDS)]
-    return min(core_s for core_s, _ in rounds) / min(calibration_s for _, calibration_s in rounds)
+def _of_calibration(
+    made: list[Record], core: Callable[[list[Record]], None], is_expected: Callable[[float], bool]
+) -> float:
+    """The ratio of the least times, after more rounds as long as it is not as expected."""
+    core_s, calibration_s, ratio = inf, inf, nan
+    for number in range(1, _ROUNDS_MAX + 1):
+        core_s = min(core_s, _cpu_s(core, made))
+        calibration_s = min(calibration_s, _cpu_s(_calibration, made))
+        ratio = core_s / calibration_s
+        if number >= _ROUNDS and is_expected(ratio):
+            break
+    return ratio
+
+
+def _is_good(of_calibration: float) -> bool:
+    return of_calibration <= OF_CALIBRATION * REGRESSION_MAX
+
+
+def _is_bad(of_calibration: float) -> bool:
+    return not _is_good(of_calibration)
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +92,10 @@ def made() -> list[Record]:
 
 
 def test_the_core_is_not_much_slower_than_it_was(made: list[Record]) -> None:
-    of_calibration = _of_calibration(made, _core)
+    of_calibration = _of_calibration(made, _core, _is_good)
     print(f"the core takes {of_calibration:.2f} of the calibration")
-    assert of_calibration <= OF_CALIBRATION * REGRESSION_MAX
+    assert _is_good(of_calibration)
 
 
 def test_a_core_twice_as_slow_is_noticed(made: list[Record]) -> None:
-    assert _of_calibration(made, _twice) > OF_CALIBRATION * REGRESSION_MAX
+    assert _is_bad(_of_calibration(made, _twice, _is_bad))
