@@ -16,7 +16,7 @@ from typing import Final, Self
 import yaml
 
 from tests.deploy.manifests import Manifest
-from tests.live.broker import free_ports
+from tests.sockets import free_ports
 
 _READY_S: Final = 90
 _KUBECTL_S: Final = 90

@@ -26,9 +26,9 @@ from consumer.simulator.traffic import Traffic
 from tests.deploy import containers
 from tests.deploy.containers import container, podman
 from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind, one
-from tests.live.broker import free_ports
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.sockets import free_ports
 
 TAG = "localhost/conversation-consumer:deploy-check"
 RECORDS = 3_000
