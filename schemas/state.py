@@ -123,6 +123,8 @@ class CommunicationState(Struct, rename="camel", omit_defaults=True, frozen=True
     """Versions of the details, by published name, that the newest showing left out."""
     own_details: CommunicationDetails | None = None
     """What the communication showed itself, None where that is `details`."""
+    other_session_digests: list[str] = []
+    """Digests of the co-browse sessions that it has shown besides the one in `details`, sorted."""
 
 
 class ParticipantDetails(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):

@@ -782,6 +782,8 @@ class Leg:
     version: Version
     details: dict[str, tuple[Version, Any]]
     kept: list[Observation]
+    sessions: frozenset[str]
+    """The digests of all co-browse sessions that it has ever shown."""
     standing: str | None = None
     joined_to: str | None = None
     sights: Sequence[CommunicationSight] = ()
@@ -819,6 +821,9 @@ def legs(sights: Iterable[Sight], rules: Rules) -> list[Leg]:
             max(each.version for each in all_),
             registers((each.version, each.details) for each in all_),
             timeline((observation for each in all_ for observation in each.observations), rules),
+            frozenset(
+                each.details["cobrowseSessionDigest"] for each in all_ if "cobrowseSessionDigest" in each.details
+            ),
             sights=all_,
         )
         for (participant_id, medium, communication_id, session_digest), all_ in sorted(shown.items())
@@ -853,10 +858,8 @@ def place(leg: Leg, all_legs: Iterable[Leg]) -> None:
         if each.communication_id and (each.participant_id, each.medium) == (leg.participant_id, leg.medium)
     ]
     if leg.session_digest is not None:
-        digests = [each.details.get("cobrowseSessionDigest", (None, None))[1] for each in candidates]
-        same = [each for each, shown in zip(candidates, digests, strict=True) if shown == leg.session_digest]
-        unknown = [each for each, shown in zip(candidates, digests, strict=True) if shown is None]
-        candidates = same or unknown
+        same = [each for each in candidates if leg.session_digest in each.sessions]
+        candidates = same or [each for each in candidates if not each.sessions]
     if len(candidates) == 1:
         leg.standing, leg.joined_to = "joined", candidates[0].communication_id
     else:
@@ -961,6 +964,8 @@ def communication_document(leg: Leg, newest: str) -> dict[str, Any]:
     older = {name: version_document(at) for name, (at, _) in leg.details.items() if at != leg.version}
     if older:
         optional["detailVersions"] = older
+    if leg.sessions:
+        optional["otherSessionDigests"] = sorted(leg.sessions - {leg.details["cobrowseSessionDigest"][1]}) or None
     version = version_document(leg.version)
     if version["snapshotTime"] == newest:
         del version["snapshotTime"]

@@ -28,7 +28,7 @@ def places(communications: Sequence[CommunicationState]) -> dict[str | None, Pla
     flat = [each for each in communications if each.communication_id is None]
     if not flat:
         return {}
-    nested = [each for each in communications if each.communication_id is not None]
+    nested = _Nested([each for each in communications if each.communication_id is not None])
     return {each.session_digest: _flat_place(each, nested) for each in flat}
 
 
@@ -63,11 +63,26 @@ def timelines(
     return {counted_as: part[0] if len(part) == 1 else union(part, cycles_max) for counted_as, part in parts.items()}
 
 
-def _flat_place(flat: CommunicationState, nested: list[CommunicationState]) -> Place:
-    candidates = nested
+class _Nested:
+    """A participant's nested communications in one medium, by the co-browse sessions that they have ever shown."""
+
+    def __init__(self, communications: list[CommunicationState]) -> None:
+        self.all = communications
+        self.by_session: dict[str, list[CommunicationState]] = {}
+        self.without_session: list[CommunicationState] = []
+        for each in communications:
+            newest = own_details(each).cobrowse_session_digest
+            if newest is None:
+                self.without_session.append(each)
+                continue
+            for digest in (newest, *each.other_session_digests):
+                self.by_session.setdefault(digest, []).append(each)
+
+
+def _flat_place(flat: CommunicationState, nested: _Nested) -> Place:
+    candidates = nested.all
     if flat.session_digest is not None:
-        candidates = [each for each in nested if own_details(each).cobrowse_session_digest == flat.session_digest]
-        candidates = candidates or [each for each in nested if own_details(each).cobrowse_session_digest is None]
+        candidates = nested.by_session.get(flat.session_digest) or nested.without_session
     match candidates:
         case []:
             return Place("alone", flat.session_digest)

@@ -123,9 +123,10 @@ class Update:
         version, own = self._version(index, kept), own_details(kept)
         shown_version = replace(showing.version, snapshot_time=self._time)
         after = registers.merged(own, version, kept.detail_versions, showing.details, shown_version)
-        if after is None and timeline is kept.timeline:
-            return False, False
         details, newest, older = after or (own, version, kept.detail_versions)
+        other_sessions = _other_sessions(kept, showing, details)
+        if after is None and timeline is kept.timeline and other_sessions is kept.other_session_digests:
+            return False, False
         self.prevails = self.prevails and newest == shown_version
         self._current.add(index)
         self._communications[index] = replace(
@@ -134,10 +135,12 @@ class Update:
             details=details,
             version=replace(newest, snapshot_time=self._stored(newest.snapshot_time)),
             detail_versions=older,
+            other_session_digests=other_sessions,
             own_details=None,
         )
-        other_session = details.cobrowse_session_digest != own.cobrowse_session_digest
-        return True, timeline is not kept.timeline or other_session
+        is_first_session = details.cobrowse_session_digest is not None and own.cobrowse_session_digest is None
+        is_other_session = other_sessions is not kept.other_session_digests
+        return True, timeline is not kept.timeline or is_first_session or is_other_session
 
     def _says_the_same(self, kept: CommunicationState, showing: Showing) -> bool:
         """Whether a communication is shown with what it is known with, at the newest snapshot of its participant."""
@@ -253,6 +256,16 @@ class Update:
 def identity(communication: CommunicationState | Showing) -> tuple[Media, str | None, str | None]:
     """What tells a communication from the participant's others."""
     return communication.media, communication.communication_id, communication.session_digest
+
+
+def _other_sessions(kept: CommunicationState, showing: Showing, details: CommunicationDetails) -> list[str]:
+    """The co-browse sessions ever shown but for that in `details`; the same object if none is new."""
+    shown, newest = showing.details.cobrowse_session_digest, own_details(kept).cobrowse_session_digest
+    if shown is None or shown == newest:
+        return kept.other_session_digests
+    ever = {shown, newest, *kept.other_session_digests}
+    others = sorted(each for each in ever if each is not None and each != details.cobrowse_session_digest)
+    return kept.other_session_digests if others == kept.other_session_digests else others
 
 
 def _sort_key(communication: CommunicationState) -> tuple[Media, str, str]:

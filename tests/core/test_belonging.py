@@ -87,6 +87,31 @@ def lives(played: Played) -> dict[str | None, list[str]]:
             [("alone", None)],
             {"m1": ["alerting"], "digest": ["connected"]},
         ),
+        (
+            [nested(1, "alerting", "m1", "s1"), nested(2, "alerting", "m1", "s2"), flat(3, "connected", "s1")],
+            [("joined", "m1")],
+            {"m1": ["alerting", "connected"]},
+        ),
+        (
+            [
+                nested(1, "alerting", "m1", "s1"),
+                nested(2, "alerting", "m1", "s2"),
+                nested(3, "alerting", "m2"),
+                flat(4, "connected", "s1"),
+            ],
+            [("joined", "m1")],
+            {"m1": ["alerting", "connected"], "m2": ["alerting"]},
+        ),
+        (
+            [
+                nested(1, "alerting", "m1", "s1"),
+                nested(2, "alerting", "m1", "s2"),
+                nested(3, "alerting", "m2", "s1"),
+                flat(4, "connected", "s1"),
+            ],
+            [("ambiguous", None)],
+            {"m1": ["alerting"], "m2": ["alerting"]},
+        ),
         ([flat(1, "alerting"), flat(2, "connected")], [("alone", None)], {None: ["alerting", "connected"]}),
         (
             [flat(1, "alerting"), nested(2, "connected", "m1", "s1")],
@@ -107,6 +132,9 @@ def lives(played: Played) -> dict[str | None, list[str]]:
         "another session",
         "the nested one comes last",
         "the session is told later",
+        "a session shown before",
+        "a session shown before, and one without a session",
+        "a session shown before, by two",
         "alone without a session",
         "without a session",
         "without a session, two nested",
