@@ -15,8 +15,8 @@ Where the rules are silent, this model reads them so:
     topic. So are those whose topic itself has a wrong type.
 4.  In a subscription reply `result` and `status` may be anything but null; id, participants and eventBody are null.
 5.  A bare flat body's `state` is a string that is not empty. An empty list is an array with a non-null value.
-6.  The first `snapshot-time` header that is readable and plausible counts. Without a record timestamp (-1) no
-    snapshot time is plausible.
+6.  The first `snapshot-time` header that is readable and plausible counts. The times that a body shows are those of
+    communications that are used, as they are read of any record; that they are later than anything is no fault there.
 7.  A null record key is a key mismatch.
 8.  A duplicated member of an object counts with its last value, but each of its values must have the right type.
 9.  An empty string is null wherever a text or a time is read, within lists too.
@@ -40,7 +40,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
@@ -496,16 +496,18 @@ def judge_body(
     conversation_id = body.get("id") or None
     if conversation_id is None:
         return Rejected("no_conversation_id")
+    listed = [each for each in body.get("participants", []) if each is not None]
+    usable = [each for each in listed if each.get("id")]
+    shown = [nested(each) if medium is None else flat(each, medium) for each in usable]
     snapshot_ms = snapshot_time(record, timestamp)
+    if snapshot_ms is None:
+        snapshot_ms = newest_shown([each for _, found in shown for _, each in used(found, medium)])
     if snapshot_ms is None:
         return Rejected("no_time")
     if rules.key_mismatch == "dead_letter" and record.key != conversation_id.encode():
         return Rejected("key_mismatch")
-    listed = [each for each in body.get("participants", []) if each is not None]
-    usable = [each for each in listed if each.get("id")]
     if listed and not usable:
         return Rejected("nothing_usable")
-    shown = [nested(each) if medium is None else flat(each, medium) for each in usable]
     return Sight(
         conversation_id,
         snapshot_ms,
@@ -515,13 +517,21 @@ def judge_body(
                 participant_details(participant),
                 tuple(
                     communication_sight(kind, communication, snapshot_ms, rules)
-                    for kind, communication in communications
-                    if communication.get("state") and (medium is not None or communication.get("id"))
+                    for kind, communication in used(communications, medium)
                 ),
             )
             for participant, communications in shown
         ),
     )
+
+
+def used(
+    communications: Iterable[tuple[str, dict[str, Any]]], medium: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those that show a state, and in the nested shape an id."""
+    for kind, communication in communications:
+        if communication.get("state") and (medium is not None or communication.get("id")):
+            yield kind, communication
 
 
 def is_subscription_reply(members: dict[str, Any], document: dict[str, Any]) -> bool:
@@ -544,11 +554,24 @@ def snapshot_time(record: Record, detail_timestamp: str | float | None) -> int |
         for name, value in record.headers
         if name == "snapshot-time" and value is not None and re.fullmatch(rb"[0-9]{1,40}", value)
     ]
-    latest_ms = min(record.timestamp_ms + DAY_MS, YEAR_9999_END_MS)
+    latest_ms = YEAR_9999_END_MS
+    if record.timestamp_ms >= YEAR_2010_MS:
+        latest_ms = min(latest_ms, record.timestamp_ms + DAY_MS)
     candidates = [*offered, wire_ms(detail_timestamp), record.timestamp_ms]
     return next((ms for ms in candidates if plausible(ms, latest_ms) is not None), None)
 
 
+def newest_shown(communications: Iterable[dict[str, Any]]) -> int | None:
+    """The newest plausible time that communications show, where nothing tells when the snapshot was taken."""
+    found = []
+    for each in communications:
+        work = each.get("afterCallWork", {})
+        wire = [each.get(f"{name}Time") for name in ("providerEvent", "connected", "disconnected", "park")]
+        found += [plausible(wire_ms(time), YEAR_9999_END_MS) for time in [*wire, *map(work.get, WORK_TIMES)]]
+    return max((ms for ms in found if ms is not None), default=None)
+
+
+WORK_TIMES = ("startTime", "endTime")
 Shown = tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]
 """A participant, and its communications with their media; both under the names of the nested shape."""
 

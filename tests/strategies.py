@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from consumer.core.record import Record
 
@@ -418,7 +419,8 @@ def focused_histories(draw: st.DrawFn, size_max: int = 8) -> list[Record]:
             shown["endTime"] = shown.pop("disconnectedTime", None)
             participant = {"id": "p1"} | shown
             document = websocket(f"v2.users.u1.conversations.{suffix}", {"id": "c1", "participants": [participant]})
-        found.append(make_record(document, seconds=(draw(near_ms) - BASE_MS) / 1000))
+        made = make_record(document, seconds=(draw(near_ms) - BASE_MS) / 1000)
+        found.append(replace(made, timestamp_ms=draw(st.sampled_from((-1, 0)))) if draw(rarely) else made)
     return placed(found)
 
 

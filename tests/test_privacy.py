@@ -50,7 +50,7 @@ WITHIN_S = 120.0
 RECORD_BYTES_MAX = 200_000
 COMMUNICATIONS_MAX = 50
 FAULT = "internal.error"
-HOSTILE = (b'"\xff?"', b'"?\xff?"', b'"\x00?"', *rb"""'?' -? ? "\?" "\u?" "\ud800?" ["?"] {"?": {"?":1}{""".split())
+HOSTILE = (b'"\xff?"', b'"?\xff?"', b'"\x00?"', *rb"""'?' -? ? "\?" "\u?" "\ud8?" ["?"] {"?": {"?":1}{""".split())
 COUNT = itertools.count(1)
 LABELS: set[str] = set()
 """Of all marks made so far."""

@@ -171,7 +171,13 @@ def identify(record: Record, rules: Rules) -> Identity | None:
     if isinstance(content, Rejected) or content.topic.ignored is not None:
         return None
     body = content.body
-    return Identity(body.id, _snapshot_time(record, content.event_time)) if body is not None and body.id else None
+    if body is None or not body.id:
+        return None
+    time_ms = _snapshot_time(record, content.event_time)
+    if time_ms is None:
+        participants = _participants(body, content.topic.medium, rules.digest_key, "", times.LATEST_MS)
+        time_ms = None if isinstance(participants, Rejected) else _newest_time(participants)
+    return Identity(body.id, time_ms)
 
 
 def _snapshot(record: Record, value: bytes, content: _Content, rules: Rules) -> Snapshot | Ignored | Rejected:
@@ -192,7 +198,11 @@ def _snapshot(record: Record, value: bytes, content: _Content, rules: Rules) -> 
     if body is None or not body.id:
         return Rejected("no_conversation_id", "a conversation update without an id")
     if time_ms is None:
-        return Rejected("no_time", "no readable snapshot time")
+        time_ms = _newest_time(participants)
+        if time_ms is None:
+            return Rejected("no_time", "no readable snapshot time")
+        time = times.text(time_ms)
+        notes = (*notes, "time_of_body")
     key = _key_fit(record.key, body.id)
     if key != "fits" and rules.key_mismatch == "dead_letter":
         return Rejected("key_mismatch", f"the record key is {key}: it should be the conversation id", body.id)
@@ -312,8 +322,13 @@ def _is_flat(body: Conversation | None, participants: list[ShownParticipant | No
 
 
 def _snapshot_time(record: Record, event_time: WireTime) -> int | None:
-    """The first readable time of: our own header, EventBridge's, the record's. No clock of ours has a say."""
-    latest_ms = min(record.timestamp_ms + times.DAY_MS, times.LATEST_MS)
+    """The first plausible time of: our own header, EventBridge's, the record's. No clock of ours has a say.
+
+    The first two are held against the record's, unless that is none: producers write -1, 0 and seconds.
+    """
+    latest_ms = times.LATEST_MS
+    if record.timestamp_ms >= times.EARLIEST_MS:
+        latest_ms = min(record.timestamp_ms + times.DAY_MS, latest_ms)
     for name, digits in record.headers:
         if name == SNAPSHOT_TIME_HEADER and digits is not None and digits.isdigit() and len(digits) <= DIGITS_MAX:
             stamped_ms = int(digits)
@@ -323,3 +338,9 @@ def _snapshot_time(record: Record, event_time: WireTime) -> int | None:
     if event_ms is not None and times.EARLIEST_MS <= event_ms <= latest_ms:
         return event_ms
     return record.timestamp_ms if times.EARLIEST_MS <= record.timestamp_ms <= latest_ms else None
+
+
+def _newest_time(participants: list[ShownParticipant | None]) -> int | None:
+    """The newest plausible time that a body shows: its snapshot is not older than what it tells."""
+    newest = max([each.newest for each in participants if each is not None], default="")
+    return times.milliseconds(newest) if newest else None

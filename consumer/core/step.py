@@ -43,6 +43,7 @@ DEAD_LETTER_REASONS = (
 )
 NOTES = (
     "implausible_time",
+    "time_of_body",
     "flat_body",
     "participant_without_id",
     "communication_without_id",

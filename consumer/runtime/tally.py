@@ -36,13 +36,14 @@ class Tally(Struct):
     duration_ms: list[tuple[str, int]] = field(default_factory=list)
     """(media, milliseconds from the first live state to the end)."""
     ages_ms: list[int] = field(default_factory=list)
-    """Now minus the record's timestamp, when it was processed."""
+    """Now minus the record's timestamp, when it was processed; only of timestamps that say anything."""
     behind_ms: list[int] = field(default_factory=list)
     """For records out of order: how far their snapshot lies behind stream time."""
     skew_ms: list[int] = field(default_factory=list)
     """Snapshot time minus the newest event time that the record brought; negative where the event's clock is ahead.
 
-    Only of a conversation's newest snapshot: an older one may assert anew what was known from a later one.
+    Only of a conversation's newest snapshot: an older one may assert anew what was known from a later one. None of a
+    snapshot whose time is that of its newest event, for want of a better one.
     """
     evicted: int = 0
 
@@ -58,7 +59,7 @@ class Tally(Struct):
         self.record_bytes += len(record.value or b"")
         if outcome.notes:
             self.notes.update(outcome.notes)
-        if record.timestamp_ms >= 0:
+        if times.EARLIEST_MS <= record.timestamp_ms <= times.LATEST_MS:
             self.ages_ms.append(now_ms - record.timestamp_ms)
         if stream_ms is not None and outcome.snapshot_ms is not None and outcome.snapshot_ms < stream_ms:
             self.behind_ms.append(stream_ms - outcome.snapshot_ms)
@@ -71,7 +72,8 @@ class Tally(Struct):
                     newest = max(newest, transition.event_time)
             else:
                 self.retracted[transition.media] += 1
-        if newest and outcome.known is not None and outcome.snapshot_ms is not None:
+        is_dated = "time_of_body" not in outcome.notes
+        if newest and is_dated and outcome.known is not None and outcome.snapshot_ms is not None:
             newest_snapshot_ms = times.milliseconds(outcome.known.state.snapshot_time)
             if outcome.snapshot_ms == newest_snapshot_ms:
                 self.skew_ms.append(newest_snapshot_ms - times.milliseconds(newest))

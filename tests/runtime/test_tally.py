@@ -117,12 +117,22 @@ def test_a_beginning_that_comes_late_corrects_transitions_but_counts_no_second_c
 
 
 def test_the_age_of_a_record_is_the_time_since_its_timestamp_if_it_has_one() -> None:
-    unstamped = msgspec.structs.replace(call(2, "alerting", 2), timestamp_ms=-1)
-    assert counted(call(0, "alerting", 1), rubbish(1, 4), unstamped, call(3, "connected", 12)).ages_ms == [
+    unstamped = [
+        msgspec.structs.replace(call(offset, "alerting", offset), timestamp_ms=timestamp_ms)
+        for offset, timestamp_ms in enumerate((-1, 0, 1, SNAPSHOT_MS // 1_000, SNAPSHOT_MS * 1_000), 2)
+    ]
+    assert counted(call(0, "alerting", 1), rubbish(1, 4), *unstamped, call(9, "connected", 12)).ages_ms == [
         9_000,
         6_000,
         -2_000,
     ]
+
+
+def test_a_snapshot_dated_by_its_newest_event_has_no_skew() -> None:
+    dated = counted(call(0, "connected", 5))
+    undated = counted(msgspec.structs.replace(call(0, "connected", 5), timestamp_ms=-1))
+    assert (len(dated.skew_ms), undated.skew_ms) == (1, [])
+    assert (dated.notes, undated.notes) == ({}, {"time_of_body": 1})
 
 
 def test_how_far_a_record_is_out_of_order_is_measured_against_the_stream_time_before_it() -> None:
