@@ -46,7 +46,8 @@ class Observation(Struct, rename="camel", omit_defaults=True, frozen=True, gc=Fa
     """A communication entered `state` at `time`; at most one is kept per (rank, state, cycle).
 
     `rank`: 0 before, 1 live, 2 disconnected, 3 terminated. `cycle`: the park time that a live communication shows,
-    empty where it shows none.
+    empty where it shows none. One of a cycle without a `parked` is no transition: the park was dropped, and it tells
+    when the state before the next park was entered last.
     """
 
     state: str

@@ -57,6 +57,6 @@ class Transition(
     """ISO-8601 UTC with milliseconds."""
     time_class: TimeClass
     milliseconds_in_from: int | None
-    """Time spent in `from`, None for the first state."""
+    """Time spent in `from` since it was entered last, None for the first state."""
     context: Context
     source: Source

@@ -2,7 +2,9 @@
 
 1. At most one observation per (rank, state, cycle), and of it the least (class, time) ever seen. A minimum: neither
    the order of arrival nor repetition matters.
-2. Of the park cycles the first and the latest are kept, `cycles_max` in all.
+2. Of the park cycles the first and the latest are kept, `cycles_max` in all; of those that fell out, what the last
+   one that was seen resumed was resumed to. That is no transition: it tells how long the state after it had lasted
+   when the next park came, so a cycle that falls out changes nothing of what follows it.
 3. A timeline is kept in fold order. Neither a list that was given out nor an observation is ever changed: an
    unchanged timeline is the same object.
 """
@@ -28,6 +30,8 @@ class Entry(Struct, frozen=True, gc=False):
     cycle: str
     time: str
     time_class: TimeClass
+    since: str
+    """When `from_state` was entered last; empty for the first."""
 
 
 def merged(
@@ -74,6 +78,33 @@ def fold(timeline: list[Observation]) -> list[Entry]:
     """
     if not timeline:
         return []
+    entries: list[Entry] = []
+    state: str | None = None
+    since = latest = cycle = ""
+    after_gap = False
+    for observation, time in zip(timeline, _lowered(timeline), strict=True):
+        latest = max(latest, time)
+        entered = observation.state
+        if entered == PARKED:
+            cycle = observation.cycle
+        elif observation.cycle and observation.cycle != cycle:  # its park has fallen out
+            after_gap = True
+            if entered == state:
+                since = latest
+            continue
+        if entered != state:
+            entries.append(
+                Entry(state, entered, observation.rank, observation.cycle, latest, observation.time_class, since)
+            )
+            state, since = entered, latest
+        elif after_gap:
+            since = latest
+        after_gap = False
+    return entries
+
+
+def _lowered(timeline: list[Observation]) -> list[str]:
+    """The times of a timeline, those of snapshots lowered to the next better one."""
     times: list[str] = []
     bound = ""
     for observation in reversed(timeline):
@@ -84,16 +115,7 @@ def fold(timeline: list[Observation]) -> list[Entry]:
             time = bound
         times.append(time)
     times.reverse()
-    entries: list[Entry] = []
-    state: str | None = None
-    latest = ""
-    for observation, time in zip(timeline, times, strict=True):
-        latest = max(latest, time)
-        entered = observation.state
-        if entered != state:
-            entries.append(Entry(state, entered, observation.rank, observation.cycle, latest, observation.time_class))
-            state = entered
-    return entries
+    return times
 
 
 def _index(timeline: list[Observation], sighting: Observation) -> int | None:
@@ -121,4 +143,5 @@ def _capped(timeline: list[Observation], cycles_max: int) -> list[Observation]:
     if len(cycles) <= cycles_max:
         return timeline
     kept = {"", cycles[0], *cycles[len(cycles) - cycles_max + 1 :]}
-    return [observation for observation in timeline if observation.cycle in kept]
+    resumed = max([each.cycle for each in timeline if each.cycle not in kept and each.state != PARKED], default="")
+    return [each for each in timeline if each.cycle in kept or (each.cycle == resumed and each.state != PARKED)]

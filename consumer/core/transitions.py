@@ -12,19 +12,18 @@ _SEPARATOR = "\x1f"
 
 
 def operations(conversation_id: str, change: Change, source: Source) -> list[Transition]:
-    """What to publish for one communication: the common prefix of the two folds stands, the rest is replaced."""
-    standing = 0
-    for before, after in zip(change.before, change.after, strict=False):
-        if before != after:
-            break
-        standing += 1
+    """What to publish for one communication: the common prefix of the two folds stands, the rest is replaced.
+
+    Where a part of the old fold has only fallen out, what follows it stands as well.
+    """
+    first, retracted_end, asserted_first = _replaced(change.before, change.after)
     context = Context(
         change.participant.purpose, change.participant.user_id, change.participant.queue_id, change.disconnect_type
     )
 
     def operation(op: Operation, entries: list[Entry], index: int) -> Transition:
         entry = entries[index]
-        since = times.milliseconds(entries[index - 1].time) if index else None
+        since = times.milliseconds(entry.since) if entry.since else None
         return Transition(
             TRANSITION_SCHEMA,
             _id(conversation_id, change, entry),
@@ -42,10 +41,23 @@ def operations(conversation_id: str, change: Change, source: Source) -> list[Tra
             source,
         )
 
-    retracted = [
-        operation("retract", change.before, index) for index in range(len(change.before) - 1, standing - 1, -1)
-    ]
-    return retracted + [operation("assert", change.after, index) for index in range(standing, len(change.after))]
+    retracted = [operation("retract", change.before, index) for index in range(retracted_end - 1, first - 1, -1)]
+    return retracted + [operation("assert", change.after, index) for index in range(asserted_first, len(change.after))]
+
+
+def _replaced(before: list[Entry], after: list[Entry]) -> tuple[int, int, int]:
+    """Which entries differ: the first, the end of those before that are retracted, the first after to be asserted."""
+    first = 0
+    for old, new in zip(before, after, strict=False):
+        if old != new:
+            break
+        first += 1
+    if first < len(after) and after[first] in before:
+        follows = before.index(after[first])
+        standing = len(before) - follows
+        if before[follows:] == after[first : first + standing]:
+            return first, follows, first + standing
+    return first, len(before), first
 
 
 def _id(conversation_id: str, change: Change, entry: Entry) -> str:
