@@ -33,7 +33,7 @@ _STOP_S = 20
 _JAVA_MIN = 17  # what Kafka 4 brokers run on
 _STARTED = "Kafka Server started"
 
-_SETTINGS = {
+SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
@@ -154,7 +154,7 @@ class LocalBroker:
 
     def _properties(self) -> dict[str, str]:
         """The broker's settings."""
-        return _SETTINGS | {
+        return SETTINGS | {
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "listeners": (
@@ -202,7 +202,7 @@ class DockerBroker:
         (self._port,) = free_ports(1)
         self._container = DockerContainer(IMAGE).with_bind_ports(self._port, self._port)
         self._host = self._container.get_container_host_ip()
-        settings = _SETTINGS | {
+        settings = SETTINGS | {
             "controller.quorum.voters": "1@localhost:9093",
             "listeners": f"PLAINTEXT://0.0.0.0:{self._port},CONTROLLER://localhost:9093",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",

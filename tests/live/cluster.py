@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import CoordinationType
@@ -45,11 +46,16 @@ class Cluster:
     """Replication factor 3 with 2 in sync, for the topics of offsets and of transactions as well."""
 
     def __init__(self, jars: Path) -> None:
-        self.nodes = [Node(jars, number) for number in range(1, NODES + 1)]
+        self.nodes = self._make_nodes(jars)
         for node in self.nodes:
-            node.peers = self.nodes
             node._cluster_id = self.nodes[0]._cluster_id
         self.proxies = [Proxy(node.front_port, node.behind_port) for node in self.nodes]
+
+    def _make_nodes(self, jars: Path) -> Sequence[Node]:
+        nodes = [Node(jars, number) for number in range(1, NODES + 1)]
+        for node in nodes:
+            node.peers = nodes
+        return nodes
 
     @property
     def bootstrap_servers(self) -> str:
@@ -61,7 +67,7 @@ class Cluster:
         return ",".join(f"127.0.0.1:{node.front_port}" for node in self.nodes)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Cluster"]:
+    async def running(self) -> AsyncIterator[Self]:
         """All nodes and proxies, until the end of the context."""
         try:
             await self.start()

@@ -1,6 +1,7 @@
-"""The worker, struck at a step of its n-th commit: `python -m tests.live.crashing FATE STEP N`, then as `run`.
+"""The worker, struck at a step of its n-th commit: `python -m tests.live.crashing FATE STEP N ...`, then as `run`.
 
-The steps are the calls that a commit makes of its producer, each with the moment before and after it. The fates:
+Three arguments are one fate, and there may be several. The steps are the calls that a commit makes of its producer,
+each with the moment before and after it. The fates:
 
 | fate   | what happens at the step                                                                  |
 | ------ | ----------------------------------------------------------------------------------------- |
@@ -58,5 +59,7 @@ def meet(fate: str, step: str, commit: int) -> None:
 
 if __name__ == "__main__":
     witness.install()
-    meet(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    arguments = iter(sys.argv[1:])
+    for fate, step, commit in zip(arguments, arguments, arguments, strict=True):
+        meet(fate, step, int(commit))
     main(["run"], prog_name="conversation-consumer")

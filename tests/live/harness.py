@@ -339,12 +339,15 @@ class WorkerProcess:
                 await asyncio.sleep(0.05)
         return found[0]
 
+    async def exposition(self, within_s: float = _STEP_S) -> str:
+        """What a scrape gets. Raises OSError if the worker does not answer."""
+        port = (await self.logged("consumer.starting"))["admin_port"]
+        return await asyncio.to_thread(_get, f"http://127.0.0.1:{port}/metrics", within_s)
+
     async def metrics(self, within_s: float = _STEP_S) -> dict[str, float]:
         """Sums of all samples by metric name. Raises OSError if the worker does not answer."""
-        port = (await self.logged("consumer.starting"))["admin_port"]
-        text = await asyncio.to_thread(_get, f"http://127.0.0.1:{port}/metrics", within_s)
         sums: dict[str, float] = defaultdict(float)
-        for line in text.splitlines():
+        for line in (await self.exposition(within_s)).splitlines():
             if line and not line.startswith("#"):
                 sums[line.split("{")[0].split(" ")[0]] += float(line.rsplit(" ", 1)[1])
         return sums

@@ -1,7 +1,6 @@
 """Partitions without a leader, as a worker counts them."""
 
 import asyncio
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from consumer.adapters.kafka.topic_checks import plans
 from consumer.adapters.monitoring.labels import TOPICS
 from tests.live.conftest import UniqueName, needed_jars
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess
-from tests.live.pair import FIRST, SECOND, Pair
+from tests.live.placed_cluster import PlacedCluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -20,11 +19,9 @@ WITHIN_S = 60.0
 
 async def offline(worker: WorkerProcess) -> dict[str, float]:
     """The worker's gauge, by topic."""
-    port = (await worker.logged("consumer.starting"))["admin_port"]
-    text = await asyncio.to_thread(_get, f"http://127.0.0.1:{port}/metrics")
     return {
         sample.labels["topic"]: sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(await worker.exposition())
         for sample in family.samples
         if sample.name == "conversation_offline_partitions"
     }
@@ -44,26 +41,22 @@ async def until(worker: WorkerProcess, expected: dict[str, float]) -> None:
 
 async def test_partitions_without_a_leader_are_counted(unique_name: UniqueName, tmp_path: Path) -> None:
     """A killed broker led two partitions of the transitions and one of the state; the count ends when it is back."""
-    async with Pair(needed_jars()).running() as pair:
-        pipeline = Pipeline(pair.first.bootstrap_servers, unique_name("p"), tmp_path)
-        on_second = {pipeline.settings.transitions_topic: {1, 3}, pipeline.settings.state_topic: {2}}
+    async with PlacedCluster(needed_jars()).running() as cluster:
+        pipeline = Pipeline(cluster.bootstrap_servers, unique_name("p"), tmp_path)
+        await cluster.create_internal_topics(cluster.steady)
+        on_fragile = {pipeline.settings.transitions_topic: {1, 3}, pipeline.settings.state_topic: {2}}
         for plan in plans(pipeline.settings):
-            there = on_second.get(plan.name, set())
-            nodes = {number: SECOND if number in there else FIRST for number in range(PARTITIONS)}
-            await pair.create(plan.name, nodes, plan.configs)
+            there = on_fragile.get(plan.name, set())
+            nodes = [cluster.fragile if number in there else cluster.steady for number in range(PARTITIONS)]
+            await cluster.create_topic(plan.name, nodes, plan.configs)
         try:
             worker = await pipeline.start_worker()
             await worker.logged("lane.opened")
             none = dict.fromkeys(TOPICS, 0.0)
             assert await offline(worker) == none
-            await asyncio.to_thread(pair.second.kill)
+            await asyncio.to_thread(cluster.fragile.kill)
             await until(worker, none | {"transitions": 2.0, "state": 1.0})
-            await asyncio.to_thread(pair.second.start)
+            await asyncio.to_thread(cluster.fragile.start)
             await until(worker, none)
         finally:
             await pipeline.close()
-
-
-def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return str(answer.read().decode())
