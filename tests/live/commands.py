@@ -9,6 +9,9 @@ from msgspec import Struct
 
 from consumer.runtime.settings import PREFIX, Settings
 
+WAIT_S = 180.0
+"""Ends a wait for what does not come. All that is waited for takes seconds, on a busy machine some tens of them."""
+
 
 class Ended(Struct, frozen=True):
     """How a command ended."""
@@ -33,7 +36,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | dict(environ)
 
 
-async def ended(command: str, environ: Mapping[str, str], within_s: float) -> Ended:
+async def ended(command: str, environ: Mapping[str, str], within_s: float = WAIT_S) -> Ended:
     """Run a command, with its options after it, to its end. Raises TimeoutError, and kills it, if it takes longer."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "consumer", *command.split(), env=environment(environ),

@@ -11,6 +11,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.live.broker import KAFKA_VERSION, KEEPS_MARKERS, find_broker, jars
+from tests.live.commands import WAIT_S
 from tests.live.harness import Pipeline
 from tests.live.secure_broker import SecureBroker
 
@@ -18,8 +19,6 @@ UniqueName = Callable[[str], str]
 Topics = Mapping[str, tuple[int, Mapping[str, str]]]
 """Partitions and settings by name."""
 CreateTopics = Callable[[str, Topics], Awaitable[None]]
-
-_ADMIN_S = 30
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +81,7 @@ def create_topics() -> CreateTopics:
 
     async def create(bootstrap: str, topics: Topics) -> None:
         client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        async with asyncio.timeout(_ADMIN_S):
+        async with asyncio.timeout(WAIT_S):
             try:
                 await client.start()
                 wanted = [NewTopic(name, count, 1, topic_configs=dict(set_)) for name, (count, set_) in topics.items()]

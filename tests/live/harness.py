@@ -32,13 +32,12 @@ from consumer.runtime.state_store import StateStore
 from consumer.simulator.traffic import Traffic, records
 from tests import model
 from tests.live import witnessed
-from tests.live.commands import environ_of, environment
+from tests.live.commands import WAIT_S, environ_of, environment
 from tests.live.expectation import expect
 
 PARTITIONS = 4
 _STEP_S = 15.0
-_READ_S = 300.0
-_MARKERS_S = 60.0
+"""For one question to a broker or a worker, which takes a hundredth of it; where faults are, it is asked again."""
 _TOLD_MAX = 20
 
 
@@ -95,11 +94,11 @@ class Pipeline:
         for worker in self.workers:
             await worker.end(signal.SIGKILL, _STEP_S)
 
-    async def caught_up(self, within_s: float) -> None:
+    async def caught_up(self, within_s: float = WAIT_S) -> None:
         """Wait until the group has committed everything that was written."""
         await self.committed_up_to(None, within_s)
 
-    async def committed_up_to(self, ends: dict[TopicPartition, int] | None, within_s: float) -> None:
+    async def committed_up_to(self, ends: dict[TopicPartition, int] | None, within_s: float = WAIT_S) -> None:
         """Wait until the group has committed up to these offsets, or to the ends of the input topic."""
         async with asyncio.timeout(within_s):
             while await self._lag_or_unknown(ends):
@@ -182,7 +181,7 @@ class Pipeline:
             consumer.assign(tps)
             ends = await consumer.end_offsets(tps)
             await consumer.seek_to_beginning(*tps)
-            async with asyncio.timeout(_READ_S):
+            async with asyncio.timeout(WAIT_S):
                 while any([await consumer.position(tp) < ends[tp] for tp in tps]):
                     for fetched in (await consumer.getmany(timeout_ms=200, max_records=5_000)).values():
                         found += map(record_of, fetched)
@@ -224,7 +223,7 @@ class Pipeline:
 
     async def _all_ended(self, *topics: str) -> None:
         """Wait until no transaction is open: a commit is answered before its markers are in every topic."""
-        async with asyncio.timeout(_MARKERS_S):
+        async with asyncio.timeout(WAIT_S):
             for topic in topics:
                 while await self.ends(topic) != await self.ends(topic, "read_uncommitted"):
                     await asyncio.sleep(0.2)
@@ -299,7 +298,7 @@ class WorkerProcess:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    async def ended(self, within_s: float) -> int:
+    async def ended(self, within_s: float = WAIT_S) -> int:
         """Wait for the end; returns the exit code."""
         async with asyncio.timeout(within_s):
             return await self._process.wait()
@@ -319,7 +318,7 @@ class WorkerProcess:
     def open_files(self) -> int:
         return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
 
-    async def end(self, number: signal.Signals, within_s: float) -> int:
+    async def end(self, number: signal.Signals, within_s: float = WAIT_S) -> int:
         """Send a signal and wait for the end; returns the exit code."""
         if self._process.returncode is None:
             self._process.send_signal(number)
@@ -331,7 +330,7 @@ class WorkerProcess:
         lines = self._log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and any(mark in line for mark in marks)]
 
-    async def logged(self, name: str, within_s: float = _STEP_S) -> dict[str, Any]:
+    async def logged(self, name: str, within_s: float = WAIT_S) -> dict[str, Any]:
         """Wait for the first line of an event."""
         async with asyncio.timeout(within_s):
             while not (found := self.events(name)):

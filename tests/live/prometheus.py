@@ -15,12 +15,11 @@ from typing import Any, Self
 import yaml
 from msgspec import Struct
 
-from tests.live.broker import free_ports
+from tests.live.commands import WAIT_S
+from tests.sockets import free_ports
 
 JOB = "conversation-consumer"
-_READY_S = 20.0
-_STOP_S = 10.0
-_ANSWER_S = 15.0
+_STEP_S = 60.0
 
 
 class Series(Struct, frozen=True):
@@ -77,7 +76,7 @@ class Prometheus:
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), _STOP_S)
+            await asyncio.wait_for(self._process.wait(), _STEP_S)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
@@ -104,7 +103,7 @@ class Prometheus:
         """Every rule with its health."""
         return [rule for group in (await self._ask("rules"))["groups"] for rule in group["rules"]]
 
-    async def until(self, expr: str, within_s: float) -> None:
+    async def until(self, expr: str, within_s: float = WAIT_S) -> None:
         """Wait until an expression has a value."""
         async with asyncio.timeout(within_s):
             while not await self.values(expr):
@@ -118,7 +117,7 @@ class Prometheus:
         return data
 
     async def _ready(self) -> None:
-        async with asyncio.timeout(_READY_S):
+        async with asyncio.timeout(_STEP_S):
             while True:
                 assert self._process is not None
                 assert self._process.returncode is None, (self._home / "prometheus.log").read_text()
@@ -141,7 +140,7 @@ def _series(labels: dict[str, str], samples: list[tuple[float, str]]) -> Series:
 
 def _get(url: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_S) as answer:
+        with urllib.request.urlopen(url, timeout=_STEP_S) as answer:
             body: bytes = answer.read()
             return body
     except urllib.error.HTTPError as error:

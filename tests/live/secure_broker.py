@@ -23,7 +23,7 @@ from tests.live.authority import Authority
 from tests.live.broker import LocalBroker
 from tests.live.tokens import AUDIENCE, ISSUER, TokenIssuer
 
-_ADMIN_S = 15
+_ADMIN_S = 60
 _LOGIN = "org.apache.kafka.common.security"
 
 

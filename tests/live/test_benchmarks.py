@@ -7,9 +7,9 @@ import sys
 import msgspec
 import pytest
 
-pytestmark = pytest.mark.kafka
+from tests.live.commands import WAIT_S
 
-_WITHIN_S = 90.0
+pytestmark = pytest.mark.kafka
 
 
 async def test_throughput_prints_a_line_for_each_floor_and_the_worker(kafka: str) -> None:
@@ -18,7 +18,7 @@ async def test_throughput_prints_a_line_for_each_floor_and_the_worker(kafka: str
         env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka}, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(_WITHIN_S):
+        async with asyncio.timeout(WAIT_S):
             out, _ = await process.communicate()
     finally:
         if process.returncode is None:

@@ -7,21 +7,20 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from tests.live.commands import WAIT_S
 from tests.live.conftest import CreateTopics, UniqueName
 
 pytestmark = pytest.mark.kafka
-
-_STEP_S = 30
 
 
 async def test_a_record_comes_back(kafka: str, unique_name: UniqueName, create_topics: CreateTopics) -> None:
     topic = unique_name("round-trip")
     await create_topics(kafka, {topic: (2, {})})
-    async with asyncio.timeout(_STEP_S), AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+    async with asyncio.timeout(WAIT_S), AIOKafkaProducer(bootstrap_servers=kafka) as producer:
         await producer.send_and_wait(topic, b"value", key=b"key", partition=1)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=None, auto_offset_reset="earliest")
     consumer.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
-    async with asyncio.timeout(_STEP_S), consumer:
+    async with asyncio.timeout(WAIT_S), consumer:
         record = await consumer.getone()
     assert (record.topic, record.partition, record.offset, record.key, record.value) == (topic, 1, 0, b"key", b"value")
 
@@ -37,7 +36,7 @@ async def test_a_transaction_shows_only_when_committed(
         bootstrap_servers=kafka, group_id=None, auto_offset_reset="earliest", isolation_level="read_committed"
     )
     consumer.assign([partition])
-    async with asyncio.timeout(_STEP_S), producer, consumer:
+    async with asyncio.timeout(WAIT_S), producer, consumer:
         await producer.begin_transaction()
         await producer.send_and_wait(topic, b"aborted", partition=0)
         await producer.abort_transaction()
@@ -53,7 +52,7 @@ async def test_a_topic_is_as_it_was_asked_for(kafka: str, unique_name: UniqueNam
     topic = unique_name("settings")
     await create_topics(kafka, {topic: (3, {"cleanup.policy": "compact"})})
     client = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    async with asyncio.timeout(_STEP_S):
+    async with asyncio.timeout(WAIT_S):
         try:
             await client.start()
             (described,) = await client.describe_topics([topic])

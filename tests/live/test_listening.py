@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.commands import WAIT_S
 from tests.live.conftest import UniqueName
 from tests.live.harness import Pipeline
 from tests.sockets import listening
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.kafka
 
 TOKEN = "0123456789abcdef-token"
 ANY, LOOPBACK = 0, int("0100007F", 16)
@@ -35,7 +36,7 @@ async def pipelines(kafka: str, unique_name: UniqueName, tmp_path: Path) -> Asyn
 def status(port: int, **headers: str) -> int:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/api/v1/conversations/x", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -47,7 +48,7 @@ async def test_nothing_listens_beyond_loopback_unless_told_to(pipelines: list[Pi
     for pipeline, (headers, address, refused) in zip(pipelines, expected, strict=True):
         worker = await pipeline.start_worker()
         told = await worker.logged("consumer.starting")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_S):
             while await worker.ready() != 200:
                 await asyncio.sleep(0.05)
         found = {port: int(text, 16) for port, text in listening(worker._process.pid).items()}

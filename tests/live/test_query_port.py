@@ -12,23 +12,29 @@ from aiokafka import AIOKafkaProducer
 from consumer.adapters.kafka.state_lookup import KafkaStateLookup
 from consumer.runtime.lookup import Found, Unfinished
 from consumer.simulator.traffic import Traffic
+from tests.live.commands import WAIT_S
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 
 RECORDS = 1_500
 ASKED = 60
+GATEWAY_TIMEOUT = 504
 
 
 async def get(client: ClientSession, worker: WorkerProcess, path: str) -> tuple[int, Any]:
+    """The answer; where the worker had not the time to read its topic, it is asked again."""
     port = (await worker.logged("consumer.starting"))["query_port"]
-    async with client.get(f"http://127.0.0.1:{port}/api/v1{path}") as answer:
-        return answer.status, msgspec.json.decode(await answer.read())
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            async with client.get(f"http://127.0.0.1:{port}/api/v1{path}") as answer:
+                if answer.status != GATEWAY_TIMEOUT:
+                    return answer.status, msgspec.json.decode(await answer.read())
 
 
 async def lanes_of(worker: WorkerProcess, count: int) -> set[int]:
     """The partitions of a worker, when it has as many as it should."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while True:
             assigned = worker.events("group.assigned")
             if assigned and len(assigned[-1]["partitions"]) == count:
@@ -42,8 +48,8 @@ async def test_a_conversation_is_found_whichever_worker_is_asked(pipeline: Pipel
     second = await pipeline.start_worker()
     owned = await lanes_of(first, 2) | await lanes_of(second, 2)
     assert owned == set(range(PARTITIONS))
-    await pipeline.caught_up(60)
-    async with asyncio.timeout(30):
+    await pipeline.caught_up()
+    async with asyncio.timeout(WAIT_S):
         while {await first.ready(), await second.ready()} != {200}:
             await asyncio.sleep(0.1)
     states = {record.key: record for record in await pipeline.read(pipeline.settings.state_topic)}
@@ -54,7 +60,7 @@ async def test_a_conversation_is_found_whichever_worker_is_asked(pipeline: Pipel
         for each in [record for record in states.values() if record.partition == partition][: ASKED // PARTITIONS]
     ]
     slowest_s = 0.0
-    async with ClientSession(timeout=ClientTimeout(total=15)) as client:
+    async with ClientSession(timeout=ClientTimeout(total=WAIT_S)) as client:
         for record in asked:
             assert record.key is not None
             assert record.value is not None
@@ -84,7 +90,7 @@ async def test_a_conversation_is_found_whichever_worker_is_asked(pipeline: Pipel
 
 async def test_only_what_is_committed_is_found_and_a_search_has_an_end(pipeline: Pipeline) -> None:
     settings = pipeline.settings
-    lookup = KafkaStateLookup(settings, within_s=10)
+    lookup = KafkaStateLookup(settings, within_s=WAIT_S)
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.group_id, transaction_timeout_ms=30_000
     )
@@ -93,7 +99,7 @@ async def test_only_what_is_committed_is_found_and_a_search_has_an_end(pipeline:
         for each in [await producer.send(settings.state_topic, value, key=key, partition=2) for key, value in entries]:
             await each
 
-    async with asyncio.timeout(60), producer:
+    async with asyncio.timeout(WAIT_S), producer:
         assert await lookup.newest(2, b"a") == Found(2, "state_topic", None)
         async with producer.transaction():
             await write((b"a", b"1"), (b"b", b"1"), (b"a", b"2"))

@@ -21,7 +21,6 @@ from tests.live.tokens import put
 pytestmark = pytest.mark.kafka
 
 OK, UNAVAILABLE, CONFIG = 0, 69, 78
-WITHIN_S = 30
 SECRETS = ("hunter2-password", "hunter2-wrong", "hunter2-key", "PRIVATE KEY", "eyJ")
 """Passwords, PEM keys, and the beginning of every JWT; `eyJ` is `{"` in Base64."""
 Environ = dict[str, str]
@@ -169,7 +168,7 @@ async def test_each_command_says_why_and_ends(
     environ = case(place) | {"CC_LOG_LEVEL": "debug", "CC_ADMIN_PORT": "0", "CC_QUERY_PORT": "0"}
     commands = ("run", "check", "topics")
     for command, found in zip(
-        commands, await asyncio.gather(*(ended(each, environ, WITHIN_S) for each in commands)), strict=True
+        commands, await asyncio.gather(*(ended(each, environ) for each in commands)), strict=True
     ):
         assert found.exit_code == exit_code, found.printed
         for words in says:
@@ -194,7 +193,7 @@ async def test_a_broker_that_lets_the_service_in_is_the_control(secure_broker: S
         place.oauth(secure_broker.tokens.token(place.user, 600)),
         place.tls(secure_broker.authority),
     )
-    for found in await asyncio.gather(*(ended("topics", environ, WITHIN_S) for environ in ways)):
+    for found in await asyncio.gather(*(ended("topics", environ) for environ in ways)):
         assert found.exit_code == CONFIG
         assert found.printed.count("does not exist") == 4, found.printed
 
@@ -207,18 +206,18 @@ async def test_topics_can_be_made_and_filled_with_the_permissions_that_are_liste
     names = {f"CC_{each}_TOPIC": f"{place.user}-{each}" for each in ("INPUT", "STATE", "TRANSITIONS", "DEAD_LETTERS")}
     environ = place.scram() | names
     operations = ("Describe", "DescribeConfigs", "Create")
-    refused = await ended("topics --create", environ, WITHIN_S)
+    refused = await ended("topics --create", environ)
     assert (refused.exit_code, refused.printed.count("DescribeConfigs not allowed")) == (CONFIG, 4)
     secure_broker.allow(place.user, [Grant("topic", place.user, "", operations[:2], is_prefix=True)])
-    refused = await ended("topics --create", environ, WITHIN_S)
+    refused = await ended("topics --create", environ)
     assert (refused.exit_code, refused.printed.count("Create on the topic or the cluster")) == (CONFIG, 4)
     secure_broker.allow(place.user, [Grant("topic", place.user, "", operations[2:], is_prefix=True)])
-    made = await ended("topics --create", environ, WITHIN_S)
+    made = await ended("topics --create", environ)
     assert (made.exit_code, made.printed.count(" created ")) == (OK, 4), made.printed
-    refused = await ended("generate --count 10", environ, WITHIN_S)
+    refused = await ended("generate --count 10", environ)
     assert refused.exit_code == CONFIG, refused.printed
     secure_broker.allow(place.user, [Grant("topic", names["CC_INPUT_TOPIC"], "", ("Write",))])
-    filled = await ended("generate --count 10", environ, WITHIN_S)
+    filled = await ended("generate --count 10", environ)
     assert filled.exit_code == OK, filled.printed
 
 
@@ -234,7 +233,7 @@ async def test_repair_tools_get_along_with_the_permissions_that_are_listed_for_t
         [Grant("topic", owner.user, "", ("Describe", "DescribeConfigs", "Create", "Write"), is_prefix=True)],
     )
     for command in ("topics --create", "generate --count 100"):
-        made = await ended(command, owner.scram() | names, WITHIN_S)
+        made = await ended(command, owner.scram() | names)
         assert made.exit_code == OK, made.printed
     source, letters, target = (names[f"CC_{each}_TOPIC"] for each in ("INPUT", "DEAD_LETTERS", "TRANSITIONS"))
     ids = Grant("transactional-id", f"conversation-consumer-{source}-", "", ("Write",), is_prefix=True)
@@ -251,10 +250,10 @@ async def test_repair_tools_get_along_with_the_permissions_that_are_listed_for_t
             [Grant("topic", source, "", ("Read",)), Grant("topic", target, "", ("Write",)), group],
         ),
     ):
-        refused = await ended(command, environ, WITHIN_S)
+        refused = await ended(command, environ)
         assert refused.exit_code == CONFIG, refused.printed
         assert "--add --allow-principal User:" in refused.printed
         secure_broker.allow(place.user, grants)
-        found = await ended(command, environ, WITHIN_S)
+        found = await ended(command, environ)
         assert found.exit_code == OK, found.printed
     assert "copied 100 records" in found.printed

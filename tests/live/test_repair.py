@@ -27,12 +27,12 @@ from consumer.runtime.redrive import is_marker
 from consumer.runtime.republish import REKEY_OUTCOMES
 from consumer.simulator.traffic import Draft, Traffic, records
 from tests import model
-from tests.live.commands import Ended, ended, environ_of, environment
+from tests.live.commands import WAIT_S, Ended, ended, environ_of, environment
 from tests.live.conftest import UniqueName
 from tests.live.expectation import Expectation, expect
 from tests.live.harness import PARTITIONS, Pipeline, documents_of, now_ms
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(170)]
+pytestmark = pytest.mark.kafka
 
 RECORDS = 400
 ENDS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: TERMINATED}
@@ -42,7 +42,7 @@ NUMBER_HEADER: Final = "number"
 
 
 async def command(pipeline: Pipeline, line: str) -> Ended:
-    return await ended(line, environ_of(pipeline.settings), 60)
+    return await ended(line, environ_of(pipeline.settings))
 
 
 @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ async def running(pipeline: Pipeline, line: str, number: signal.Signals) -> Asyn
         assert process.returncode is None
     finally:
         process.send_signal(number)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         assert await process.wait() == ENDS[number]
 
 
@@ -82,7 +82,7 @@ def bytes_of(records: list[Record]) -> Counter[tuple[int, bytes | None, bytes | 
 async def ended_amid_a_redrive(pipeline: Pipeline, number: signal.Signals) -> None:
     """Start a slow redrive, and end it when some of it is visible in the input and some is not."""
     before = await pipeline.ends(pipeline.settings.input_topic)
-    async with running(pipeline, "dead-letters redrive --reason too_large --rate 20 --yes", number):
+    async with running(pipeline, "dead-letters redrive --reason too_large --rate 5 --yes", number):
         await grown(pipeline, before)
 
 
@@ -90,7 +90,7 @@ async def consumed(pipeline: Pipeline) -> None:
     """Wait until the last record is consumed; no worker commits the offset of the end of a transaction behind it."""
     source = await pipeline.read(pipeline.settings.input_topic)
     ends = {TopicPartition(record.topic, record.partition): record.next_offset for record in source}
-    await pipeline.committed_up_to(ends, 60)
+    await pipeline.committed_up_to(ends)
 
 
 async def assert_as_if_nothing_had_happened(pipeline: Pipeline, expected: Expectation) -> None:
@@ -109,8 +109,8 @@ async def test_dead_letters_go_back_once_and_leave_the_outputs_as_if_they_had_ne
     fault = int(statistics.quantiles([len(record.value or b"") for record in source], n=4)[2])
     pipeline.change(record_bytes_max=fault)
     worker = await pipeline.start_worker()
-    await pipeline.caught_up(60)
-    assert await worker.end(signal.SIGTERM, 15) == 0
+    await pipeline.caught_up()
+    assert await worker.end(signal.SIGTERM) == 0
     letters = await pipeline.read(topics.dead_letters_topic)
     large = [record for record in letters if dict(record.headers)["cc-reason"] == b"too_large"]
     expected = expect(source, model.Rules())
@@ -185,7 +185,7 @@ def copying(source: Pipeline, target: Pipeline) -> str:
 
 async def grown(pipeline: Pipeline, before: Mapping[TopicPartition, int]) -> None:
     """Wait until more is committed to the input topic."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while await pipeline.ends(pipeline.settings.input_topic) == before:
             pass
 

@@ -21,9 +21,9 @@ from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Traffic
 from tests.live.authority import Authority
-from tests.live.commands import ended, environ_of
+from tests.live.commands import WAIT_S, ended, environ_of
 from tests.live.conftest import UniqueName
-from tests.live.harness import Pipeline, now_ms
+from tests.live.harness import Pipeline, WorkerProcess, now_ms
 from tests.live.secure_broker import SecureBroker
 from tests.live.tokens import put
 
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.kafka
 COUNT = 3_000
 OK, CONFIG = 0, 78
 PASSWORD = "hunter2-password"
+EXPIRED = "the broker refused the token of CC_SASL_OAUTH_TOKEN_FILE: it expired at 2"
 READ = ("Read", "DescribeConfigs")
 Secured = Callable[..., Pipeline]
 
@@ -84,18 +85,18 @@ async def test_exactly_once_with_the_permissions_that_are_listed(
     needed = grants(workers.settings)
     secure_broker.allow(user, needed)
     await pipeline.feed(traffic(1), COUNT)
-    checked = await ended("check", environ_of(workers.settings), 30)
+    checked = await ended("check", environ_of(workers.settings))
     assert checked.exit_code == OK, checked.printed
     first = await workers.start_worker()
-    await first.logged("lane.opened", 30)
-    assert await first.end(signal.SIGTERM, 15) == OK
+    await first.logged("lane.opened")
+    assert await first.end(signal.SIGTERM) == OK
     second = await workers.start_worker()
-    await pipeline.caught_up(60)
+    await pipeline.caught_up()
     judged = await pipeline.judge()
     assert (judged.records, judged.dead > 0) == (COUNT, True)
     secure_broker.forbid(user, next(each for each in needed if each.setting == "CC_TRANSITIONS_TOPIC"))
     await pipeline.feed(traffic(2), 500)
-    assert await second.ended(30) == CONFIG
+    assert await second.ended() == CONFIG
     told = second.events("consumer.failed")[0]["error"]
     assert "a permission is missing: grant the service's user (CC_SASL_USERNAME" in told
     assert "Write on the state, transitions and dead letters topics" in told
@@ -149,9 +150,9 @@ async def _without(operation: str, index: int, pipeline: Pipeline, broker: Secur
 
 
 async def _failure(settings: Settings) -> Misfit | None:
-    """What ends a worker, None if nothing does for a while."""
+    """What ends a worker, None if nothing does."""
     try:
-        async with asyncio.timeout(20), running(settings) as service:
+        async with asyncio.timeout(WAIT_S), running(settings) as service:
             await service.worker.failure()
     except Misfit as error:
         return error
@@ -176,27 +177,32 @@ async def test_a_token_is_read_anew_for_every_connection(
     renewing = asyncio.create_task(renew(3, 1))
     await asyncio.sleep(0)
     worker = await workers.start_worker()
-    await worker.logged("lane.opened", 30)
+    await worker.logged("lane.opened")
     for part in range(3):
         await pipeline.feed(traffic(4), 500, skip=500 * part)
         await asyncio.sleep(1.5)
-    await pipeline.caught_up(30)
+    await pipeline.caught_up()
     renewing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await renewing
     put(file, secure_broker.tokens.token(user, -1))
     await pipeline.feed(traffic(4), 500, skip=1_500)
-    told = (await worker.logged("group.disconnected", 30))["error"]
-    assert "the broker refused the token of CC_SASL_OAUTH_TOKEN_FILE: it expired at 2" in told
-    assert (await worker.metrics())["conversation_connected"] == 0
-    put(file, secure_broker.tokens.token(user, 600))
-    await pipeline.caught_up(30)
-    async with asyncio.timeout(10):
-        while not (await worker.metrics())["conversation_connected"]:
+    await _connected_becomes(worker, 0)
+    async with asyncio.timeout(WAIT_S):
+        while not any(EXPIRED in line["error"] for line in worker.events("group.disconnected")):
             await asyncio.sleep(0.2)
-    assert await worker.end(signal.SIGTERM, 15) == OK
+    put(file, secure_broker.tokens.token(user, 600))
+    await pipeline.caught_up()
+    await _connected_becomes(worker, 1)
+    assert await worker.end(signal.SIGTERM) == OK
     assert (await pipeline.judge()).records == 2_000
     assert "eyJ" not in worker.text()
+
+
+async def _connected_becomes(worker: WorkerProcess, expected: int) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while (await worker.metrics())["conversation_connected"] != expected:
+            await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize(
@@ -254,25 +260,25 @@ async def test_a_broker_that_was_away_is_waited_for_but_a_password_that_was_chan
     secure_broker.allow(changed_user, grants(changed_workers.settings))
     steady, changed = await steady_workers.start_worker(), await changed_workers.start_worker()
     for worker in (steady, changed):
-        await worker.logged("lane.opened", 30)
+        await worker.logged("lane.opened")
     secure_broker.add_user(changed_user, "another")
     await pipeline.feed(traffic(5), 200)
-    await pipeline.caught_up(30)
+    await pipeline.caught_up()
     assert changed.exit_code is None
     secure_broker.restart()
-    assert await changed.ended(60) == CONFIG
+    assert await changed.ended() == CONFIG
     assert "check CC_SECURITY_PROTOCOL, CC_SASL_MECHANISM" in changed.events("consumer.failed")[0]["error"]
-    await _groups_are_loaded(pipeline, 30)
+    await _groups_are_loaded(pipeline)
     await pipeline.feed(traffic(5), 200, skip=200)
-    await pipeline.caught_up(60)
-    assert await steady.end(signal.SIGTERM, 15) == OK
+    await pipeline.caught_up()
+    assert await steady.end(signal.SIGTERM) == OK
     assert (await pipeline.judge()).records == 400
     assert PASSWORD not in changed.text() + steady.text()
 
 
-async def _groups_are_loaded(pipeline: Pipeline, within_s: float) -> None:
+async def _groups_are_loaded(pipeline: Pipeline) -> None:
     """Wait for a broker that was restarted to tell of groups again."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(WAIT_S):
         while True:
             with contextlib.suppress(KafkaError, KeyError):  # aiokafka may leave partitions out without an error
                 await pipeline.lag()
@@ -291,16 +297,16 @@ async def test_inspect_and_verify_need_to_read_and_no_more(
     group = next(each for each in needed if each.resource == GROUP)
     await pipeline.feed(traffic(3), 300)
     worker = await pipeline.start_worker()
-    await pipeline.caught_up(60)
-    assert await worker.end(signal.SIGTERM, 15) == OK
+    await pipeline.caught_up()
+    assert await worker.end(signal.SIGTERM) == OK
     secure_broker.allow(user, [*topics, Grant(group.resource, group.name, group.setting, ("Describe",))])
     key = next(iter(await pipeline.states()))
     for command in (f"inspect {key} --why", "verify"):
-        told = await ended(command, environ_of(readers.settings), 30)
+        told = await ended(command, environ_of(readers.settings))
         assert told.exit_code == OK, told.printed
     secure_broker.forbid(user, next(each for each in topics if each.setting == "CC_TRANSITIONS_TOPIC"))
     secure_broker.allow(user, [each for each in needed if each.setting == "CC_TRANSITIONS_TOPIC"])
-    refused = await ended("verify", environ_of(readers.settings), 30)
+    refused = await ended("verify", environ_of(readers.settings))
     assert refused.exit_code == CONFIG
     (line,) = refused.printed.splitlines()
     assert line.startswith(f"reading {readers.settings.transitions_topic!r}: a permission is missing")
