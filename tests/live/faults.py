@@ -93,6 +93,7 @@ class Scene:
             "coordinator of transactions killed": cls._kill_transaction_coordinator,
             "broker killed amid a commit": cls._kill_broker_amid_commit,
             "all brokers killed": cls._kill_brokers,
+            "brokers killed one after another": cls._kill_brokers_in_turn,
             "leader stopped past the request timeout": cls._stop_leader,
             "all brokers stopped past the request timeout": cls._stop_brokers,
             "answer to a commit lost": cls._lose_answer,
@@ -262,6 +263,12 @@ class Scene:
         await self._cluster.kill()
         await asyncio.sleep(self._chance.uniform(0.5, 3))
         await self._cluster.start()
+
+    async def _kill_brokers_in_turn(self) -> None:
+        """Each is killed when the one before has come up and its replicas are not in sync yet: partitions lose their
+        leader while transactions end, which is when brokers lose markers."""
+        for node in self._cluster.nodes:
+            await self._bounce(node)
 
     async def _stop_leader(self) -> None:
         await self._stop([await self._cluster.leader(self._pipeline.settings.input_topic, self._a_partition())])
