@@ -236,18 +236,18 @@ async def test_repair_tools_get_along_with_the_permissions_that_are_listed_for_t
         made = await ended(command, owner.scram() | names)
         assert made.exit_code == OK, made.printed
     source, letters, target = (names[f"CC_{each}_TOPIC"] for each in ("INPUT", "DEAD_LETTERS", "TRANSITIONS"))
-    ids = Grant("transactional-id", f"conversation-consumer-{source}-", "", ("Write",), is_prefix=True)
+    ids = Grant("transactional-id", f"conversation-consumer:{source}:", "", ("Write",), is_prefix=True)
     group = Grant("group", f"conversation-consumer-rekey.{source}.{target}", "", ("Read",))
     environ = place.scram() | names
     for command, grants in (
         ("dead-letters list", [Grant("topic", letters, "", ("Read",)), Grant("topic", source, "", ("Describe",))]),
         (
             "dead-letters redrive --yes",
-            [Grant("topic", letters, "", ("Write",)), Grant("topic", source, "", ("Write",)), ids],
+            [Grant("topic", letters, "", ("Write",)), Grant("topic", source, "", ("Read", "Write")), ids],
         ),
         (
             f"rekey {source} {target}",
-            [Grant("topic", source, "", ("Read",)), Grant("topic", target, "", ("Write",)), group],
+            [Grant("topic", target, "", ("Read", "Write")), group],
         ),
     ):
         refused = await ended(command, environ)

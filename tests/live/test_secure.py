@@ -108,7 +108,8 @@ async def test_each_permission_that_is_listed_is_needed(
 ) -> None:
     """Without it `check` names it, and the service without a check fails when it comes to use it.
 
-    Only DescribeConfigs is for the check alone: it tells whether the topics are such that the promises can be kept.
+    DescribeConfigs is for the check alone: it tells whether the topics are such that the promises can be kept. Outputs
+    are read to find out how a transaction ended of which brokers lost the end, which is not the case here.
     """
     async with asyncio.TaskGroup() as tasks:
         count = 0
@@ -119,7 +120,7 @@ async def test_each_permission_that_is_listed_is_needed(
                 tasks.create_task(
                     _without(operation, index, Pipeline(secure_broker.bootstrap_servers, name, tmp_path), secure_broker)
                 )
-    assert count == 11
+    assert count == 13
 
 
 async def _without(operation: str, index: int, pipeline: Pipeline, broker: SecureBroker) -> None:
@@ -144,7 +145,11 @@ async def _without(operation: str, index: int, pipeline: Pipeline, broker: Secur
     (problem,) = str(told.value).splitlines()
     assert f"{lacking.name!r} ({lacking.setting}): " in problem
     assert f" --operation {operation} " in problem
-    if operation != "DescribeConfigs":
+    is_for_repair = (operation, lacking.setting) in {
+        ("Read", "CC_TRANSITIONS_TOPIC"),
+        ("Read", "CC_DEAD_LETTERS_TOPIC"),
+    }
+    if operation != "DescribeConfigs" and not is_for_repair:
         error = await _failure(settings)
         assert "a permission is missing: grant" in str(error), f"{operation} on {lacking.name!r}"
 
