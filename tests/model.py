@@ -1147,8 +1147,8 @@ def check_log(operations: Iterable[dict[str, Any]], *, parks_fall_out: bool = Fa
             assert transition in story, f"stands with other values: {where}"
             ids.remove(transition["id"])
             story.remove(transition)
-        is_last = number + 1 == len(log) or log[number + 1]["source"] != operation["source"]
-        if not parks_fall_out or is_last:
+        is_within = parks_fall_out and number + 1 < len(log) and log[number + 1]["source"] == operation["source"]
+        if not is_within:
             check_story(story, where, parks_fall_out=parks_fall_out)
 
 

@@ -445,3 +445,16 @@ def test_a_wrong_log_is_found_out(spoil: Callable[[list[Json]], None]) -> None:
     spoil(log)
     with pytest.raises(AssertionError):
         check_log(log)
+
+
+@pytest.mark.parametrize(
+    "spoil", [swap, twice, retract_unknown, retract_twice, retract_the_middle, back_in_time, other_values]
+)
+def test_a_log_with_parks_that_fell_out_is_checked_too(spoil: Callable[[list[Json]], None]) -> None:
+    """After each record; a part that is missing in the middle is none that fell out unless the rest joins."""
+    log = copy.deepcopy(right_log())
+    spoil(log)
+    for offset, operation in enumerate(log):
+        operation["source"] = {"offset": offset}
+    with pytest.raises(AssertionError):
+        check_log(log, parks_fall_out=True)
