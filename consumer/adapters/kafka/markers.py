@@ -119,8 +119,9 @@ async def find_undecided(
     """What hangs of a producer whose transaction has ended. Raises KafkaError; the caller bounds it.
 
     Looks again for a while first, since markers may be on their way. `offsets` are the partitions, of one topic, whose
-    committed offsets may hang.
+    committed offsets may hang. A partition that its topic does not have is left out: there is nothing in it.
     """
+    tps = await _existing(client, tps)
     loop = asyncio.get_running_loop()
     since_s: float | None = None
     while True:
@@ -273,6 +274,17 @@ async def _of_leaders(
         by_leader[leader].append(tp)
     answers = await asyncio.gather(*(ask(leader, some) for leader, some in by_leader.items()))
     return {tp: found for answer in answers for tp, found in answer.items()}
+
+
+async def _existing(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> list[TopicPartition]:
+    """Those that their topics have, as far as it is known how many that are."""
+    found = []
+    for tp in tps:
+        await client.add_topic(tp.topic)
+        partitions = client.cluster.partitions_for_topic(tp.topic)
+        if not partitions or tp.partition in partitions:
+            found.append(tp)
+    return found
 
 
 async def _patiently(client: AIOKafkaClient, ask: Callable[[], Awaitable[T]]) -> T:

@@ -188,7 +188,7 @@ class TransactionalPublisher(_LanePublisher):
         return ends
 
     def _ends(self, offsets: Mapping[TopicPartition, int]) -> Ends:
-        return Ends(**{name: offsets[tp] for tp, name in self._outputs.items()})
+        return Ends(**{name: offsets.get(tp) for tp, name in self._outputs.items()})
 
 
 class AtLeastOncePublisher(_LanePublisher):
