@@ -200,7 +200,7 @@ class Fractional(str):
 
 
 JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-SURROGATES_MAX = 65_536
+SURROGATES_MAX = 16_384
 LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is a character,
     rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # a half alone is none,
@@ -224,7 +224,7 @@ def nesting(value: bytes) -> int:
 def parse(value: bytes) -> Any:
     """The JSON value; bytes that are no UTF-8 survive as lone surrogates. ValueError if it is malformed."""
     if b"\\u" in value and any(match[1] for match in LONE_SURROGATE.finditer(value)):
-        if len(re.findall(rb"\\u[dD]", value)) > SURROGATES_MAX:
+        if sum(match[0].lower().count(rb"\ud") for match in LONE_SURROGATE.finditer(value)) > SURROGATES_MAX:
             raise ValueError("half of a surrogate pair")
         value = LONE_SURROGATE.sub(lambda match: b"\\ufffd" if match[1] else match[0], value)
 

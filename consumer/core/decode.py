@@ -230,12 +230,12 @@ def _key_fit(key: bytes | None, conversation_id: str) -> KeyFit:
 
 
 def _read(value: bytes) -> tuple[bytes, _Content | Rejected]:
-    """A value and what it holds; one that cannot be read is mended before, if that is what it takes."""
+    """A value and what it holds. Where msgspec refuses it, lone surrogate escapes are replaced and it is read again."""
     content = _content(value)
     if isinstance(content, Rejected):
-        whole = surrogates.mended(value)
-        if whole != value:
-            return whole, _content(whole)
+        replaced = surrogates.replace_lone(value)
+        if replaced != value:
+            return replaced, _content(replaced)
     return value, content
 
 

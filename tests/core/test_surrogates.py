@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from consumer.core.decode import Ignored, Rejected, Snapshot, decode, identify
 from consumer.core.rules import Rules
-from consumer.core.surrogates import ESCAPES_MAX, mended
+from consumer.core.surrogates import ESCAPES_MAX, replace_lone
 from tests.core.play import play
 from tests.strategies import NESTED_TOPICS, OTHER_TOPICS, make_record
 
@@ -90,19 +90,19 @@ def test_half_a_character_in_the_id_is_part_of_it() -> None:
     assert identity.conversation_id == "c\ufffd"
 
 
-@pytest.mark.parametrize(("count", "is_mended"), [(ESCAPES_MAX, True), (ESCAPES_MAX + 1, False)])
-def test_halves_of_characters_are_mended_up_to_a_limit(count: int, is_mended: bool) -> None:  # noqa: FBT001 - a column
+@pytest.mark.parametrize(("count", "is_read"), [(ESCAPES_MAX, True), (ESCAPES_MAX + 1, False)])
+def test_lone_surrogates_are_replaced_up_to_a_limit(count: int, is_read: bool) -> None:  # noqa: FBT001 - a column
     found = decode(make_record(update(rb"\ud83d" * count)), RULES)
-    assert isinstance(found, Snapshot) == is_mended
+    assert isinstance(found, Snapshot) == is_read
 
 
 def test_a_value_without_halves_stays_as_it_is() -> None:
     for value in (b"", b"{}", update(b"x"), update(rb"\ud83d\ude00"), update(rb"\\u \n")):
-        assert mended(value) == value
+        assert replace_lone(value) == value
 
 
 @given(st.lists(st.sampled_from([rb"\ud83d", rb"\uDE00", rb"\\", rb"\"", rb"\u0041", rb"\udc00", b"u", b"d83d", b"x"])))
-def test_mending_agrees_with_a_decoder_that_lets_halves_pass(escapes: list[bytes]) -> None:
+def test_replacing_agrees_with_a_lenient_decoder(escapes: list[bytes]) -> None:
     value = b'"' + b"".join(escapes) + b'"'
     with_halves = json.loads(value)
-    assert msgspec.json.decode(mended(value)) == re.sub("[\ud800-\udfff]", "\ufffd", with_halves)
+    assert msgspec.json.decode(replace_lone(value)) == re.sub("[\ud800-\udfff]", "\ufffd", with_halves)
