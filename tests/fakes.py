@@ -284,13 +284,19 @@ class FakeTelemetry:
         self.told.append(("spent", (activity, seconds)))
 
 
-def world_of(broker: Broker, telemetry: FakeTelemetry | None = None, wall_ms: int = 0) -> World:
+def world_of(
+    broker: Broker,
+    telemetry: FakeTelemetry | None = None,
+    wall_ms: int = 0,
+    on_commit: Callable[[Effects], None] = lambda _: None,
+) -> World:
     """The world as a worker on this broker sees it."""
     return World(
         intake=FakeIntake(broker),
         state_log=FakeStateLog(broker),
         new_publisher=lambda partition: FakePublisher(broker, partition),
         telemetry=telemetry or FakeTelemetry(),
+        on_commit=on_commit,
         monotonic_s=broker.clock,
         wall_ms=lambda: wall_ms,
         version="1.2.3",

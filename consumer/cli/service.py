@@ -20,7 +20,7 @@ from consumer.adapters.web.answers import LOOK_S, Answers
 from consumer.adapters.web.query import QueryServer
 from consumer.cli import watch
 from consumer.runtime.board import Board
-from consumer.runtime.feed import Feed, ObservedPublisher
+from consumer.runtime.feed import Feed
 from consumer.runtime.lane import World
 from consumer.runtime.live_search import LiveSearch
 from consumer.runtime.lookup import Lookup
@@ -49,12 +49,11 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
 
     def new_publisher(partition: int) -> Publisher:
         if settings.delivery == "exactly_once":
-            publisher: Publisher = TransactionalPublisher(settings, partition)
-        else:
-            publisher = AtLeastOncePublisher(settings, partition, intake)
-        return ObservedPublisher(publisher, feed.add)
+            return TransactionalPublisher(settings, partition)
+        return AtLeastOncePublisher(settings, partition, intake)
 
-    world = World(intake, KafkaStateLog(settings), new_publisher, telemetry, time.monotonic, _wall_ms, VERSION)
+    state_log = KafkaStateLog(settings)
+    world = World(intake, state_log, new_publisher, telemetry, feed.add, time.monotonic, _wall_ms, VERSION)
     worker = Worker(settings, world)
     try:
         async with _listening(settings, worker, intake, metrics, feed) as (admin_port, query_port):

@@ -66,6 +66,8 @@ class World(Struct, frozen=True):
     state_log: StateLog
     new_publisher: Callable[[int], Publisher]
     telemetry: Telemetry
+    on_commit: Callable[[Effects], None]
+    """Called with what a lane has committed, as soon as that is certain."""
     monotonic_s: Callable[[], float]
     wall_ms: Callable[[], int]
     version: str
@@ -328,6 +330,7 @@ class Lane:
         self._unanswered = (effects.next_offset, self._tally, started_s)
         ends = await publisher.commit(effects)
         self._unanswered = None
+        self._world.on_commit(effects)
         self._state.verify_written(ends.state)
         self.committed_offset = self._last_committed = effects.next_offset
         self.store.merge(ends.state)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from consumer.core.rules import Rules
+from consumer.runtime.bookmark import OutputName
 
 PREFIX: Final = "CC_"
 SECRETS: Final = frozenset(("digest_key", "query_token", "sasl_password", "ssl_key_password"))
@@ -172,6 +173,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     def topics(self) -> tuple[str, str, str, str]:
         """The names of the four topics, the input's first."""
         return self.input_topic, self.state_topic, self.transitions_topic, self.dead_letters_topic
+
+    @property
+    def outputs(self) -> dict[OutputName, str]:
+        """The names of the topics that a lane writes to."""
+        return {
+            "state": self.state_topic,
+            "transitions": self.transitions_topic,
+            "dead_letters": self.dead_letters_topic,
+        }
 
     def rules(self) -> Rules:
         """The settings that the core depends on."""

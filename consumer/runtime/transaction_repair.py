@@ -33,7 +33,7 @@ class TransactionRepair:
     ) -> None:
         self._partition = partition
         self._settings = settings
-        self._topics = topics_of(settings)
+        self._topics = settings.outputs
         self._telemetry = telemetry
         self._note_progress = note_progress
         self._aborts_seen = 0
@@ -107,12 +107,3 @@ class TransactionRepair:
     def _places(self, settlement: Settlement) -> str:
         places = [f"{self._topics[output]!r} from offset {start}" for output, start in settlement.hanging.items()]
         return ", ".join([*places, *["the committed offset"] * settlement.is_offset_pending])
-
-
-def topics_of(settings: Settings) -> dict[OutputName, str]:
-    """The topics of the outputs."""
-    return {
-        "state": settings.state_topic,
-        "transitions": settings.transitions_topic,
-        "dead_letters": settings.dead_letters_topic,
-    }

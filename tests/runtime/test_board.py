@@ -4,11 +4,10 @@ import msgspec
 
 from consumer.runtime import feed as feed_module
 from consumer.runtime.board import Board, LaneRow
-from consumer.runtime.bookmark import Bookmark, Ends
-from consumer.runtime.feed import Feed, ObservedPublisher
+from consumer.runtime.bookmark import Bookmark
+from consumer.runtime.feed import Feed
 from consumer.runtime.ports import Effects, Output
 from schemas.transition import Transition
-from tests.fakes import Broker, FakePublisher, fails
 from tests.runtime.scenes import call
 from tests.runtime.serving import in_partition, working
 
@@ -63,20 +62,3 @@ def test_only_the_latest_operations_are_kept() -> None:
     assert len(feed.operations) == feed_module.KEPT_MAX
     assert feed.operations[0].conversation_id == "c3"
     assert feed.operations[-1].conversation_id == f"c{feed_module.KEPT_MAX + 2}"
-
-
-async def test_a_commit_that_failed_is_not_taken_in() -> None:
-    broker = Broker()
-    taken: list[Effects] = []
-    publisher = ObservedPublisher(FakePublisher(broker, 0), taken.append)
-    await publisher.open()
-    effects = Effects(1, Bookmark(), [Output(b"c1", b"state")], [], [])
-    broker.at("commit", fails(OSError()))
-    for _ in range(2):
-        try:
-            ends = await publisher.commit(effects)
-        except OSError:
-            assert taken == []
-    assert (ends, taken, broker.calls[0]) == (Ends(1), [effects], "open")
-    await publisher.close()
-    assert broker.calls[-1] == "close"

@@ -13,7 +13,7 @@ from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
 from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.lane import Lane
-from consumer.runtime.ports import ACTIVITIES, Committed, Fenced, Misfit, Unreachable
+from consumer.runtime.ports import ACTIVITIES, Committed, Effects, Fenced, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.runtime.settlement import Settlement
 from consumer.runtime.state_store import StateStore
@@ -50,13 +50,15 @@ class Scene:
         self.broker = broker
         self.partition = broker.partitions[0]
         self.telemetry = FakeTelemetry()
+        self.observed: list[Effects] = []
+        """What the lane passed on as committed."""
         self.store = store or StateStore(self.settings.rules())
         self.lane = Lane(
             0,
             self.store,
             self.settings,
             lambda: CommitPolicy.of(self.settings, 1),
-            world_of(broker, self.telemetry, wall_ms=BASE_MS),
+            world_of(broker, self.telemetry, BASE_MS, self.observed.append),
         )
 
     def operations(self) -> list[tuple[str, str, str]]:
@@ -943,3 +945,12 @@ async def test_a_failed_producer_is_closed_before_the_lane_waits(monkeypatch: py
     async with scene.running():
         await until(lambda: len(closed_at) == 2)
     assert closed_at == ["close", "close"]
+
+
+async def test_only_what_is_committed_is_passed_on() -> None:
+    """A commit that failed comes again, with the same effects."""
+    scene = Scene(Broker(story()), commit_records_max=4, fetch_records_max=4)
+    scene.broker.at("commit", UNREACHABLE, nothing, UNREACHABLE)
+    await scene.consume(18)
+    assert [effects.next_offset for effects in scene.observed] == [14, 18]
+    assert scene.observed == scene.partition.commits

@@ -6,6 +6,7 @@ yet) for no commit at all.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,7 +33,7 @@ _COMING_CODES = {each.errno for each in _COMING}
 async def find(client: AIOKafkaClient, kind: int, key: str) -> int:
     """The node that coordinates a group or a transactional id (`CoordinationType`). Raises KafkaError.
 
-    This and the two below may wait for as long as the cluster is starting: the caller bounds the wait.
+    This and what follows may wait for as long as the cluster is starting: the caller bounds the wait.
     """
     while True:
         try:
@@ -41,18 +42,26 @@ async def find(client: AIOKafkaClient, kind: int, key: str) -> int:
             await asyncio.sleep(_POLL_S)
 
 
-async def ask(client: AIOKafkaClient, group_id: str, request: Any) -> Any:
-    """The answer of a group's coordinator. Raises KafkaError, but none for an error that the answer tells of."""
-    while True:
-        node = await find(client, CoordinationType.GROUP, group_id)
-        try:
-            answer = await client.send(node, request)
-        except _COMING:
-            pass
-        else:
-            if not error_codes(answer) & _COMING_CODES:
-                return answer
-        await asyncio.sleep(_POLL_S)
+class Group:
+    """A consumer group, whose coordinator is looked up once for as long as it answers."""
+
+    def __init__(self, client: AIOKafkaClient, group_id: str) -> None:
+        self.group_id = group_id
+        self._client = client
+        self._node: int | None = None
+
+    async def ask(self, request: Any) -> Any:
+        """The coordinator's answer. Raises KafkaError, but not for an error code in the answer."""
+        while True:
+            if self._node is None:
+                self._node = await find(self._client, CoordinationType.GROUP, self.group_id)
+            node, self._node = self._node, None  # looked up again after any failure
+            with contextlib.suppress(*_COMING):
+                answer = await self._client.send(node, request)
+                if not error_codes(answer) & _COMING_CODES:
+                    self._node = node
+                    return answer
+            await asyncio.sleep(_POLL_S)
 
 
 async def committed(
@@ -60,7 +69,7 @@ async def committed(
 ) -> dict[int, Committed | None]:
     """What a group has committed of partitions, None where it never did. Raises KafkaError."""
     partitions = list(partitions)
-    answer = await ask(client, group_id, OffsetFetchRequest(group_id, [(topic, partitions)]))
+    answer = await Group(client, group_id).ask(OffsetFetchRequest(group_id, [(topic, partitions)]))
     return committed_of(answer, topic, partitions)
 
 

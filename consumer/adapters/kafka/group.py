@@ -24,7 +24,7 @@ from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import connection_arguments, connection_fault, unconnected
 from consumer.adapters.kafka.coordinator import committed_of, error_codes
 from consumer.adapters.kafka.faults import answered, outlasted, world_error
-from consumer.adapters.kafka.markers import written_offsets
+from consumer.adapters.kafka.markers import find_ends
 from consumer.adapters.kafka.membership import COORDINATOR_MOVED, Membership
 from consumer.adapters.kafka.records import partition_of, record_of
 from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
@@ -167,7 +167,7 @@ class GroupIntake:
     async def _ask_end(self, tp: TopicPartition) -> int:
         """The end with what is not committed yet, among which whoever resets offsets may have put one."""
         client = self._consumer._client  # noqa: SLF001 - aiokafka's own call asks as its consumer reads
-        return (await written_offsets(client, [tp]))[tp]
+        return (await find_ends(client, [tp]))[tp]
 
     async def lag_records(self, partition: int) -> int | None:
         """See `Intake.lag_records`. Asks no broker: both numbers came with the last fetch."""

@@ -158,7 +158,7 @@ async def find(client: AIOKafkaClient, settings: Settings, partitions: Mapping[s
 
 async def _described(client: AIOKafkaClient, settings: Settings) -> tuple[str, str, str, tuple[Member, ...]]:
     try:
-        answer = await coordinator.ask(client, settings.group_id, AuthorizedGroupsRequest([settings.group_id]))
+        answer = await coordinator.Group(client, settings.group_id).ask(AuthorizedGroupsRequest([settings.group_id]))
     except NotImplementedError:  # the broker does not speak this version
         return "not told by the broker", "", "", ()
     error_code, _, state, protocol_type, assignor, members, _ = answer.groups[0]

@@ -32,6 +32,7 @@ from aiokafka.protocol.transaction import AddOffsetsToTxnRequest, AddPartitionsT
 from msgspec import Struct, field
 
 from consumer.adapters.kafka import coordinator
+from consumer.adapters.kafka.coordinator import Group
 from consumer.adapters.kafka.requests import (
     DescribeProducersRequest,
     DescribeTransactionRequest,
@@ -52,12 +53,24 @@ _ARRIVAL_S = 1.0
 """How long markers may be on their way before they are looked for."""
 
 
+class OpenTransaction(Struct, frozen=True):
+    """What of a partition's log a producer has not decided over."""
+
+    producer_id: int
+    start_offset: int
+    last_record_ms: int
+    """The timestamp of its last record, in epoch milliseconds."""
+
+
+Producers = dict[TopicPartition, list[OpenTransaction]]
+"""The open transactions of each partition."""
+
+
 class Written(Struct, frozen=True):
-    """What a transaction wrote: where its records end in each partition, and the offsets of a group."""
+    """What a transaction wrote: where its records end in each partition, and the offsets of the group."""
 
     ends: Mapping[TopicPartition, int]
-    group_id: str = ""
-    offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
+    offsets: Mapping[TopicPartition, int]
 
 
 class Undecided(Struct, frozen=True):
@@ -67,8 +80,8 @@ class Undecided(Struct, frozen=True):
     """The last stable offset of each partition."""
     hanging: Mapping[TopicPartition, int] = field(default_factory=dict)
     """Where the records of this producer begin that hang."""
-    others: Mapping[TopicPartition, tuple[int, int]] = field(default_factory=dict)
-    """The id of another producer with an open transaction, and where that begins."""
+    others: Mapping[TopicPartition, OpenTransaction] = field(default_factory=dict)
+    """Open transactions of other producers."""
     has_pending_offsets: bool = False
     """Whether a committed offset hangs."""
 
@@ -77,17 +90,12 @@ class MarkersMissingError(KafkaError):  # type: ignore[misc]  # aiokafka has no 
     """The last transaction of a producer has ended, but its markers have not arrived at the places of the message."""
 
 
-async def stable_offsets(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The last stable offset of each partition. Raises KafkaError."""
-    return await _offsets(client, tps, READ_COMMITTED)
-
-
-async def written_offsets(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The end of each partition with what is not committed. Raises KafkaError."""
+async def find_ends(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """The end of each partition, with what is not committed. Raises KafkaError."""
     return await _offsets(client, tps, READ_UNCOMMITTED)
 
 
-async def confirm(client: AIOKafkaClient, written: Written) -> None:
+async def confirm(client: AIOKafkaClient, group: Group, written: Written) -> None:
     """Wait until the markers of a commit have arrived. Raises MarkersMissingError and KafkaError; the caller bounds it.
 
     While a leader or the coordinator of the group moves it is waited for.
@@ -96,8 +104,8 @@ async def confirm(client: AIOKafkaClient, written: Written) -> None:
     since_s: float | None = None
     while True:
         stable, pending = await asyncio.gather(
-            _patiently(client, lambda: stable_offsets(client, written.ends)),
-            _patiently(client, lambda: _undecided_offsets(client, written.group_id, written.offsets)),
+            _patiently(client, lambda: _offsets(client, written.ends, READ_COMMITTED)),
+            _patiently(client, lambda: _undecided_offsets(group, written.offsets)),
         )
         missing = [tp for tp, end in written.ends.items() if stable[tp] < end]
         if not missing and not pending:
@@ -111,14 +119,14 @@ async def confirm(client: AIOKafkaClient, written: Written) -> None:
 
 async def find_undecided(
     client: AIOKafkaClient,
+    group: Group,
     producer_id: int,
     tps: Collection[TopicPartition],
-    group_id: str,
-    offsets: Collection[TopicPartition],
+    sources: Collection[TopicPartition],
 ) -> Undecided:
     """What hangs of a producer whose transaction has ended. Raises KafkaError; the caller bounds it.
 
-    Looks again for a while first, since markers may be on their way. `offsets` are the partitions, of one topic, whose
+    Looks again for a while first, since markers may be on their way. `sources` are the partitions, of one topic, whose
     committed offsets may hang. A partition that its topic does not have is left out: there is nothing in it.
     """
     tps = await _existing(client, tps)
@@ -126,9 +134,9 @@ async def find_undecided(
     since_s: float | None = None
     while True:
         stable, ends, pending = await asyncio.gather(
-            _patiently(client, lambda: stable_offsets(client, tps)),
-            _patiently(client, lambda: written_offsets(client, tps)),
-            _patiently(client, lambda: _undecided_offsets(client, group_id, dict.fromkeys(offsets))),
+            _patiently(client, lambda: _offsets(client, tps, READ_COMMITTED)),
+            _patiently(client, lambda: find_ends(client, tps)),
+            _patiently(client, lambda: _undecided_offsets(group, dict.fromkeys(sources))),
         )
         behind = [tp for tp in tps if stable[tp] < ends[tp]]
         if not behind and not pending:
@@ -138,74 +146,63 @@ async def find_undecided(
             break
         await asyncio.sleep(_POLL_S)
     hanging, others = {}, {}
-    for tp, producers in (await find_open(client, behind)).items():
-        for number, start, _ in producers:
-            if number == producer_id:
-                hanging[tp] = start
+    for tp, transactions in (await find_open(client, behind)).items():
+        for transaction in transactions:
+            if transaction.producer_id == producer_id:
+                hanging[tp] = transaction.start_offset
             else:
-                others[tp] = (number, start)
+                others[tp] = transaction
     return Undecided(stable, hanging, others, bool(pending))
 
 
-async def end_undecided(producer: AIOKafkaProducer, undecided: Undecided, group_id: str, verdict: Verdict) -> None:
-    """Write the markers that are missing. The producer must have no transaction open. Raises KafkaError.
+async def end_transaction(
+    producer: AIOKafkaProducer, tps: Iterable[TopicPartition], group_id: str | None, verdict: Verdict
+) -> None:
+    """Write the markers that are missing in partitions, and for the offsets of a group unless that is None.
 
-    An answer that is lost leaves the producer of no use: a late EndTxn would end its next transaction.
+    The producer must have no transaction open. Raises KafkaError. An answer that is lost leaves the producer of no use:
+    a late EndTxn would end its next transaction.
     """
-    client, transactional_id = producer.client, producer._txn_manager.transactional_id  # noqa: SLF001 - nothing public gives them
-    identity = (transactional_id, producer._txn_manager.producer_id, producer._txn_manager.producer_epoch)  # noqa: SLF001
-    topics: dict[str, list[int]] = defaultdict(list)
-    for tp in undecided.hanging:
-        topics[tp.topic].append(tp.partition)
+    client, manager = producer.client, producer._txn_manager  # noqa: SLF001 - nothing public gives it
+    identity = (manager.transactional_id, manager.producer_id, manager.producer_epoch)
+    topics = _by_topic(tps)
 
-    async def ask(request: Any) -> Any:
-        node = await coordinator.find(client, CoordinationType.TRANSACTION, transactional_id)
+    async def ask(request: Any) -> None:
+        node = await coordinator.find(client, CoordinationType.TRANSACTION, manager.transactional_id)
         answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
         for code in _codes(answer):
             _check(code)
-        return answer
 
     try:
         if topics:
-            await _patiently(client, lambda: ask(AddPartitionsToTxnRequest(*identity, list(topics.items()))))
-        if undecided.has_pending_offsets:
+            await _patiently(client, lambda: ask(AddPartitionsToTxnRequest(*identity, topics)))
+        if group_id is not None:
             await _patiently(client, lambda: ask(AddOffsetsToTxnRequest(*identity, group_id)))
         await _patiently(client, lambda: ask(EndTxnRequest(*identity, verdict == "commit")))
     except AnswerLostError as error:
         raise KafkaError(f"no answer to {error}") from error
 
 
-async def open_transactions(
-    client: AIOKafkaClient, tps: Iterable[TopicPartition]
-) -> dict[TopicPartition, list[tuple[int, int, int]]]:
-    """By partition the producers with undecided records: id, where those begin, and the time of the last one.
+async def find_open(client: AIOKafkaClient, tps: Collection[TopicPartition]) -> Producers:
+    """The open transactions of each partition. Needs Read on the topics. Raises KafkaError; the caller bounds it."""
 
-    Times are in epoch milliseconds. Needs Read on the topics. Raises KafkaError.
-    """
-
-    async def ask(node: int, some: list[TopicPartition]) -> dict[TopicPartition, list[tuple[int, int, int]]]:
+    async def ask(node: int, some: list[TopicPartition]) -> Producers:
         answer = await client.send(node, DescribeProducersRequest(_by_topic(some)))
-        found: dict[TopicPartition, list[tuple[int, int, int]]] = {}
+        found: Producers = {}
         for topic, partitions, _ in answer.topics:
             for partition, code, _, producers, _ in partitions:
                 _check(code)
                 found[TopicPartition(topic, partition)] = [
-                    (number, start, last_ms) for number, _, _, last_ms, _, start, _ in producers if start >= 0
+                    OpenTransaction(number, start, last_ms)
+                    for number, _, _, last_ms, _, start, _ in producers
+                    if start >= 0
                 ]
         return found
 
-    return await _of_leaders(client, tps, ask)
+    return await _patiently(client, lambda: _of_leaders(client, tps, ask))
 
 
-async def find_open(
-    client: AIOKafkaClient, tps: Iterable[TopicPartition]
-) -> dict[TopicPartition, list[tuple[int, int, int]]]:
-    """As `open_transactions`, of partitions whose leaders may move meanwhile; the caller bounds it."""
-    tps = list(tps)
-    return await _patiently(client, lambda: open_transactions(client, tps))
-
-
-async def last_verdict(client: AIOKafkaClient, transactional_id: str) -> Verdict | None:
+async def find_verdict(client: AIOKafkaClient, transactional_id: str) -> Verdict | None:
     """How the last transaction of a transactional id ended; None where its coordinator cannot say. Raises KafkaError.
 
     A producer that starts makes the coordinator forget.
@@ -219,9 +216,8 @@ async def last_verdict(client: AIOKafkaClient, transactional_id: str) -> Verdict
         _check(code)
         return state
 
-    state = await _patiently(client, ask)
     verdicts: dict[str | None, Verdict] = {"CompleteCommit": "commit", "CompleteAbort": "abort"}
-    return verdicts.get(state)
+    return verdicts.get(await _patiently(client, ask))
 
 
 async def _offsets(client: AIOKafkaClient, tps: Iterable[TopicPartition], isolation: int) -> dict[TopicPartition, int]:
@@ -240,14 +236,12 @@ async def _offsets(client: AIOKafkaClient, tps: Iterable[TopicPartition], isolat
     return await _of_leaders(client, tps, ask)
 
 
-async def _undecided_offsets(
-    client: AIOKafkaClient, group_id: str, offsets: Mapping[TopicPartition, int | None]
-) -> list[TopicPartition]:
+async def _undecided_offsets(group: Group, offsets: Mapping[TopicPartition, int | None]) -> list[TopicPartition]:
     """Which committed offsets are undecided, or not yet the expected ones where some are."""
     if not offsets:
         return []
     ((topic, partitions),) = _by_topic(offsets)
-    answer = await coordinator.ask(client, group_id, StableOffsetsRequest(group_id, topic, partitions))
+    answer = await group.ask(StableOffsetsRequest(group.group_id, topic, partitions))
     for code in coordinator.error_codes(answer) - {_UNSTABLE_OFFSET_COMMIT}:
         _check(code)
     found = []

@@ -146,7 +146,7 @@ async def _topics(client: AIOKafkaClient, names: Iterable[str]) -> dict[tuple[st
 
 async def _group(client: AIOKafkaClient, group_id: str) -> int:
     try:
-        answer = await coordinator.ask(client, group_id, AuthorizedGroupsRequest([group_id]))
+        answer = await coordinator.Group(client, group_id).ask(AuthorizedGroupsRequest([group_id]))
     except GroupAuthorizationFailedError:
         return _NOTHING
     except NotImplementedError:  # the broker does not speak this version

@@ -18,9 +18,10 @@ from consumer.adapters.kafka import markers
 from consumer.adapters.kafka.batches import append, broken_by, end_of, producer, send, transactional_id
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import unconnected
+from consumer.adapters.kafka.coordinator import Group
 from consumer.adapters.kafka.faults import outlasted, world_error
 from consumer.adapters.kafka.group import GroupIntake
-from consumer.adapters.kafka.markers import MarkersMissingError, Undecided, Written
+from consumer.adapters.kafka.markers import Undecided, Written
 from consumer.adapters.kafka.topic_reader import TopicReader
 from consumer.runtime.bookmark import Ends, OutputName
 from consumer.runtime.kafka_tools import abort_command
@@ -28,7 +29,6 @@ from consumer.runtime.ports import Effects, Fenced, Output, Unreachable
 from consumer.runtime.redrive import is_marker
 from consumer.runtime.settings import Settings
 from consumer.runtime.settlement import Settlement, Verdict
-from consumer.runtime.transaction_repair import topics_of
 
 _STOP_S = 5.0
 
@@ -62,16 +62,8 @@ class _LanePublisher:
         """See `Publisher.settlement`. Without transactions nothing is ever undecided."""
         return Settlement()
 
-    async def shows(self, output: OutputName, from_offset: int) -> bool:
+    async def shows(self, output: OutputName, from_offset: int) -> bool:  # noqa: ARG002 - the protocol's
         """See `Publisher.shows`."""
-        async with TopicReader(self._settings) as reader:
-            topic = topics_of(self._settings)[output]
-            begins, ends = await reader.bounds(topic, [self._partition])
-            start = max(from_offset, begins[self._partition])
-            async with aclosing(reader.read(topic, {self._partition: start}, ends)) as parts:
-                async for records in parts:
-                    if any(not is_marker(record) for record in records):
-                        return True
         return False
 
     async def settle(self, settlement: Settlement, verdict: Verdict) -> None:
@@ -87,7 +79,7 @@ class _LanePublisher:
             "transitions": effects.transitions,
             "dead_letters": effects.dead_letters,
         }
-        topics = topics_of(self._settings)
+        topics = self._settings.outputs
         sending = {name: await self._send_outputs(topics[name], outputs[name]) for name in outputs}
         await asyncio.gather(*(answer for some in sending.values() for _, answer in some))
         return Ends(**{name: await end_of(*some[-1]) for name, some in sending.items() if some})
@@ -108,11 +100,6 @@ class _LanePublisher:
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
             return await within(self._settings.commit_timeout_s, doing)
-        except MarkersMissingError as error:
-            raise Unreachable(
-                f"{what}: the end of the last transaction has not arrived at {error.args[0]}: brokers may have lost it "
-                f"(KAFKA-20734), which the next opening of the partition repairs"
-            ) from error
         except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
             raise world_error(error, what) from error
         except AssertionError as error:
@@ -134,38 +121,50 @@ class TransactionalPublisher(_LanePublisher):
             transaction_timeout_ms=settings.transaction_timeout_ms,
         )
         self._source = TopicPartition(settings.input_topic, partition)
-        self._outputs = {TopicPartition(topic, partition): name for name, topic in topics_of(settings).items()}
+        self._outputs = {TopicPartition(topic, partition): name for name, topic in settings.outputs.items()}
+        self._group = Group(self._producer.client, settings.group_id)
         self._unconfirmed: Written | None = None
         """What the last commit wrote, as long as it is not known that its markers have arrived."""
 
     async def settlement(self) -> Settlement:
         """See `Publisher.settlement`. Raises Unreachable where another producer holds readers of the outputs up."""
         client, producer_id = self._producer.client, self._producer._txn_manager.producer_id  # noqa: SLF001 - nothing public gives it
-        finding = markers.find_undecided(
-            client, producer_id, self._outputs.keys(), self._settings.group_id, [self._source]
-        )
+        finding = markers.find_undecided(client, self._group, producer_id, self._outputs.keys(), [self._source])
         found: Undecided = await self._bounded(finding, "looking for undecided records")
-        for tp, (number, start) in found.others.items():
+        for tp, other in found.others.items():
             if self._outputs[tp] != "dead_letters":  # a redrive writes there
                 raise Unreachable(
-                    f"partition {tp.partition} of topic {tp.topic!r}: producer {number} has a transaction open since "
-                    f"offset {start}: only this service may write there. If it stays so: "
-                    f"{abort_command(self._settings, tp.topic, tp.partition, start)}"
+                    f"partition {tp.partition} of topic {tp.topic!r}: producer {other.producer_id} has a transaction "
+                    f"open since offset {other.start_offset}: only this service may write there. If it stays so: "
+                    f"{abort_command(self._settings, tp.topic, tp.partition, other.start_offset)}"
                 )
         hanging = {self._outputs[tp]: start for tp, start in found.hanging.items()}
         return Settlement(self._ends(found.stable), hanging, found.has_pending_offsets)
 
     async def settle(self, settlement: Settlement, verdict: Verdict) -> None:
         """See `Publisher.settle`."""
-        hanging = {tp: settlement.hanging[name] for tp, name in self._outputs.items() if name in settlement.hanging}
-        undecided = Undecided({}, hanging, {}, settlement.is_offset_pending)
-        ending = markers.end_undecided(self._producer, undecided, self._settings.group_id, verdict)
+        hanging = [tp for tp, name in self._outputs.items() if name in settlement.hanging]
+        group_id = self._group.group_id if settlement.is_offset_pending else None
+        ending = markers.end_transaction(self._producer, hanging, group_id, verdict)
         await self._bounded(ending, "repairing the last transaction")
+
+    async def shows(self, output: OutputName, from_offset: int) -> bool:
+        """See `Publisher.shows`."""
+        async with TopicReader(self._settings) as reader:
+            topic = self._settings.outputs[output]
+            begins, ends = await reader.bounds(topic, [self._partition])
+            start = max(from_offset, begins[self._partition])
+            async with aclosing(reader.read(topic, {self._partition: start}, ends)) as parts:
+                async for records in parts:
+                    if any(not is_marker(record) for record in records):
+                        return True
+        return False
 
     async def confirm(self) -> None:
         """See `Publisher.confirm`. Asks only once after each commit."""
         if self._unconfirmed is not None:
-            await self._bounded(markers.confirm(self._producer.client, self._unconfirmed), "confirming the last commit")
+            confirming = markers.confirm(self._producer.client, self._group, self._unconfirmed)
+            await self._bounded(confirming, "confirming the last commit")
             self._unconfirmed = None
 
     async def commit(self, effects: Effects) -> Ends:
@@ -184,7 +183,7 @@ class TransactionalPublisher(_LanePublisher):
             raise broken_by(self._producer) or error from error
         await self._producer.commit_transaction()
         written = {tp: end for tp, name in self._outputs.items() if (end := ends.of(name)) is not None}
-        self._unconfirmed = Written(written, self._settings.group_id, {self._source: effects.next_offset})
+        self._unconfirmed = Written(written, {self._source: effects.next_offset})
         return ends
 
     def _ends(self, offsets: Mapping[TopicPartition, int]) -> Ends:

@@ -111,7 +111,7 @@ class _Copying:
             )
         self._next = found.starts
         if found.is_new:
-            await self._publisher.publish([], self._offsets(found.starts), self._group_id)
+            await self._publisher.publish([], self._offsets(found.starts))
         self._progress = Progress(
             has_begun=True, lost=found.lost, is_resumed=any(at is not None for at in committed.values())
         )
@@ -138,7 +138,7 @@ class _Copying:
     async def _commit(self, records: Sequence[Record]) -> None:
         found = [rekeyed(record, self._target, self._rules) for record in records]
         offsets = {record.partition: record.next_offset for record in records}
-        await self._publisher.publish([each.copy for each in found], self._offsets(offsets), self._group_id)
+        await self._publisher.publish([each.copy for each in found], self._offsets(offsets))
         outcomes = self._progress.outcomes + Counter(each.outcome for each in found)
         self._progress = replace(self._progress, outcomes=outcomes)
         self._on_progress(self._progress)

@@ -17,8 +17,9 @@ from consumer.adapters.kafka import markers
 from consumer.adapters.kafka.batches import append, broken_by, end_of, producer, send, transactional_id
 from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import start
+from consumer.adapters.kafka.coordinator import Group
 from consumer.adapters.kafka.faults import world_error
-from consumer.adapters.kafka.markers import MarkersMissingError, Undecided, Written
+from consumer.adapters.kafka.markers import Undecided, Written
 from consumer.adapters.kafka.records import partition_of
 from consumer.runtime.kafka_tools import abort_command
 from consumer.runtime.ports import Fenced, Misfit, Unreachable
@@ -44,9 +45,9 @@ class Scope(Struct, frozen=True):
 class Republisher:
     """A transactional producer, as an async context manager. Raises WorldError from every method but leaving.
 
-    Entering takes the transactional id of that name over: another holder is fenced and its open transaction aborted,
-    and what brokers have lost of the last one's end is written again, which `on_repair` is told in a sentence. `doing`
-    is what the command is called in messages, and `client` any that is connected.
+    Entering takes the transactional id of that name over: another holder is fenced and its open transaction aborted.
+    What brokers have lost of the last transaction's end is written again, and `on_repair` called with a sentence about
+    it. `doing` is what the command is called in messages, and `client` any that is connected.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Republisher:
     ) -> None:
         self._settings = settings
         self._client = client
+        self._group = Group(client, scope.group_id)
         self._transactional_id = transactional_id(settings, name)
         self._doing = doing
         self._scope = scope
@@ -72,7 +74,7 @@ class Republisher:
     async def __aenter__(self) -> Self:
         settings, within_s = self._settings, self._settings.commit_timeout_s
         # Asked before the producer starts, which makes the coordinator forget.
-        asking = markers.last_verdict(self._client, self._transactional_id)
+        asking = markers.find_verdict(self._client, self._transactional_id)
         verdict = await self._bounded(asking, "asking for the last transaction")
         self._producer = producer(
             settings,
@@ -102,38 +104,37 @@ class Republisher:
         finally:
             await self._stop()
 
-    async def publish(
-        self, copies: Sequence[Copy], offsets: Mapping[TopicPartition, int] | None = None, group_id: str = ""
-    ) -> None:
-        """Write all copies, in their order per partition, and a group's offsets; all of it or nothing."""
+    async def publish(self, copies: Sequence[Copy], offsets: Mapping[TopicPartition, int] | None = None) -> None:
+        """Write all copies, in their order per partition, and the group's offsets; all of it or nothing."""
         await self._confirm()
         self._in_transaction = True
-        await self._bounded(self._transact(copies, offsets or {}, group_id), "writing records")
+        await self._bounded(self._transact(copies, offsets or {}), "writing records")
         self._in_transaction = False
 
-    async def _transact(self, copies: Sequence[Copy], offsets: Mapping[TopicPartition, int], group_id: str) -> None:
+    async def _transact(self, copies: Sequence[Copy], offsets: Mapping[TopicPartition, int]) -> None:
         await self._producer.begin_transaction()
         try:
             sent = await self._send(copies)
             await asyncio.gather(*(answer for _, _, answer in sent))
             ends = {place: await end_of(count, answer) for place, count, answer in sent}
             if offsets:
-                await self._producer.send_offsets_to_transaction(dict(offsets), group_id)
+                await self._producer.send_offsets_to_transaction(dict(offsets), self._scope.group_id)
         except (KafkaError, IllegalOperation) as error:
             raise broken_by(self._producer) or error from error
         await self._producer.commit_transaction()
-        self._unconfirmed = Written(ends, group_id, dict(offsets))
+        self._unconfirmed = Written(ends, dict(offsets))
 
     async def _confirm(self) -> None:
         """Make sure that the last transaction has ended everywhere: the marker of the next would decide over it."""
         if self._unconfirmed is not None:
-            await self._bounded(markers.confirm(self._client, self._unconfirmed), "confirming the last transaction")
+            confirming = markers.confirm(self._client, self._group, self._unconfirmed)
+            await self._bounded(confirming, "confirming the last transaction")
             self._unconfirmed = None
 
     async def _repair(self, verdict: Verdict | None) -> None:
         """Write what brokers have lost of the last transaction's end, which went as `verdict` says."""
         scope, producer_id = self._scope, self._producer._txn_manager.producer_id  # noqa: SLF001 - nothing public gives it
-        finding = markers.find_undecided(self._client, producer_id, scope.outputs, scope.group_id, scope.sources)
+        finding = markers.find_undecided(self._client, self._group, producer_id, scope.outputs, scope.sources)
         undecided: Undecided = await self._bounded(finding, "looking for undecided records")
         if not undecided.hanging and not undecided.has_pending_offsets:
             return
@@ -148,7 +149,8 @@ class Republisher:
                 f"{what}; no broker remembers whether it was committed: decide yourself: to drop what hangs, run "
                 f"{', '.join(commands)}"
             )
-        ending = markers.end_undecided(self._producer, undecided, scope.group_id, verdict)
+        group_id = scope.group_id if undecided.has_pending_offsets else None
+        ending = markers.end_transaction(self._producer, undecided.hanging, group_id, verdict)
         await self._bounded(ending, "repairing the last transaction")
         self._on_repair(f"{what}; it had ended as {verdict}, and that is written again")
 
@@ -186,11 +188,6 @@ class Republisher:
     async def _bounded(self, doing: Awaitable[Any], what: str) -> Any:
         try:
             return await within(self._settings.commit_timeout_s, doing)
-        except MarkersMissingError as error:
-            raise Unreachable(
-                f"{what}: the end of the last transaction has not arrived at {error.args[0]}: brokers may have lost it "
-                f"(KAFKA-20734): start this command again, which repairs it"
-            ) from error
         except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
             told = world_error(error, what)
             raise (self._taken_over() if isinstance(told, Fenced) else told) from error

@@ -13,6 +13,7 @@ A broker without these versions raises NotImplementedError, one without the requ
 """
 
 from io import BytesIO
+from typing import Any
 
 from aiokafka.protocol.api import Request, RequestStruct, Response, ResponseHeader_v0
 from aiokafka.protocol.types import (
@@ -32,6 +33,17 @@ from aiokafka.protocol.types import (
 from consumer.version import VERSION
 
 _TAGS = ("tags", TaggedFields)
+_PARTITIONS = (
+    "topics",
+    CompactArray(("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), _TAGS),
+)
+"""Partitions by topic, as the newer requests name them."""
+
+
+def _by_partition(*fields: tuple[str, Any]) -> tuple[str, Any]:
+    """Something of each partition, by topic, as the newer answers have it."""
+    partitions = CompactArray(("partition", Int32), *fields, _TAGS)
+    return ("topics", CompactArray(("topic", CompactString("utf-8")), ("partitions", partitions), _TAGS))
 
 
 class _TopicsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
@@ -147,23 +159,11 @@ class _StableOffsetsResponse(Response):  # type: ignore[misc]  # as above
     API_VERSION = 7
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", CompactString("utf-8")),
-                        ("error_code", Int16),
-                        _TAGS,
-                    ),
-                ),
-                _TAGS,
-            ),
+        _by_partition(
+            ("offset", Int64),
+            ("leader_epoch", Int32),
+            ("metadata", CompactString("utf-8")),
+            ("error_code", Int16),
         ),
         ("error_code", Int16),
         _TAGS,
@@ -175,12 +175,7 @@ class _StableOffsetsRequest(RequestStruct):  # type: ignore[misc]  # as above
     API_VERSION = 7
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _StableOffsetsResponse
-    SCHEMA = Schema(
-        ("group", CompactString("utf-8")),
-        ("topics", CompactArray(("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), _TAGS)),
-        ("require_stable", Boolean),
-        _TAGS,
-    )
+    SCHEMA = Schema(("group", CompactString("utf-8")), _PARTITIONS, ("require_stable", Boolean), _TAGS)
 
 
 class StableOffsetsRequest(Request[_StableOffsetsRequest]):  # type: ignore[misc]  # as above
@@ -203,32 +198,20 @@ class _ProducersResponse(Response):  # type: ignore[misc]  # as above
     API_VERSION = 0
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("error_message", CompactString("utf-8")),
-                        (
-                            "producers",
-                            CompactArray(
-                                ("producer_id", Int64),
-                                ("producer_epoch", Int32),
-                                ("last_sequence", Int32),
-                                ("last_timestamp", Int64),
-                                ("coordinator_epoch", Int32),
-                                ("transaction_start", Int64),
-                                _TAGS,
-                            ),
-                        ),
-                        _TAGS,
-                    ),
+        _by_partition(
+            ("error_code", Int16),
+            ("error_message", CompactString("utf-8")),
+            (
+                "producers",
+                CompactArray(
+                    ("producer_id", Int64),
+                    ("producer_epoch", Int32),
+                    ("last_sequence", Int32),
+                    ("last_timestamp", Int64),
+                    ("coordinator_epoch", Int32),
+                    ("transaction_start", Int64),
+                    _TAGS,
                 ),
-                _TAGS,
             ),
         ),
         _TAGS,
@@ -240,10 +223,7 @@ class _ProducersRequest(RequestStruct):  # type: ignore[misc]  # as above
     API_VERSION = 0
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _ProducersResponse
-    SCHEMA = Schema(
-        ("topics", CompactArray(("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), _TAGS)),
-        _TAGS,
-    )
+    SCHEMA = Schema(_PARTITIONS, _TAGS)
 
 
 class DescribeProducersRequest(Request[_ProducersRequest]):  # type: ignore[misc]  # as above
@@ -277,10 +257,7 @@ class _TransactionsResponse(Response):  # type: ignore[misc]  # as above
                 ("start_ms", Int64),
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
-                (
-                    "topics",
-                    CompactArray(("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), _TAGS),
-                ),
+                _PARTITIONS,
                 _TAGS,
             ),
         ),
@@ -316,14 +293,14 @@ class _FeaturesResponse(Response):  # type: ignore[misc]  # as above
         ("error_code", Int16),
         (
             "api_versions",
-            CompactArray(("api_key", Int16), ("min_version", Int16), ("max_version", Int16), ("tags", TaggedFields)),
+            CompactArray(("api_key", Int16), ("min_version", Int16), ("max_version", Int16), _TAGS),
         ),
         ("throttle_time_ms", Int32),
-        ("tags", TaggedFields),
+        _TAGS,
     )
     _SUPPORTED_FEATURES_TAG = 0
     _SUPPORTED_FEATURES = CompactArray(
-        ("name", CompactString("utf-8")), ("min_version", Int16), ("max_version", Int16), ("tags", TaggedFields)
+        ("name", CompactString("utf-8")), ("min_version", Int16), ("max_version", Int16), _TAGS
     )
 
     def supported_features(self) -> dict[str, int]:
@@ -342,7 +319,7 @@ class _FeaturesRequest(RequestStruct):  # type: ignore[misc]  # as above
     SCHEMA = Schema(
         ("client_software_name", CompactString("utf-8")),
         ("client_software_version", CompactString("utf-8")),
-        ("tags", TaggedFields),
+        _TAGS,
     )
 
     def parse_response_header(self, read_buffer: BytesIO | bytes) -> ResponseHeader_v0:

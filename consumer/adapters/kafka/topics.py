@@ -5,6 +5,7 @@ Nothing is ever created silently: `create` is only called by the command `topics
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable
 from typing import Any, Self
 
@@ -124,7 +125,8 @@ class TopicAdmin:
         partitions = {name: topic.partitions for name, topic in found.items()}
         asked = transaction_checks.find(self._client._client, self._settings, partitions)  # noqa: SLF001 - as above
         transactions = await self._bounded(asked, "looking for open transactions")
-        return transaction_checks.checks(self._settings, await self._limits(), transactions)
+        now_ms = time.time_ns() // 1_000_000
+        return transaction_checks.checks(self._settings, await self._limits(), transactions, now_ms)
 
     async def _limits(self) -> dict[str, str]:
         node = next(iter(self._client._client.cluster.brokers())).nodeId  # noqa: SLF001 - as above

@@ -48,7 +48,7 @@ class Reading:
         self.sought: list[int] = []
         consumer, client = intake._consumer, intake._consumer._client
 
-        async def written_offsets(_: Any, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        async def find_ends(_: Any, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
             self.last = next(self.told, self.last)
             return dict.fromkeys(tps, self.last)
 
@@ -61,7 +61,7 @@ class Reading:
         async def update() -> bool:
             return True
 
-        monkeypatch.setattr(group, "written_offsets", written_offsets)
+        monkeypatch.setattr(group, "find_ends", find_ends)
         monkeypatch.setattr(asyncio, "sleep", sleep)
         monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
         monkeypatch.setattr(consumer, "beginning_offsets", beginning_offsets)
