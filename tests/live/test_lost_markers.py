@@ -7,17 +7,22 @@ stops itself right before it ends a transaction, the fragile broker is killed, a
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumer.adapters.kafka.republisher import Republisher, Scope
 from consumer.adapters.kafka.topic_checks import plans
+from consumer.adapters.kafka.topic_reader import TopicReader
+from consumer.runtime.ports import Unreachable
+from consumer.runtime.republish import NO_TIMESTAMP, Copy
 from consumer.simulator.traffic import Draft, Traffic, records
 from tests.live.cluster import NODES, Cluster
 from tests.live.conftest import UniqueName, needed_jars
@@ -218,6 +223,54 @@ async def test_owner_aborts_what_loses_its_marker_as_it_opens(stage: Stage) -> N
     await stage.markers_are_lost()
     await stage.heal()
     await stage.is_repaired(successor, "abort")
+
+
+@pytest.mark.parametrize("verdict", ["commit", "abort"])
+async def test_tool_repairs_what_its_last_run_left(unique_name: UniqueName, tmp_path: Path, verdict: Verdict) -> None:
+    """`redrive` and `rekey` learn from the coordinator how the transaction ended, and tell what they repaired."""
+    async with PlacedCluster(needed_jars()).running() as cluster:
+        settings = Pipeline(cluster.bootstrap_servers, unique_name("p"), tmp_path).settings
+        source, target = settings.input_topic, settings.transitions_topic
+        await cluster.create_internal_topics(cluster.steady)
+        await cluster.create_topic(source, [cluster.steady], {})
+        await cluster.create_topic(target, [cluster.fragile], {})
+        scope = Scope({target: 1}, [TopicPartition(target, 0)], settings.group_id, [TopicPartition(source, 0)])
+        said: list[str] = []
+
+        async def run(republisher: Republisher) -> None:
+            """Publish in a transaction whose end meets no leader."""
+            async with republisher:
+                end = getattr(republisher._producer, f"{verdict}_transaction")
+
+                async def end_without_leader() -> None:
+                    await asyncio.to_thread(cluster.fragile.kill)
+                    await cluster.has_no_leader(target)
+                    await end()
+
+                republisher._producer.commit_transaction = end_without_leader
+                await republisher.publish(
+                    [Copy(target, 0, b"k", b"v", NO_TIMESTAMP, ())], {TopicPartition(source, 0): 7}
+                )
+
+        async with TopicReader(settings) as reader:
+            first, second = (
+                Republisher(settings, reader.client, "rekey:a:b", "rekey", scope, said.append) for _ in range(2)
+            )
+            with pytest.raises(Unreachable):  # nothing confirms what it has done
+                await run(first)
+            (lost,) = cluster.lost_markers()
+            assert lost.partition == (target, 0)
+            await asyncio.to_thread(cluster.fragile.start)
+            assert said == []
+            async with second:
+                pass
+            (sentence,) = said
+            assert f"{target}-0 from offset 0; it had ended as {verdict}" in sentence
+            _, ends = await reader.bounds(target, [0])
+            async with aclosing(reader.read(target, {0: 0}, ends)) as parts:
+                found = [record.value async for part in parts for record in part]
+            assert found == ([b"v"] if verdict == "commit" else [])
+            assert ends[0] > 1  # the record and a marker
 
 
 @pytest.mark.timeout(1_200)

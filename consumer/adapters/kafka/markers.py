@@ -85,6 +85,11 @@ class Undecided(Struct, frozen=True):
     has_pending_offsets: bool = False
     """Whether a committed offset hangs."""
 
+    @property
+    def hangs(self) -> bool:
+        """Whether anything of this producer does."""
+        return bool(self.hanging) or self.has_pending_offsets
+
 
 class MarkersMissingError(KafkaError):  # type: ignore[misc]  # aiokafka has no types
     """The last transaction of a producer has ended, but its markers have not arrived at the places of the message."""

@@ -133,26 +133,30 @@ class Republisher:
 
     async def _repair(self, verdict: Verdict | None) -> None:
         """Write what brokers have lost of the last transaction's end, which went as `verdict` says."""
-        scope, producer_id = self._scope, self._producer._txn_manager.producer_id  # noqa: SLF001 - nothing public gives it
-        finding = markers.find_undecided(self._client, self._group, producer_id, scope.outputs, scope.sources)
-        undecided: Undecided = await self._bounded(finding, "looking for undecided records")
-        if not undecided.hanging and not undecided.has_pending_offsets:
+        undecided = await self._find_undecided()
+        if not undecided.hangs:
             return
-        places = [f"{tp.topic}-{tp.partition} from offset {start}" for tp, start in undecided.hanging.items()]
+        scope, hanging = self._scope, undecided.hanging
+        places = [f"{tp.topic}-{tp.partition} from offset {start}" for tp, start in hanging.items()]
         places += [f"the offsets of group {scope.group_id!r}"] * undecided.has_pending_offsets
         what = f"brokers lost the end of this command's last transaction (KAFKA-20734): {', '.join(places)}"
         if verdict is None:
-            commands = [
-                abort_command(self._settings, tp.topic, tp.partition, start) for tp, start in undecided.hanging.items()
-            ]
+            commands = [abort_command(self._settings, tp.topic, tp.partition, start) for tp, start in hanging.items()]
             raise Misfit(
                 f"{what}; no broker remembers whether it was committed: decide yourself: to drop what hangs, run "
                 f"{', '.join(commands)}"
             )
         group_id = scope.group_id if undecided.has_pending_offsets else None
-        ending = markers.end_transaction(self._producer, undecided.hanging, group_id, verdict)
+        ending = markers.end_transaction(self._producer, hanging, group_id, verdict)
         await self._bounded(ending, "repairing the last transaction")
+        if (await self._find_undecided()).hangs:
+            raise Unreachable(f"{what}; what was written again is lost as well: start this command again")
         self._on_repair(f"{what}; it had ended as {verdict}, and that is written again")
+
+    async def _find_undecided(self) -> Undecided:
+        scope, producer_id = self._scope, self._producer._txn_manager.producer_id  # noqa: SLF001 - nothing public gives it
+        finding = markers.find_undecided(self._client, self._group, producer_id, scope.outputs, scope.sources)
+        return await self._bounded(finding, "looking for undecided records")  # type: ignore[no-any-return]
 
     async def _send(self, copies: Sequence[Copy]) -> list[tuple[TopicPartition, int, Awaitable[Any]]]:
         """Send copies in as few batches as fit; returns where each goes, its count and the future of its answer."""
