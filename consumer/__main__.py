@@ -1,8 +1,8 @@
 """The command line.
 
-As the first process of a container (PID 1) Python has no default for SIGTERM and SIGHUP: until somebody handles them,
-the kernel throws them away, and who stops the container waits for as long as it may take. So this comes before all that
-takes time.
+As the first process of a container (PID 1) Python has no default for SIGTERM and SIGHUP: until a handler is set,
+the kernel drops them, and the container runtime waits for its full grace period. So this comes before all imports that
+take time.
 """
 
 import os
@@ -11,7 +11,7 @@ from types import FrameType
 
 
 def _end_at_once(_number: int, _frame: FrameType | None) -> None:
-    os._exit(128 + signal.SIGTERM)  # as a shell tells it
+    os._exit(128 + signal.SIGTERM)  # the exit code that a shell reports
 
 
 signal.signal(signal.SIGTERM, _end_at_once)

@@ -4,7 +4,7 @@
 2. Lines of other libraries are let through from WARNING on, cut to one line of bounded length, and only with
    arguments that cannot hold a record (see `_told`).
 3. They are limited in number, for aiokafka writes thousands while a broker is down; what was left out is counted.
-4. A line that cannot be written, as to a terminal that is gone, is dropped: it never ends what it tells of.
+4. A line that cannot be written, as to a terminal that is gone, is dropped: it never ends what it reports.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The signals that ask a command to stop.
 
 A closed terminal or connection sends SIGHUP, often more than once, and some supervisors send it right after SIGTERM: it
-asks, like SIGTERM, but never presses. Whoever started the command with `nohup` does not want it to ask.
+asks, like SIGTERM, but never presses. A command started with `nohup` ignores it.
 """
 
 import asyncio

@@ -62,7 +62,7 @@ def verify(*, limit: int, only: tuple[int, ...], as_json: bool) -> None:
     What may differ by design is counted apart, with the reason, and is no difference. `source` and the context of
     transitions tell of arrival and are not compared. Where retention has deleted the beginning of the input, only
     conversations first seen after that can be verified, and the others are counted apart unless they are equal. A
-    compacted input is refused: nothing tells what it lacks.
+    compacted input is refused: what it lacks cannot be known.
 
     \b
     Examples:

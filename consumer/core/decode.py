@@ -72,7 +72,7 @@ class Identity(Struct, frozen=True, gc=False):
 
 _NULL: Final = Raw(b"null")
 _NOTHING: Final = (_NULL, Raw(b'""'))
-"""What says nothing."""
+"""The values that mean "no value"."""
 
 
 class _Content(Struct, gc=False):
@@ -87,7 +87,7 @@ class _Content(Struct, gc=False):
 
 
 class _Frame(Struct, rename="camel"):
-    """The properties that tell one envelope from another, of whatever types."""
+    """The properties by which envelopes are distinguished, of any type."""
 
     topic_name: Raw = _NULL
     event_body: Raw = _NULL
@@ -103,13 +103,13 @@ class _WebSocket(Struct, rename="camel"):
 
 
 class _EventBridge(Struct):
-    """What is used of an EventBridge envelope where `detail` tells the topic."""
+    """What is used of an EventBridge envelope where `detail` names the topic."""
 
     detail: Detail | None = None
 
 
 class _DetailFrame(Struct, rename="camel"):
-    """Only what tells the topic, for a body that cannot be decoded."""
+    """Only what names the topic, for a body that cannot be decoded."""
 
     topic_name: str | None = None
 
@@ -341,6 +341,6 @@ def _snapshot_time(record: Record, event_time: WireTime) -> int | None:
 
 
 def _newest_time(participants: list[ShownParticipant | None]) -> int | None:
-    """The newest plausible time that a body shows: its snapshot is not older than what it tells."""
+    """The newest plausible time that a body shows: its snapshot is not older than that."""
     newest = max([each.newest for each in participants if each is not None], default="")
     return times.milliseconds(newest) if newest else None

@@ -5,7 +5,7 @@
 2. It counts conversations, not records: an endless one that cannot be used is no broken input. A dead letter counts
    for the conversation that it names, else for its key. Without either it counts as one of its own, so that a topic of
    rubbish without keys opens the breaker as well; rubbish under one and the same key does not.
-3. `too_large` and `late` say something of one conversation, or of arrival, and nothing of whoever writes the input.
+3. `too_large` and `late` say something of one conversation, or of arrival, and nothing of what writes the input.
    Like ignored records they do not count.
 4. The share is judged over windows of `window_records` records, and only when a window is full. Each conversation has
    one vote, divided by how many of its records were dead letters; a few conversations that have any decide nothing.
@@ -112,14 +112,17 @@ class Breaker:
         counts = self._counts
         with_dead = len(counts.dead) + counts.nameless_in_window
         conversations = len(counts.records) + counts.nameless_in_window
-        votes = sum([dead / counts.records[each] for each, dead in counts.dead.items()], counts.nameless_in_window)
+        votes = sum(
+            [dead / counts.records[conversation] for conversation, dead in counts.dead.items()],
+            counts.nameless_in_window,
+        )
         if with_dead >= self._few and votes > self._ratio_max * conversations:
-            told = f"dead letters of {with_dead} out of {conversations} conversations in {counts.in_window} records"
-            self._open(told, "CC_DEAD_LETTERS_RATIO_MAX", reason)
+            found = f"dead letters of {with_dead} out of {conversations} conversations in {counts.in_window} records"
+            self._open(found, "CC_DEAD_LETTERS_RATIO_MAX", reason)
         counts.in_window = counts.nameless_in_window = 0
         counts.records.clear()
         counts.dead.clear()
 
-    def _open(self, told: str, setting: str, reason: str) -> None:
+    def _open(self, found: str, setting: str, reason: str) -> None:
         if not self._counts.open_because:
-            self._counts.open_because = f"{told} reached {setting}; the last reason was {reason or 'none'}"
+            self._counts.open_because = f"{found} reached {setting}; the last reason was {reason or 'none'}"

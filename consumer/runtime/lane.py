@@ -7,7 +7,7 @@
 2. One commit holds the effects of whole records only, and the offset after the last of them. Nothing is consumed
    while it is under way.
 3. A failed commit leaves nothing: what is staged is dropped, the producer is closed at once, for it might still send,
-   and the lane opens anew.
+   and the lane opens again.
 4. A commit that failed may have succeeded, its answer lost: what it held is counted when the offset says so.
 5. After a fence the lane touches nothing until it is assigned again, or until so much time has passed without a
    revocation that it must still be the owner (the broker had aborted its transaction).

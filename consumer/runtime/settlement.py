@@ -5,11 +5,11 @@ marker arrived shows the verdict for those that hang (KAFKA-20734).
 
 1. The offset decides if it is not pending: records before where its bookmark says that the outputs end belong to a
    commit, those behind it to an abort.
-2. Where the offset is pending, a record in an output behind the bookmark's end shows a commit; so does a lane that was
-   told that its commit had succeeded.
-3. Where nothing shows a commit it is an abort: nobody has seen anything of it, and its records are read again. A broker
+2. Where the offset is pending, a record in an output behind the bookmark's end shows a commit; so does a lane whose
+   commit call returned.
+3. Where nothing shows a commit it is an abort: no reader has seen any of it, and its records are read again. A broker
    may be late to show something, so this is believed only when it is seen several times in a row.
-4. What contradicts itself is not decided, nor what lies in an output of which the bookmark does not tell the end.
+4. What contradicts itself is not decided, nor what lies in an output whose end the bookmark does not have.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def decide(
     """The verdict over what hangs; None where it cannot be known.
 
     `bookmark` is that of the committed offset as far as it is decided, None where there never was one. `shown` are the
-    outputs that show a committed record behind its ends. `is_known_commit` says that the lane was told of a commit that
+    outputs that show a committed record behind its ends. `is_known_commit` says that the lane knows of a commit that
     is newer than that offset.
     """
     ends = ends_of(bookmark)

@@ -42,7 +42,7 @@ class Tally(Struct):
     skew_ms: list[int] = field(default_factory=list)
     """Snapshot time minus the newest event time that the record brought; negative where the event's clock is ahead.
 
-    Only of a conversation's newest snapshot: an older one may assert anew what was known from a later one. None of a
+    Only of a conversation's newest snapshot: an older one may assert again what was known from a later one. None of a
     snapshot whose time is that of its newest event, for want of a better one.
     """
     evicted: int = 0

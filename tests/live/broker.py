@@ -18,6 +18,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from tests.live.lost_markers import LostMarker, find_lost_markers
+from tests.sockets import free_ports
 
 _POM = Path(__file__).with_name("pom.xml")
 PINNED_VERSION = _POM.read_text(encoding="utf-8").partition("<kafka.version>")[2].partition("<")[0]
@@ -26,9 +27,9 @@ KEEPS_MARKERS = "4.2.2"
 KAFKA_VERSION = os.environ.get("KAFKA_VERSION") or PINNED_VERSION
 """The version of brokers that are started here."""
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
-_DOCKER_S = 2
+_DOCKER_S = 10
 _DOWNLOAD_S = 300
-_READY_S = 120  # 5 s on an idle machine
+_READY_S = 600  # 5 s on an idle machine
 _STOP_S = 20
 _JAVA_MIN = 17  # what Kafka 4 brokers run on
 _STARTED = "Kafka Server started"
@@ -286,11 +287,3 @@ def _java_is_new_enough() -> bool:
     asked = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=_STOP_S, check=False)
     version = re.search(r'version "(\d+)', asked.stderr)
     return version is not None and int(version[1]) >= _JAVA_MIN
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]

@@ -61,13 +61,13 @@ async def send(producer: AIOKafkaProducer, batch: Any, topic: str, partition: in
 
 
 async def end_of(count: int, answer: Awaitable[Any]) -> int:
-    """The offset after a batch of so many records. Raises KafkaError if the broker does not tell where it is.
+    """The offset after a batch of so many records. Raises KafkaError if the broker does not say where it is.
 
     aiokafka takes the answer to a batch that was there already for a success, at offset -1.
     """
     offset = int((await answer).offset)
     if offset < 0:
-        raise KafkaError("the broker has written a batch before and does not tell where")
+        raise KafkaError("the broker has written a batch before and does not say where")
     return offset + count
 
 

@@ -39,7 +39,7 @@ async def stopped(stopping: Awaitable[None], client: Any, seconds: float) -> Non
     `client` is the AIOKafkaClient that it owns. Never raises.
     """
     writers = [each._writer for each in client._conns.values()]  # noqa: SLF001 - closing lets go of them before they end
-    with contextlib.suppress(Exception):  # also what its tasks failed by: nobody can do anything about it any more
+    with contextlib.suppress(Exception):  # also what its tasks failed by: the producer is of no use any more
         await within(seconds, stopping)
         return
     for writer in writers:

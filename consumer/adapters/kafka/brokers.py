@@ -44,7 +44,7 @@ def check(levels: Mapping[int, int | None]) -> Finding:
     unknown = [node for node, level in sorted(levels.items()) if level is None]
     parts = [f"{_nodes(nodes)}: {_release(level)} ({FEATURE} {level})" for level, nodes in sorted(by_level.items())]
     if unknown:
-        parts.append(f"{_nodes(unknown)}: version not known, too old to tell or no answer")
+        parts.append(f"{_nodes(unknown)}: version not known: too old to report it, or no answer")
     versions = "; ".join(parts) or "no broker is known"
     if any(level >= MARKERS_LOST_FROM for level in by_level):
         return Finding("brokers", "warn", f"{versions}: {_LOST}", _REMEDY)
@@ -64,7 +64,7 @@ def _release(level: int) -> str:
 
 
 async def find(client: AIOKafkaClient, seconds: float) -> dict[int, int | None]:
-    """The highest `metadata.version` that each broker of the cluster supports, None where it does not tell in time."""
+    """The highest `metadata.version` that each broker of the cluster supports; None where it gives no answer."""
     nodes = [broker.nodeId for broker in client.cluster.brokers()]
     return dict(zip(nodes, await asyncio.gather(*(_ask(client, node, seconds) for node in nodes)), strict=True))
 

@@ -27,7 +27,7 @@ _TOO_LARGE = (errors.RecordTooLargeError, errors.MessageSizeTooLargeError, error
 _GRANT = f"a permission is missing: grant {USER}"
 _TOPICS_GRANT = (
     f"{_GRANT} Read on the input topic, Read and Write on the state, transitions and dead letters topics, "
-    f"and DescribeConfigs on all: `conversation-consumer check` tells which is missing"
+    f"and DescribeConfigs on all: `conversation-consumer check` names the missing one"
 )
 _CREDENTIALS = (
     "the broker refused the credentials: check CC_SECURITY_PROTOCOL, CC_SASL_MECHANISM, CC_SASL_USERNAME and "

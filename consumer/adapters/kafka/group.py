@@ -154,7 +154,7 @@ class GroupIntake:
     async def _past_the_end(self, tp: TopicPartition, next_offset: int) -> int | None:
         """An offset that its partition does not reach, or None for the beginning once that is beyond doubt.
 
-        A leader that was suspended and has been replaced tells an older end, until it hears of that.
+        A leader that was suspended and has been replaced answers with an older end, until it learns of that.
         """
         until_s = time.monotonic() + _STALE_S
         while time.monotonic() < until_s:
@@ -203,7 +203,7 @@ class GroupIntake:
         return len(found) if found else None
 
     async def offline_partitions(self, topics: Sequence[str]) -> dict[str, int]:
-        """How many partitions of each topic have no leader, of those topics of which a broker tells just now.
+        """How many partitions of each topic have no leader, of those topics that the newest metadata has.
 
         Only a broker is asked with which there is a connection: to make one would keep the member from making others.
         Connections to coordinators are left alone, since a rebalance holds up whatever comes after it.

@@ -1,13 +1,13 @@
-"""Requests that aiokafka 0.14 does not speak, or only in versions that tell too little.
+"""Requests that aiokafka 0.14 does not speak, or only in versions that say too little.
 
 | request              | version | why                                                                             |
 | -------------------- | ------- | ------------------------------------------------------------------------------- |
-| Metadata             | 8       | up to version 5 it does not tell what the user may do                           |
-| DescribeGroups       | 4       | version 3 tells no static members, and aiokafka reads its answer as version 2   |
+| Metadata             | 8       | up to version 5 it does not say what the user may do                            |
+| DescribeGroups       | 4       | version 3 has no static members, and   aiokafka reads its answer as version 2   |
 | OffsetFetch          | 7       | `require_stable` shows an offset whose transaction is undecided; Kafka 2.5      |
-| DescribeProducers    | 0       | tells where the undecided records of a producer begin; Kafka 2.8                |
-| DescribeTransactions | 0       | tells how the last transaction of a transactional id ended; Kafka 2.8           |
-| ApiVersions          | 3       | tells which features a broker's software supports; Kafka 2.7                    |
+| DescribeProducers    | 0       | says where the undecided records of a producer begin; Kafka 2.8                 |
+| DescribeTransactions | 0       | says how the last transaction of a transactional id ended; Kafka 2.8            |
+| ApiVersions          | 3       | says which features a broker's software supports; Kafka 2.7                     |
 
 A broker without these versions raises NotImplementedError, one without the request IncompatibleBrokerVersion.
 """

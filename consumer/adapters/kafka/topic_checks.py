@@ -89,9 +89,9 @@ def checks(settings: Settings, found: dict[str, TopicFound]) -> list[Finding]:
 def compaction(settings: Settings, source: TopicFound) -> Finding:
     """Whether the input keeps every record until it is deleted by its age: what is published follows from all of them.
 
-    A compacted topic loses updates that nobody has read, and says nothing of it: no offset is out of range.
+    A compacted topic loses unread updates, and no error shows it: no offset is out of range.
     """
-    policy = source.configs.get("cleanup.policy", "not told")
+    policy = source.configs.get("cleanup.policy", "(unknown)")
     what = f"topic {settings.input_topic!r} (CC_INPUT_TOPIC) has cleanup.policy={policy}"
     if "compact" not in policy:
         return Finding("cleanup", "pass", what)

@@ -142,7 +142,7 @@ class TopicAdmin:
         }
 
     async def brokers(self) -> list[Finding]:
-        """Whether brokers have a version that loses markers of transactions. A broker that does not tell is none."""
+        """Whether any broker that answers has a version that loses markers of transactions."""
         if self._settings.delivery != "exactly_once":
             return []
         seconds = min(self._timeout_s, _VERSIONS_S)

@@ -1,15 +1,15 @@
 """The requests of a transaction are sent once: an answer that does not come ends the producer.
 
-A request that was not answered is lost, or still on its way. The broker tells a late one from a new one only by the
-producer's epoch, which stays the same from one transaction to the next; records have sequence numbers beside it, these
-requests have none. Sent again as aiokafka does, an EndTxn may be answered, and its first copy then arrive amid the next
-transaction: what that has written so far is committed without its rest. A new producer has a new epoch, and whatever
-comes late from the one before is refused. (Kafka's own remedy is a new epoch per transaction, KIP-890, of which
-aiokafka knows nothing.)
+A request that was not answered is lost, or still on its way. The broker distinguishes a late one from a new one only by
+the producer's epoch, which stays the same from one transaction to the next; records have sequence numbers beside it,
+these requests have none. Sent again as aiokafka does, an EndTxn may be answered, and its first copy then arrive amid
+the next transaction: what that has written so far is committed without its rest. A new producer has a new epoch, and
+whatever comes late from the one before is refused. (Kafka's own remedy is a new epoch per transaction, KIP-890, of
+which aiokafka knows nothing.)
 
-Two requests may still come late, and cost time but no data. A late AddPartitionsToTxn begins a transaction that nobody
-ends: the coordinator aborts it at its timeout and fences an idle lane by that. A late InitProducerId fences the owner.
-Either way the lane is fenced at its next commit and opens again after one session timeout (45 s by default).
+Two requests may still come late, and cost time but no data. A late AddPartitionsToTxn begins a transaction that is
+never ended: the coordinator aborts it at its timeout and fences an idle lane by that. A late InitProducerId fences the
+owner. Either way the lane is fenced at its next commit and opens again after one session timeout (45 s by default).
 """
 
 from typing import Any

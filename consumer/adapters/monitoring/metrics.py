@@ -214,7 +214,7 @@ class Metrics:
         self._input_partitions = self._gauge(
             "input_partitions", "Partitions of the input topic, of this worker or not; 0 as long as it does not know."
         )
-        name, documentation = "offline_partitions", "Partitions without a leader, as a broker told seconds ago."
+        name, documentation = "offline_partitions", "Partitions without a leader, by the newest metadata."
         self._describe(name, "gauge", ("topic",), documentation)
         offline = Gauge(PREFIX + name, documentation, ("topic",), registry=self.registry)
         self._offline_partitions = {topic: offline.labels(topic) for topic in TOPICS}

@@ -27,7 +27,7 @@ async def test_a_batch_ends_after_its_last_record() -> None:
 
 async def test_an_offset_that_is_not_told_is_an_error() -> None:
     """aiokafka answers -1 where the broker had the batch already; an end made of that would be wrong for ever."""
-    with pytest.raises(KafkaError, match="does not tell where"):
+    with pytest.raises(KafkaError, match="does not say where"):
         await end_of(3, answered(-1))
 
 

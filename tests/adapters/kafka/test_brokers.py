@@ -24,11 +24,11 @@ from consumer.adapters.kafka.finding import Verdict
             "warn",
             (
                 "broker 2: Kafka 4.2 (metadata.version 29); broker 1: Kafka 4.3 (metadata.version 30); "
-                "broker 3: version not known, too old to tell or no answer: "
+                "broker 3: version not known: too old to report it, or no answer: "
             ),
         ),
         (dict.fromkeys(range(7), 29), "pass", "brokers 0, 1, 2, 3, 4 and 2 more: Kafka 4.2 (metadata.version 29)"),
-        ({1: None}, "pass", "broker 1: version not known, too old to tell or no answer"),
+        ({1: None}, "pass", "broker 1: version not known: too old to report it, or no answer"),
         ({}, "pass", "no broker is known"),
     ],
 )
