@@ -6,6 +6,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 .DEFAULT_GOAL := help
 MINUTES := 10
 PARTS := throughput latency
+# Most tests wait for brokers most of the time. The tests of a file share what it sets up, so they stay together.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 .PHONY: help demo test test-4.2 lint format lock dashboards picture bench soak deploy-check sbom clean
 
 help: ## Show this list
@@ -26,12 +28,12 @@ demo: $(VENV)/.demo ## See the main job on an embedded broker, in about half a m
 	$(BIN)/python -m consumer demo
 
 test: lint test-4.2 ## Run every test that can run on this machine
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # Brokers from 4.3 on lose markers of transactions, which lanes repair; here they have nothing to repair. A broker that
 # somebody else runs may be of any version, so the tests start one of their own.
 test-4.2: $(VENV)/.test ## Run the tests of transactions on Kafka 4.2, in about two minutes
-	env -u KAFKA_BOOTSTRAP_SERVERS KAFKA_VERSION=4.2.2 $(BIN)/python -m pytest -k 'not at_least_once' \
+	env -u KAFKA_BOOTSTRAP_SERVERS KAFKA_VERSION=4.2.2 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -k 'not at_least_once' \
 		tests/live/test_exactly_once.py tests/live/test_late_requests.py
 
 lint: $(VENV)/.test ## Check style, types and layers
