@@ -16,6 +16,7 @@ from consumer.runtime.bookmark import Ends, OutputName
 from consumer.runtime.lane import World
 from consumer.runtime.ports import Chunk, Committed, Effects, Fenced, Output, Unreachable, WorldError
 from consumer.runtime.settlement import Settlement, Verdict
+from consumer.runtime.standstill import Lag, Standstill
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
@@ -59,6 +60,8 @@ class Partition:
     transitions: list[Output] = field(default_factory=list)
     dead_letters: list[Output] = field(default_factory=list)
     commits: list[Effects] = field(default_factory=list)
+    markers_end: int = 0
+    """Behind the markers of transactions that follow the last record, if any do."""
     epoch: int = 0
     """Of the producer that opened last: any other is fenced."""
 
@@ -166,6 +169,11 @@ class FakeIntake:
         self._positions[partition] = next_offset if held and next_offset is not None else beginning
         return self._positions[partition]
 
+    async def position(self, partition: int) -> int | None:
+        position = max(self._positions[partition], self._broker.partitions[partition].markers_end)
+        self._positions[partition] = position
+        return position
+
     async def lag_records(self, partition: int) -> int | None:
         return sum(each.offset >= self._positions[partition] for each in self._broker.partitions[partition].input)
 
@@ -270,6 +278,15 @@ class FakeTelemetry:
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         self.told.append(("offset_reset", (partition, wanted, at)))
+
+    def lagging(self, partition: int, lag: Lag) -> None:
+        self.told.append(("lagging", (partition, lag)))
+
+    def stands_still(self, partition: int, standstill: Standstill, todo: str) -> None:
+        self.told.append(("stands_still", (partition, standstill, todo)))
+
+    def moves_again(self, partition: int) -> None:
+        self.told.append(("moves_again", (partition,)))
 
     def lane_closed(self, partition: int, reason: str) -> None:
         self.told.append(("lane_closed", (partition, reason)))

@@ -23,9 +23,9 @@ import structlog
 
 from consumer.runtime.settings import Settings
 
-LINES_MAX: Final = 20
+LINES_MAX: Final = 2
 """Lines of one foreign logger in `WINDOW_S`."""
-WINDOW_S: Final = 10.0
+WINDOW_S: Final = 60.0
 MESSAGE_LENGTH_MAX: Final = 500
 
 _WITHHELD: Final = "(withheld)"

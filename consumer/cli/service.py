@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.group import GroupIntake, Listener
+from consumer.adapters.kafka.log_ends import KafkaLogEnds
 from consumer.adapters.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
 from consumer.adapters.kafka.state_log import KafkaStateLog
 from consumer.adapters.kafka.state_lookup import KafkaStateLookup
@@ -21,6 +22,7 @@ from consumer.adapters.web.query import QueryServer
 from consumer.cli import watch
 from consumer.runtime.board import Board
 from consumer.runtime.feed import Feed
+from consumer.runtime.lag_watch import LagWatch
 from consumer.runtime.lane import World
 from consumer.runtime.live_search import LiveSearch
 from consumer.runtime.lookup import Lookup
@@ -80,7 +82,7 @@ async def _listening(
     search = LiveSearch(worker.lanes, settings.park_cycles_max)
     query = QueryServer(
         Answers(lookup, search, settings.park_cycles_max),
-        Board(worker.lanes, feed),
+        Board(worker.lanes, feed, lambda: worker.outage),
         token=settings.query_token,
         wall_ms=_wall_ms,
         on_refused=partial(metrics.http_refused, "query"),
@@ -105,10 +107,12 @@ async def _consuming(
 ) -> AsyncGenerator[None, None]:
     """A member of the group, drained at the end."""
     log = logs.logger()
+    log_ends = KafkaLogEnds(settings)
+    lag_watch = LagWatch(worker.lanes, intake, log_ends, telemetry, settings, time.monotonic, _wall_ms)
     tasks = [
         asyncio.create_task(watch.beat(metrics, telemetry)),
         asyncio.create_task(watch.stay_in_group(worker, intake)),
-        asyncio.create_task(watch.lag(worker, intake, telemetry)),
+        asyncio.create_task(watch.lag(lag_watch, intake, telemetry)),
         asyncio.create_task(watch.connection(worker, intake, metrics)),
         asyncio.create_task(watch.leaders(settings, intake, metrics)),
     ]
@@ -124,6 +128,7 @@ async def _consuming(
     finally:
         for task in tasks:
             task.cancel()
+        await log_ends.stop()
         await intake.stop()  # before the ports: others wait for the partitions, nobody for an answer
 
 

@@ -8,13 +8,13 @@ from consumer.adapters.kafka.group import GroupIntake
 from consumer.adapters.monitoring.labels import TOPICS
 from consumer.adapters.monitoring.metrics import Metrics
 from consumer.adapters.monitoring.telemetry import ServiceTelemetry
-from consumer.runtime.lane import Lane
+from consumer.runtime.lag_watch import LagWatch
 from consumer.runtime.ports import Misfit
 from consumer.runtime.settings import Settings
 from consumer.runtime.worker import Worker
 
 _HEARTBEAT_S = 0.5
-_LAG_S = 5.0
+_LAG_S = 4.0
 _CONNECTION_S = 2.0
 _LEADERS_S = 10.0
 _TOLD_S = 30.0
@@ -44,6 +44,7 @@ async def connection(worker: Worker, intake: GroupIntake, metrics: Metrics) -> N
         await asyncio.sleep(_CONNECTION_S)
         fault = await intake.fault()
         metrics.connected(is_connected=fault is None)
+        worker.note_connection(fault)
         if isinstance(fault, Misfit):
             worker.fail(fault)
         elif fault is None:
@@ -53,25 +54,12 @@ async def connection(worker: Worker, intake: GroupIntake, metrics: Metrics) -> N
             logs.logger().warning("group.disconnected", error=str(fault))
 
 
-async def lag(worker: Worker, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:
-    """Tell how many partitions there are, and the lag of lanes that are held up. All others tell it with each commit.
-
-    Those that have nothing to commit are looked after as well: while a lane opens, the markers of transactions count
-    as records, and then it reads past them in silence.
-    """
+async def lag(watch: LagWatch, intake: GroupIntake, telemetry: ServiceTelemetry) -> None:
+    """Tell how many partitions there are, how far the lanes are from their ends, and which of them stand still."""
     while True:
         await asyncio.sleep(_LAG_S)
         telemetry.input_partitions(intake.partitions())
-        for lane in [lane for lane in worker.lanes.values() if lane.is_idle]:
-            caught_up = await intake.lag_records(lane.partition) == 0
-            if caught_up and lane.is_idle and worker.lanes.get(lane.partition) is lane:
-                _note_lag(lane, 0, telemetry)
-        held_up = [lane for lane in worker.lanes.values() if lane.phase != "running"]
-        ends = await intake.ends([lane.partition for lane in held_up]) if held_up else {}
-        for lane in held_up:
-            end, is_assigned = ends.get(lane.partition), worker.lanes.get(lane.partition) is lane
-            if end is not None and lane.committed_offset is not None and is_assigned:
-                _note_lag(lane, max(0, end - lane.committed_offset), telemetry)
+        await watch.look()
 
 
 async def leaders(settings: Settings, intake: GroupIntake, metrics: Metrics) -> None:
@@ -83,8 +71,3 @@ async def leaders(settings: Settings, intake: GroupIntake, metrics: Metrics) -> 
             if name in offline:
                 metrics.offline_partitions(topic, offline[name])
         await asyncio.sleep(_LEADERS_S)
-
-
-def _note_lag(lane: Lane, lag_records: int, telemetry: ServiceTelemetry) -> None:
-    lane.lag_records = lag_records
-    telemetry.lagging(lane.partition, lag_records)

@@ -1,7 +1,7 @@
 """The worker at a glance, for people: what is live by medium and state, the lanes, the latest operations."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -9,6 +9,7 @@ from msgspec import Struct
 from consumer.core.lifecycle import LIVE, RANKS
 from consumer.runtime.feed import Feed, Operation
 from consumer.runtime.lane import Lane
+from consumer.runtime.worker import Outage
 from schemas.transition import Transition
 
 _SHOWN = 30
@@ -42,9 +43,17 @@ class Glance(Struct, frozen=True):
 class Board:
     """Reads the worker."""
 
-    def __init__(self, lanes: Mapping[int, Lane], feed: Feed) -> None:
+    def __init__(
+        self, lanes: Mapping[int, Lane], feed: Feed, outage: Callable[[], Outage | None] = lambda: None
+    ) -> None:
         self._lanes = lanes
         self._feed = feed
+        self._outage = outage
+
+    def outage_since_ms(self) -> int | None:
+        """How old what is shown is, where nothing comes from Kafka: epoch milliseconds. None while it is up to date."""
+        outage = self._outage()
+        return None if outage is None else outage.since_ms
 
     def glance(self) -> Glance:
         """The worker now."""
@@ -67,7 +76,7 @@ class Board:
 
 
 def _row(lane: Lane) -> LaneRow:
-    problem = lane.breaker.open_because or None
+    problem = lane.breaker.open_because or (lane.standstill.found if lane.standstill else None)
     return LaneRow(lane.partition, lane.phase, len(lane.store), lane.lag_records, lane.restore_records, problem)
 
 

@@ -46,6 +46,7 @@ from consumer.runtime.ports import (
     Unreachable,
 )
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import Standstill
 from consumer.runtime.state_restore import StateRestore
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
@@ -55,6 +56,8 @@ Phase = Literal["opening", "running", "blocked", "fenced", "failing", "closed"]
 
 IDLE_S = 1.0
 """How long a lane waits for records before it looks around."""
+MARKERS_S = 10.0
+"""How long an idle lane leaves a position uncommitted that moved over markers of transactions only."""
 _BACKOFF_S = 1.0
 _ENCODER = msgspec.json.Encoder()
 
@@ -77,7 +80,13 @@ class Lane:
     """One input partition while it is assigned to this worker."""
 
     def __init__(
-        self, partition: int, store: StateStore, settings: Settings, policy: Callable[[], CommitPolicy], world: World
+        self,
+        partition: int,
+        store: StateStore,
+        settings: Settings,
+        policy: Callable[[], CommitPolicy],
+        world: World,
+        others_move: Callable[[], bool] = lambda: False,
     ) -> None:
         self.partition = partition
         self.store = store
@@ -85,15 +94,20 @@ class Lane:
         self.breaker = Breaker(settings)
         self.last_progress_s = world.monotonic_s()
         self.committed_offset: int | None = None
-        """Where the lane would go on if it opened anew; None as long as it does not know."""
+        """Where the lane would go on if it opened again; None as long as it does not know."""
         self.lag_records: int | None = None
         """Between its position and the end of the partition, as known last; None as long as it is not."""
         self.restore_records: int | None = None
         """Records of the state topic that are left to restore; None before it began to."""
+        self.standstill: Standstill | None = None
+        """That of its partition, as long as it lasts."""
+        self.next_offset: int | None = None
+        """The offset after the last record that was processed, or passed over as the marker of a transaction."""
         self._settings = settings
         self._rules = settings.rules()
         self._is_atomic = settings.delivery == "exactly_once"
         self._policy = policy
+        self._others_move = others_move
         self._world = world
         self._state = StateRestore(partition, store, world.state_log, settings)
         self._repair = TransactionRepair(partition, settings, world.telemetry, self._progress)
@@ -102,10 +116,13 @@ class Lane:
         self._stop = asyncio.Event()
         self._waiting: asyncio.Future[list[Record]] | None = None
         self._failing_since_s: float | None = None
-        self._next_offset: int | None = None
+        self._failure = ""
+        """What it failed by last."""
         self._stream_ms: int | None = None
         self._catching_up = False
         """Whether the last fetch gave as much as it may: there is more."""
+        self._committed_s = world.monotonic_s()
+        """When it committed last."""
         self._last_committed: int | None = None
         """The newest offset that this lane knows to be committed."""
         self._unanswered: tuple[int, Tally, float] | None = None
@@ -113,7 +130,7 @@ class Lane:
         self._clear_staged()
 
     def __repr__(self) -> str:
-        return f"<Lane {self.partition} {self.phase}, {len(self.store)} conversations, next {self._next_offset}>"
+        return f"<Lane {self.partition} {self.phase}, {len(self.store)} conversations, next {self.next_offset}>"
 
     @property
     def is_stopping(self) -> bool:
@@ -126,9 +143,20 @@ class Lane:
         return self.phase in {"running", "blocked"}
 
     @property
-    def is_idle(self) -> bool:
-        """Whether it runs and has nothing to commit."""
-        return self.phase == "running" and not self._staged.records
+    def is_reading(self) -> bool:
+        """Whether it reads records."""
+        return self.phase == "running"
+
+    @property
+    def problem(self) -> str:
+        """What keeps the lane from reading; empty if nothing does or nothing is known to."""
+        if self.phase == "blocked":
+            return self.breaker.open_because
+        if self.is_reading:
+            return ""
+        if self.phase == "opening" and self.restore_records:
+            return f"its state is restored, {self.restore_records} records are left"
+        return self._failure
 
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
@@ -137,7 +165,10 @@ class Lane:
             self._waiting.cancel()
 
     async def run(self) -> None:
-        """Consume until stopped. Raises Misfit for what only an operator can mend, and when retrying took too long."""
+        """Consume until stopped.
+
+        Raises Misfit for what only an operator can mend, and when retrying took too long and no other lane moves.
+        """
         try:
             while not self._stop.is_set():
                 await self._live_once()
@@ -159,17 +190,19 @@ class Lane:
             await self._fail(error)
         except Fenced as error:
             self.phase = "fenced"
+            self._failure = str(error)
             self._unanswered = None
             self._world.telemetry.commit_failed(self.partition, error)
             await self._pause(self._settings.session_timeout_ms / 1_000)
 
     async def _fail(self, error: Unreachable) -> None:
         self.phase = "failing"
+        self._failure = str(error)
         now_s = self._world.monotonic_s()
         self._world.telemetry.commit_failed(self.partition, error)
         if self._failing_since_s is None:
             self._failing_since_s = now_s
-        if now_s - self._failing_since_s > self._settings.retry_s_max:
+        if now_s - self._failing_since_s > self._settings.retry_s_max and not self._others_move():
             raise Misfit(
                 f"partition {self.partition} could not be served for {self._settings.retry_s_max:g} s "
                 f"(CC_RETRY_S_MAX): {error}"
@@ -191,11 +224,11 @@ class Lane:
             raise Unreachable(f"reading the committed offset: {wanted} is older than {self._last_committed}")
         self._last_committed = wanted
         self._settle_unanswered(committed)
-        self._next_offset = await self._world.intake.seek(self.partition, wanted)
+        self.next_offset = await self._world.intake.seek(self.partition, wanted)
         self._progress()
-        if wanted is not None and self._next_offset != wanted:
-            self._world.telemetry.offset_reset(self.partition, wanted, self._next_offset)
-        self.committed_offset = self._next_offset
+        if wanted is not None and self.next_offset != wanted:
+            self._world.telemetry.offset_reset(self.partition, wanted, self.next_offset)
+        self.committed_offset = self.next_offset
         marked = None if committed is None else bookmark.parse(committed.metadata)
         self._stream_ms = None if marked is None else marked.stream_ms
         if not await self._restore(marked):
@@ -246,8 +279,22 @@ class Lane:
             if not records and not self._staged.records:
                 await publisher.confirm()
                 self._failing_since_s = None
+                await self._pass_markers(publisher)
             await self._process(records, publisher)
         if self._staged.records:
+            await self._commit(publisher)
+
+    async def _pass_markers(self, publisher: Publisher) -> None:
+        """Commit a position that has moved over markers of transactions.
+
+        Retention deletes them like records, and an offset before them would look as if records had been lost.
+        """
+        now_s = self._world.monotonic_s()
+        if self._stop.is_set() or now_s - self._committed_s < MARKERS_S:  # a fetch that a stop cancels may lose records
+            return
+        position = await self._world.intake.position(self.partition)
+        if position is not None and self.next_offset is not None and position > self.next_offset:
+            self.next_offset = position
             await self._commit(publisher)
 
     async def _fetch(self, patience_s: float) -> list[Record]:
@@ -294,7 +341,7 @@ class Lane:
         if not self._staged.records:
             self._staged.since_s = self._world.monotonic_s()
         self._staged.records += 1
-        self._next_offset = record.next_offset
+        self.next_offset = record.next_offset
         if outcome.known is not None:
             self.store.stage(outcome.conversation_id, outcome.known)
             key = outcome.conversation_id.encode()
@@ -318,9 +365,9 @@ class Lane:
         self.breaker.add(outcome)
 
     async def _commit(self, publisher: Publisher) -> None:
-        assert self._next_offset is not None
+        assert self.next_offset is not None
         effects = Effects(
-            self._next_offset,
+            self.next_offset,
             self._bookmark(),
             [Output(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
             self._transitions,
@@ -333,6 +380,7 @@ class Lane:
         self._world.on_commit(effects)
         self._state.verify_written(ends.state)
         self.committed_offset = self._last_committed = effects.next_offset
+        self._committed_s = self._world.monotonic_s()
         self.store.merge(ends.state)
         self._ends = self._ends.advance(ends)
         self.breaker.commit()

@@ -9,7 +9,7 @@ Errors an adapter may raise, and whose fault they are:
 | `Misfit`      | settings, permissions or topics are wrong | ends the process with the message      |
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final, Literal, Protocol, get_args
 
 import msgspec
@@ -18,6 +18,7 @@ from msgspec import Struct
 from consumer.core.record import Record
 from consumer.runtime.bookmark import Bookmark, Ends, OutputName
 from consumer.runtime.settlement import Settlement, Verdict
+from consumer.runtime.standstill import Lag, LogEnd, Standstill
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
@@ -97,7 +98,17 @@ class Intake(Protocol):
         """
 
     async def lag_records(self, partition: int) -> int | None:
-        """Records between the position and the end of the partition; None if not known yet."""
+        """Offsets between the position and the end of the partition, as the last fetch had it; None if not known."""
+
+    async def position(self, partition: int) -> int | None:
+        """The offset that is read next, past the markers of transactions; None if it is not known yet."""
+
+
+class LogEnds(Protocol):
+    """Asks the brokers that lead the partitions of the input where these end."""
+
+    async def find(self, partitions: Sequence[int]) -> Mapping[int, LogEnd | str]:
+        """The end of each partition, or a sentence on why it is not known. Bounded in time; raises nothing."""
 
 
 class StateLog(Protocol):
@@ -157,6 +168,15 @@ class Telemetry(Protocol):
 
     def offset_reset(self, partition: int, wanted: int, at: int) -> None:
         """The committed offset is not in the partition: a lane starts at its beginning."""
+
+    def lagging(self, partition: int, lag: Lag) -> None:
+        """How far a lane is from the end of its partition, as its leader says."""
+
+    def stands_still(self, partition: int, standstill: Standstill, todo: str) -> None:
+        """A partition does not move, though its log grows or may grow; `todo` says what to do."""
+
+    def moves_again(self, partition: int) -> None:
+        """What kept a partition from moving is over."""
 
     def lane_closed(self, partition: int, reason: str) -> None:
         """A lane is gone: its series must go too."""

@@ -101,7 +101,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["none", "snappy", "zstd"], Meta(description="codec of the output topics' batches")
     ] = "zstd"
     retry_s_max: Annotated[
-        float, Meta(gt=0, description="how long a lane tries to recover before the process ends")
+        float,
+        Meta(
+            gt=0, description="how long a lane tries to recover before the process ends; longer while other lanes move"
+        ),
     ] = 300.0
     drain_s: Annotated[float, Meta(gt=0, description="time to finish after SIGTERM")] = 20.0
 

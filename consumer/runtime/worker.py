@@ -9,6 +9,9 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
 
 from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.lane import Lane, World
@@ -18,6 +21,15 @@ from consumer.runtime.state_store import StateStore
 
 KEPT_S = 600.0
 """How long the state of a revoked partition stays in memory. Far below the time for which tombstones are kept."""
+_SHOWN_MAX: Final = 5
+
+
+class Outage(Struct, frozen=True):
+    """A time in which nothing comes from Kafka."""
+
+    reason: str
+    since_ms: int
+    """When it was noticed, in epoch milliseconds."""
 
 
 class Worker:
@@ -25,6 +37,8 @@ class Worker:
 
     def __init__(self, settings: Settings, world: World) -> None:
         self.lanes: dict[int, Lane] = {}
+        self.outage: Outage | None = None
+        """Since when and why Kafka does not have this worker in the group, None while it does."""
         self._settings = settings
         self._rules = settings.rules()
         self._world = world
@@ -43,7 +57,9 @@ class Worker:
         for partition in partitions:
             if partition in self._tasks:
                 continue
-            lane = Lane(partition, self._store(partition), self._settings, self._policy, self._world)
+            lane = Lane(
+                partition, self._store(partition), self._settings, self._policy, self._world, self._has_moving_lane
+            )
             self.lanes[partition] = lane
             self._tasks[partition] = asyncio.create_task(lane.run(), name=f"lane-{partition}")
             self._tasks[partition].add_done_callback(self._note_end)
@@ -56,6 +72,14 @@ class Worker:
     async def failure(self) -> None:
         """Wait until something goes wrong that ends the process; raises it."""
         await asyncio.shield(self._failure)
+
+    def note_connection(self, fault: WorldError | None) -> None:
+        """What keeps the group member from Kafka just now, None if nothing does."""
+        if fault is None:
+            self.outage = None
+        else:
+            since_ms = self._world.wall_ms() if self.outage is None else self.outage.since_ms
+            self.outage = Outage(str(fault), since_ms)
 
     def fail(self, error: WorldError) -> None:
         """End the process with an error that no lane would notice."""
@@ -71,8 +95,15 @@ class Worker:
         """What keeps the worker from serving, by check; None where nothing does."""
         opening = [lane.partition for lane in self.lanes.values() if not lane.is_open]
         blocked = {lane.partition: lane.breaker.open_because for lane in self.lanes.values() if lane.phase == "blocked"}
+        still = [
+            f"partition {lane.partition}: {lane.standstill.found}" for lane in self.lanes.values() if lane.standstill
+        ]
+        if len(still) > _SHOWN_MAX:
+            still[_SHOWN_MAX:] = [f"and {len(still) - _SHOWN_MAX} more"]
         return {
             "group": None if self._joined else "has not joined the consumer group yet",
+            "connection": None if self.outage is None else self.outage.reason,
+            "standstill": "; ".join(still) or None,
             "lanes": f"partitions {opening} are not open" if opening else None,
             "breaker": f"too many dead letters: {blocked}" if blocked else None,
             "draining": "shutting down" if self._draining else None,
@@ -84,6 +115,9 @@ class Worker:
         limit_s = 2 * self._settings.commit_timeout_s + self._settings.request_timeout_ms / 1_000
         stuck = [lane.partition for lane in self.lanes.values() if now_s - lane.last_progress_s > limit_s]
         return {"lanes": f"partitions {stuck} made no progress for {limit_s:g} s" if stuck else None}
+
+    def _has_moving_lane(self) -> bool:
+        return any(lane.is_reading and lane.standstill is None for lane in self.lanes.values())
 
     def _policy(self) -> CommitPolicy:
         return CommitPolicy.of(self._settings, len(self.lanes))

@@ -131,8 +131,8 @@ _LAG: Final = Section(
     (
         Panel(
             title="Lag in seconds, by partition",
-            description="Age of what was committed last while there is more to read, else 0. Dashed: where the alert "
-            "wakes somebody.",
+            description="How old the newest of what is committed is while there is more to read, or no leader says "
+            "whether there is; else 0. Dashed: where the alert wakes somebody.",
             unit="s",
             alarm=300,
             queries=(Query("max by (partition) (conversation_lag_seconds{$scope})", "{{partition}}"),),
@@ -149,6 +149,26 @@ _LAG: Final = Section(
             description="From a record's timestamp to its processing: what comes late from the sources counts as well.",
             unit="s",
             queries=quantiles("conversation_record_age_seconds_bucket{$scope}", p50=0.5, p95=0.95, p99=0.99),
+        ),
+        Panel(
+            title="Standstill, by partition",
+            description="Time since a partition moved that stands still though records wait or its leader is out of "
+            "reach. The log line lane.stands_still says why.",
+            unit="s",
+            width=12,
+            alarm=1,
+            queries=(Query("max by (partition) (conversation_standstill_seconds{$scope})", "{{partition}}"),),
+        ),
+        Panel(
+            title="Records behind open transactions, by partition",
+            description="Records of the input that wait for the end of a producer's transaction, and the age of the "
+            "newest record of it.",
+            unit="short",
+            width=12,
+            queries=(
+                Query("max by (partition) (conversation_undecided_records{$scope})", "{{partition}}"),
+                Query("max by (partition) (conversation_undecided_seconds{$scope})", "{{partition}} (s)"),
+            ),
         ),
     ),
 )

@@ -142,7 +142,8 @@ def raises(text: str) -> None:
     raise ValueError(text)
 
 
-def test_nothing_of_a_record_is_told(stream: Stream) -> None:
+def test_nothing_of_a_record_is_told(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "LINES_MAX", 20)
     record: ConsumerRecord[bytes, bytes] = ConsumerRecord("t", 0, 0, 0, 0, MARK.encode(), MARK.encode(), None, 1, 1, ())
     log = logging.getLogger("aiokafka.consumer.fetcher")
     log.error("Failed: %s", record)

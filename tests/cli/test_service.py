@@ -18,6 +18,7 @@ from consumer.cli import watch
 from consumer.cli.service import Service, running
 from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import Lag
 from consumer.simulator.traffic import Draft
 from tests.cli.conftest import embedded
 from tests.sockets import listening
@@ -75,7 +76,7 @@ async def test_the_partitions_of_the_input_are_told(settings: Settings) -> None:
 async def test_a_lag_told_while_a_lane_was_held_up_does_not_stay_when_nothing_is_left(settings: Settings) -> None:
     async with fed(settings) as (running_service, _):
         await until(lambda: phases(running_service) == {"running"})
-        running_service.metrics.lagging(0, 1)
+        running_service.metrics.lagging(0, Lag(1), 0.0)
         await until(lambda: lag(running_service) == 0)
 
 

@@ -255,6 +255,9 @@ class Pipeline:
                 elif line["partition"] in failed or line["reason"] == "abandoned":
                     count += 1
                     failed.discard(line["partition"])
+            count += sum(
+                line.get("others", 0) for line in worker.events("lane.failed", "lane.fenced", "lane.stands_still")
+            )
             count += PARTITIONS if worker.exit_code == -signal.SIGKILL else len(failed)
         return count
 
@@ -353,8 +356,12 @@ class WorkerProcess:
 
     async def ready(self) -> int:
         """The status of the readiness probe."""
+        return (await self.readiness())[0]
+
+    async def readiness(self) -> tuple[int, dict[str, str]]:
+        """The status of the readiness probe, and what it says by check."""
         port = (await self.logged("consumer.starting"))["admin_port"]
-        return await asyncio.to_thread(_status, f"http://127.0.0.1:{port}/readyz")
+        return await asyncio.to_thread(_probe, f"http://127.0.0.1:{port}/readyz")
 
     def text(self) -> str:
         return self._log.read_text()
@@ -412,12 +419,12 @@ def _get(url: str, within_s: float) -> str:
         return str(answer.read().decode())
 
 
-def _status(url: str) -> int:
+def _probe(url: str) -> tuple[int, dict[str, str]]:
     try:
         with urllib.request.urlopen(url, timeout=_STEP_S) as answer:
-            return int(answer.status)
+            return int(answer.status), json.load(answer)
     except urllib.error.HTTPError as error:
-        return error.code
+        return error.code, json.load(error)
 
 
 def now_ms() -> int:

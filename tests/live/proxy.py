@@ -1,4 +1,4 @@
-"""A TCP proxy between workers and a broker: delays, cuts and half-closes what they say, lets requests come late."""
+"""A TCP proxy between workers and a broker: delays, cuts, half-closes, refuses and hangs, lets requests come late."""
 
 import asyncio
 import contextlib
@@ -27,21 +27,42 @@ class Proxy:
         self._links: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._late: tuple[asyncio.StreamWriter, bytes] | None = None
+        self._passable = asyncio.Event()
+        self._passable.set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        await self._listen()
         return self
 
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.cut()
+        self._passable.set()
+        self.refuse()
         await asyncio.gather(*self._links, return_exceptions=True)
 
     def cut(self) -> None:
         """End all connections at once."""
         for writer in list(self._writers):
             writer.transport.abort()
+
+    def refuse(self) -> None:
+        """End all connections and accept none, until `heal`."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+
+    def hang(self) -> None:
+        """Accept connections and keep those that there are, but let nothing through until `heal`."""
+        self._passable.clear()
+
+    async def heal(self) -> None:
+        """Forward again."""
+        self._passable.set()
+        if self._server is None:
+            await self._listen()
 
     def half_close(self) -> None:
         """Tell both ends of every connection that no more will come, and keep listening to them."""
@@ -54,6 +75,7 @@ class Proxy:
         assert task is not None
         self._links.add(task)
         self._writers.add(writer)
+        await self._passable.wait()
         try:
             upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
@@ -91,6 +113,7 @@ class Proxy:
                     await self.passes(kind)
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
+                await self._passable.wait()
                 writer.write(request)
                 await writer.drain()
         except (OSError, RuntimeError, asyncio.IncompleteReadError):
@@ -104,6 +127,7 @@ class Proxy:
             while chunk := await reader.read(_CHUNK_BYTES):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
+                await self._passable.wait()
                 writer.write(chunk)
                 await writer.drain()
         except (OSError, RuntimeError):

@@ -191,7 +191,7 @@ async def test_a_lane_that_waits_to_try_again_is_not_open(monkeypatch: pytest.Mo
         await until(lambda: scene.lane.phase == "failing")
         scene.broker.clock.now_s += 4.9
         await turns()
-        assert (scene.lane.phase, scene.lane.is_open, scene.lane.is_idle) == ("failing", False, False)
+        assert (scene.lane.phase, scene.lane.is_open, scene.lane.is_reading) == ("failing", False, False)
         scene.broker.clock.now_s += 0.1
         await until(scene.went_to(18))
 
@@ -776,20 +776,50 @@ async def test_the_time_of_the_loop_is_told_by_what_it_was_spent_on() -> None:
     assert (restore_s, commit_s) == (2.0, 4.0)
 
 
-async def test_a_lane_is_idle_while_it_runs_and_has_nothing_to_commit() -> None:
+async def test_a_lane_reads_when_it_is_open() -> None:
     scene = Scene(Broker([call(0, "alerting", 1)]), commit_interval_ms=FOREVER_MS)
     scene.broker.fetch_waits = True
-    idle: list[bool] = []
+    reading: list[bool] = []
 
     async def note() -> None:
-        idle.append(scene.lane.is_idle)
+        reading.append(scene.lane.is_reading)
 
-    for each in ("open", "fetch"):
-        scene.broker.at(each, note, note)
+    for name in ("open", "fetch"):
+        scene.broker.at(name, note, note)
     async with scene.running():
-        await until(lambda: len(idle) == 3)
+        await until(lambda: len(reading) == 3)
         assert repr(scene.lane) == "<Lane 0 running, 0 conversations, next 1>"
-    assert idle == [False, True, False]
+    assert reading == [False, True, True]
+
+
+async def test_position_past_markers_is_committed() -> None:
+    """Of an idle lane, after a while: retention deletes the markers later, and nothing is lost by that."""
+    scene = Scene(Broker(story()))
+    async with scene.running():
+        await until(scene.went_to(18))
+        scene.partition.markers_end = 21
+        await turns()
+        assert "commit 21" not in scene.broker.calls
+        scene.broker.clock.now_s += lane_module.MARKERS_S
+        await until(scene.went_to(21))
+    assert scene.broker.calls.count("commit 21") == 1
+    assert [commit.states for commit in scene.partition.commits if commit.next_offset == 21] == [[]]
+
+
+async def test_failing_lane_is_retried_while_another_moves() -> None:
+    """The partitions that can be served go on, however long one cannot."""
+    scene = Scene(Broker(story()), retry_s_max=150.0)
+    moving = [True] * 6 + [False]
+    scene.lane._others_move = lambda: moving.pop(0)
+
+    async def fail_later() -> None:
+        scene.broker.clock.now_s += 100.0
+        raise Unreachable("no answer")
+
+    scene.broker.at("open", *[fail_later] * 20)
+    with pytest.raises(Misfit, match=r"CC_RETRY_S_MAX"):
+        await asyncio.wait_for(scene.lane.run(), WAIT_S)
+    assert moving == []
 
 
 async def test_transitions_are_published_as_json_of_the_schema() -> None:

@@ -10,7 +10,10 @@ import pytest
 from consumer.core.record import Record
 from consumer.runtime import lane as lane_module
 from consumer.runtime import worker as worker_module
-from consumer.runtime.ports import Committed, Misfit
+from consumer.runtime.lane import Lane
+from consumer.runtime.ports import Committed, Misfit, Unreachable
+from consumer.runtime.standstill import Standstill
+from consumer.runtime.state_store import StateStore
 from consumer.runtime.worker import Worker
 from tests.fakes import WAIT_S, Broker, FakeTelemetry, fails, nothing, turns, until, world_of
 from tests.runtime.scenes import FOREVER_MS, call, rubbish, settings_of
@@ -140,6 +143,40 @@ async def test_a_worker_that_was_given_nothing_is_ready_and_not_stalled() -> Non
     assert set(scene.worker.stalled().values()) == {None}
 
 
+async def test_worker_is_not_ready_while_it_is_cut_off_or_a_partition_stands_still() -> None:
+    scene = await Scene().serving(*range(8))
+    scene.worker.note_connection(Unreachable("connecting to kafka:9092: TimeoutError"))
+    assert scene.worker.unready()["connection"] == "connecting to kafka:9092: TimeoutError"
+    scene.worker.note_connection(None)
+    assert scene.worker.unready()["connection"] is None
+    for lane in scene.worker.lanes.values():
+        lane.standstill = Standstill("leader", "no broker leads the partition", 0.0)
+    shown = str(scene.worker.unready()["standstill"])
+    assert shown.startswith("partition 0: no broker leads the partition; partition 1: ")
+    assert shown.endswith("; and 3 more")
+    assert await scene.worker.drain()
+
+
+async def test_failing_lane_ends_no_worker_whose_other_lanes_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "_BACKOFF_S", 0.0)
+    scene = Scene(retry_s_max=10.0)
+
+    async def fail_later() -> None:
+        scene.broker.clock.now_s += 100.0
+        raise Unreachable("no answer")
+
+    scene.broker.at("open", *[fail_later] * 50)
+    scene.worker.assigned([0])
+    scene.worker.lanes[1] = other = Lane(
+        1, StateStore(scene.worker._rules), settings_of(), scene.worker._policy, scene.worker._world
+    )
+    other.phase = "running"
+    await until(lambda: len(scene.telemetry.of("commit_failed")) == 20)
+    other.standstill = Standstill("leader", "no broker leads the partition", 0.0)
+    with pytest.raises(Misfit, match="CC_RETRY_S_MAX"):
+        await asyncio.wait_for(scene.worker.failure(), WAIT_S)
+
+
 async def test_a_worker_is_ready_when_its_lanes_are_open() -> None:
     scene = Scene()
     gate = asyncio.Event()
@@ -153,6 +190,8 @@ async def test_a_worker_is_ready_when_its_lanes_are_open() -> None:
     await until(lambda: scene.worker.lanes[7].phase == "running")
     assert scene.worker.unready() == {
         "group": None,
+        "connection": None,
+        "standstill": None,
         "lanes": "partitions [4] are not open",
         "breaker": None,
         "draining": None,

@@ -12,7 +12,7 @@ from aiokafka.codec import has_snappy, has_zstd
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
-from consumer.adapters.kafka import header_names, tls, tokens
+from consumer.adapters.kafka import header_names, nodes, tls, tokens
 from consumer.adapters.kafka.bounds import within
 from consumer.adapters.kafka.faults import AUTHENTICATION, Expired, Renewable, world_error
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
@@ -30,6 +30,7 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
     _check_addresses(settings.bootstrap_servers)
     _check_codec(settings.compression)
     header_names.blur_unreadable()
+    nodes.spare_unreachable()
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
         "client_id": settings.client_id,

@@ -9,6 +9,7 @@ from aiokafka import errors
 from consumer.adapters.kafka import tls
 from consumer.adapters.kafka.bounds import within
 from consumer.adapters.kafka.markers import MarkersMissingError
+from consumer.adapters.kafka.offsets import LeaderUnreachableError
 from consumer.runtime.ports import Fenced, Misfit, Unreachable, WorldError
 
 USER = "the service's user (CC_SASL_USERNAME, or the subject of the token or of the client certificate)"
@@ -95,6 +96,8 @@ def world_error(error: BaseException, doing: str) -> WorldError:
             f"{doing}: the end of the last transaction has not arrived at {error.args[0]}: brokers may have lost it "
             f"(KAFKA-20734), and then the next start of the lane or command writes it again"
         )
+    if isinstance(error, LeaderUnreachableError):
+        return Unreachable(f"{doing}: {error.args[0]} leads the partition and cannot be reached or does not answer")
     if isinstance(error, errors.UnknownTopicOrPartitionError):
         return Unreachable(f"{doing}: the broker does not know the topic just now: see `conversation-consumer topics`")
     return Unreachable(f"{doing}: {kind}")

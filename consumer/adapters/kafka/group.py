@@ -24,8 +24,8 @@ from consumer.adapters.kafka.bounds import stopped, within
 from consumer.adapters.kafka.connection import connection_arguments, connection_fault, unconnected
 from consumer.adapters.kafka.coordinator import committed_of, error_codes
 from consumer.adapters.kafka.faults import answered, outlasted, world_error
-from consumer.adapters.kafka.markers import find_ends
 from consumer.adapters.kafka.membership import COORDINATOR_MOVED, Membership
+from consumer.adapters.kafka.offsets import Offsets, find_begins, find_ends, patiently
 from consumer.adapters.kafka.records import partition_of, record_of
 from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
 from consumer.core.record import Record
@@ -38,6 +38,7 @@ _STOP_S = 10.0
 _STALE_S, _STALE_POLL_S = 10.0, 0.5
 """How long, and how often, an end of the partition before the committed offset is asked for again."""
 _LEADERS_S = 5.0
+_ASKS = 2
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -140,11 +141,11 @@ class GroupIntake:
     async def seek(self, partition: int, next_offset: int | None) -> int:
         """See `Intake.seek`."""
         tp = self._partition(partition)
-        beginnings = await self._bounded(self._consumer.beginning_offsets([tp]), "reading the first offset")
-        if next_offset is not None and next_offset > await self._bounded(self._ask_end(tp), "reading the last offset"):
+        begin = await self._ask_leader(find_begins, tp, "reading the first offset")
+        if next_offset is not None and next_offset > await self._ask_end(tp):
             next_offset = await self._past_the_end(tp, next_offset)
-        if next_offset is None or next_offset < beginnings[tp]:
-            next_offset = int(beginnings[tp])
+        if next_offset is None or next_offset < begin:
+            next_offset = begin
         try:
             self._consumer.seek(tp, next_offset)
         except KafkaError as error:
@@ -160,42 +161,42 @@ class GroupIntake:
         while time.monotonic() < until_s:
             await asyncio.sleep(_STALE_POLL_S)
             await self._bounded(self._consumer._client.force_metadata_update(), "asking for leaders")  # noqa: SLF001 - nothing public does
-            if next_offset <= await self._bounded(self._ask_end(tp), "reading the last offset"):
+            if next_offset <= await self._ask_end(tp):
                 return next_offset
         return None
 
     async def _ask_end(self, tp: TopicPartition) -> int:
         """The end with what is not committed yet, among which whoever resets offsets may have put one."""
-        client = self._consumer._client  # noqa: SLF001 - aiokafka's own call asks as its consumer reads
-        return (await find_ends(client, [tp]))[tp]
+        return await self._ask_leader(find_ends, tp, "reading the last offset")
+
+    async def _ask_leader(self, find: Callable[..., Awaitable[Offsets]], tp: TopicPartition, what: str) -> int:
+        client = self._consumer._client  # noqa: SLF001 - nothing public asks so
+        asking = patiently(client, lambda: find(client, [tp]), self._timeout_s)
+        found: Offsets = await answered(_ASKS * self._timeout_s, asking, what)  # the last request may take its own time
+        return found[tp]
 
     async def lag_records(self, partition: int) -> int | None:
         """See `Intake.lag_records`. Asks no broker: both numbers came with the last fetch."""
         tp = self._partition(partition)
         if tp not in self._consumer.assignment():
             return None
-        end = self._consumer.last_stable_offset(tp)
+        end = self._consumer.highwater(tp)
         if end is None or end < 0:
             return None
+        position = await self.position(partition)
+        return None if position is None else max(0, int(end) - position)
+
+    async def position(self, partition: int) -> int | None:
+        """See `Intake.position`."""
         try:
-            position = await within(self._timeout_s, self._consumer.position(tp))
+            return int(await within(self._timeout_s, self._consumer.position(self._partition(partition))))
         except (KafkaError, TimeoutError):
             return None
-        return max(0, int(end) - int(position))
 
     def partition_of(self, key: bytes) -> int | None:
         """The partition in which Kafka's own partitioner puts a key; None while the topic is not known yet."""
         partitions = self.partitions()
         return None if partitions is None else partition_of(key, partitions)
-
-    async def ends(self, partitions: Sequence[int]) -> dict[int, int]:
-        """The offsets after the last stable records, as far as the broker tells. Also of what is not being fetched."""
-        tps = [self._partition(partition) for partition in partitions]
-        try:
-            found = await self._bounded(self._consumer.end_offsets(tps), "reading the last offsets")
-        except WorldError:
-            return {}
-        return {tp.partition: int(end) for tp, end in found.items()}
 
     def partitions(self) -> int | None:
         """Partitions of the input topic as of the last metadata; None if not known yet."""

@@ -10,29 +10,27 @@ hang, and no record, is ended with the verdict of the first.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, OffsetResetStrategy
 from aiokafka.errors import (
-    KafkaConnectionError,
     KafkaError,
-    LeaderNotAvailableError,
-    NodeNotReadyError,
-    RequestTimedOutError,
-    StaleMetadata,
-    UnsupportedVersionError,
-    for_code,
 )
-from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.transaction import AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest
 from msgspec import Struct, field
 
 from consumer.adapters.kafka import coordinator
 from consumer.adapters.kafka.coordinator import Group
+from consumer.adapters.kafka.offsets import (
+    ask_leaders,
+    by_topic,
+    check,
+    find_ends,
+    find_stable_ends,
+    patiently,
+)
 from consumer.adapters.kafka.requests import (
     DescribeProducersRequest,
     DescribeTransactionRequest,
@@ -44,10 +42,6 @@ from consumer.runtime.settlement import Verdict
 T = TypeVar("T")
 
 _UNSTABLE_OFFSET_COMMIT, _TRANSACTIONAL_ID_NOT_FOUND = 88, 105
-_MOVING = (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, StaleMetadata, LeaderNotAvailableError)
-_MOVING_CODES = {3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 51, 56, 74, 75, 76, 78, 100}
-"""Errors of brokers that pass: a leader or a coordinator moves or loads, or has not heard of a topic yet."""
-_CONSUMER = -1  # of no replica
 _POLL_S = 0.05
 _ARRIVAL_S = 1.0
 """How long markers may be on their way before they are looked for."""
@@ -95,11 +89,6 @@ class MarkersMissingError(KafkaError):  # type: ignore[misc]  # aiokafka has no 
     """The last transaction of a producer has ended, but its markers have not arrived at the places of the message."""
 
 
-async def find_ends(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The end of each partition, with what is not committed. Raises KafkaError."""
-    return await _offsets(client, tps, READ_UNCOMMITTED)
-
-
 async def confirm(client: AIOKafkaClient, group: Group, written: Written) -> None:
     """Wait until the markers of a commit have arrived. Raises MarkersMissingError and KafkaError; the caller bounds it.
 
@@ -109,8 +98,8 @@ async def confirm(client: AIOKafkaClient, group: Group, written: Written) -> Non
     since_s: float | None = None
     while True:
         stable, pending = await asyncio.gather(
-            _patiently(client, lambda: _offsets(client, written.ends, READ_COMMITTED)),
-            _patiently(client, lambda: _undecided_offsets(group, written.offsets)),
+            patiently(client, lambda: find_stable_ends(client, written.ends)),
+            patiently(client, lambda: _undecided_offsets(group, written.offsets)),
         )
         missing = [tp for tp, end in written.ends.items() if stable[tp] < end]
         if not missing and not pending:
@@ -139,9 +128,9 @@ async def find_undecided(
     since_s: float | None = None
     while True:
         stable, ends, pending = await asyncio.gather(
-            _patiently(client, lambda: _offsets(client, tps, READ_COMMITTED)),
-            _patiently(client, lambda: find_ends(client, tps)),
-            _patiently(client, lambda: _undecided_offsets(group, dict.fromkeys(sources))),
+            patiently(client, lambda: find_stable_ends(client, tps)),
+            patiently(client, lambda: find_ends(client, tps)),
+            patiently(client, lambda: _undecided_offsets(group, dict.fromkeys(sources))),
         )
         behind = [tp for tp in tps if stable[tp] < ends[tp]]
         if not behind and not pending:
@@ -170,20 +159,20 @@ async def end_transaction(
     """
     client, manager = producer.client, producer._txn_manager  # noqa: SLF001 - nothing public gives it
     identity = (manager.transactional_id, manager.producer_id, manager.producer_epoch)
-    topics = _by_topic(tps)
+    topics = by_topic(tps)
 
     async def ask(request: Any) -> None:
         node = await coordinator.find(client, CoordinationType.TRANSACTION, manager.transactional_id)
         answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
         for code in _codes(answer):
-            _check(code)
+            check(code)
 
     try:
         if topics:
-            await _patiently(client, lambda: ask(AddPartitionsToTxnRequest(*identity, topics)))
+            await patiently(client, lambda: ask(AddPartitionsToTxnRequest(*identity, topics)))
         if group_id is not None:
-            await _patiently(client, lambda: ask(AddOffsetsToTxnRequest(*identity, group_id)))
-        await _patiently(client, lambda: ask(EndTxnRequest(*identity, verdict == "commit")))
+            await patiently(client, lambda: ask(AddOffsetsToTxnRequest(*identity, group_id)))
+        await patiently(client, lambda: ask(EndTxnRequest(*identity, verdict == "commit")))
     except AnswerLostError as error:
         raise KafkaError(f"no answer to {error}") from error
 
@@ -192,11 +181,11 @@ async def find_open(client: AIOKafkaClient, tps: Collection[TopicPartition]) -> 
     """The open transactions of each partition. Needs Read on the topics. Raises KafkaError; the caller bounds it."""
 
     async def ask(node: int, some: list[TopicPartition]) -> Producers:
-        answer = await client.send(node, DescribeProducersRequest(_by_topic(some)))
+        answer = await client.send(node, DescribeProducersRequest(by_topic(some)))
         found: Producers = {}
         for topic, partitions, _ in answer.topics:
             for partition, code, _, producers, _ in partitions:
-                _check(code)
+                check(code)
                 found[TopicPartition(topic, partition)] = [
                     OpenTransaction(number, start, last_ms)
                     for number, _, _, last_ms, _, start, _ in producers
@@ -204,7 +193,7 @@ async def find_open(client: AIOKafkaClient, tps: Collection[TopicPartition]) -> 
                 ]
         return found
 
-    return await _patiently(client, lambda: _of_leaders(client, tps, ask))
+    return await patiently(client, lambda: ask_leaders(client, tps, ask))
 
 
 async def find_verdict(client: AIOKafkaClient, transactional_id: str) -> Verdict | None:
@@ -218,37 +207,21 @@ async def find_verdict(client: AIOKafkaClient, transactional_id: str) -> Verdict
         ((code, _, state, *_),) = (await client.send(node, DescribeTransactionRequest(transactional_id))).transactions
         if code == _TRANSACTIONAL_ID_NOT_FOUND:
             return None
-        _check(code)
+        check(code)
         return state
 
     verdicts: dict[str | None, Verdict] = {"CompleteCommit": "commit", "CompleteAbort": "abort"}
-    return verdicts.get(await _patiently(client, ask))
-
-
-async def _offsets(client: AIOKafkaClient, tps: Iterable[TopicPartition], isolation: int) -> dict[TopicPartition, int]:
-    async def ask(node: int, some: list[TopicPartition]) -> dict[TopicPartition, int]:
-        asked = [
-            (topic, [(number, OffsetResetStrategy.LATEST) for number in numbers]) for topic, numbers in _by_topic(some)
-        ]
-        answer = await client.send(node, OffsetRequest(_CONSUMER, isolation, asked))
-        found: dict[TopicPartition, int] = {}
-        for topic, partitions in answer.topics:
-            for partition, code, _, offset, *_ in partitions:
-                _check(code)
-                found[TopicPartition(topic, partition)] = int(offset)
-        return found
-
-    return await _of_leaders(client, tps, ask)
+    return verdicts.get(await patiently(client, ask))
 
 
 async def _undecided_offsets(group: Group, offsets: Mapping[TopicPartition, int | None]) -> list[TopicPartition]:
     """Which committed offsets are undecided, or not yet the expected ones where some are."""
     if not offsets:
         return []
-    ((topic, partitions),) = _by_topic(offsets)
+    ((topic, partitions),) = by_topic(offsets)
     answer = await group.ask(StableOffsetsRequest(group.group_id, topic, partitions))
     for code in coordinator.error_codes(answer) - {_UNSTABLE_OFFSET_COMMIT}:
-        _check(code)
+        check(code)
     found = []
     for name, some, _ in answer.topics:
         for partition, offset, _, _, code, _ in some:
@@ -256,23 +229,6 @@ async def _undecided_offsets(group: Group, offsets: Mapping[TopicPartition, int 
             if code or (expected is not None and offset != expected):
                 found.append(TopicPartition(name, partition))
     return found
-
-
-async def _of_leaders(
-    client: AIOKafkaClient,
-    tps: Iterable[TopicPartition],
-    ask: Callable[[int, list[TopicPartition]], Awaitable[dict[TopicPartition, T]]],
-) -> dict[TopicPartition, T]:
-    """Ask the leader of each partition, all leaders at once."""
-    by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
-    for tp in tps:
-        await client.add_topic(tp.topic)
-        leader = client.cluster.leader_for_partition(tp)
-        if leader is None or leader < 0:
-            raise LeaderNotAvailableError(tp)
-        by_leader[leader].append(tp)
-    answers = await asyncio.gather(*(ask(leader, some) for leader, some in by_leader.items()))
-    return {tp: found for answer in answers for tp, found in answer.items()}
 
 
 async def _existing(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> list[TopicPartition]:
@@ -284,34 +240,6 @@ async def _existing(client: AIOKafkaClient, tps: Iterable[TopicPartition]) -> li
         if not partitions or tp.partition in partitions:
             found.append(tp)
     return found
-
-
-async def _patiently(client: AIOKafkaClient, ask: Callable[[], Awaitable[T]]) -> T:
-    """An answer, asked for again while brokers or leaders move."""
-    while True:
-        try:
-            return await ask()
-        except _MOVING:
-            pass
-        except NotImplementedError as error:
-            raise UnsupportedVersionError from error
-        await client.force_metadata_update()
-        await asyncio.sleep(_POLL_S)
-
-
-def _check(code: int) -> None:
-    """Raise what an error code stands for: StaleMetadata for all that pass."""
-    if code in _MOVING_CODES:
-        raise StaleMetadata(f"error {code}")
-    if code:
-        raise for_code(code)
-
-
-def _by_topic(tps: Iterable[TopicPartition]) -> list[tuple[str, list[int]]]:
-    topics: dict[str, list[int]] = defaultdict(list)
-    for tp in tps:
-        topics[tp.topic].append(tp.partition)
-    return list(topics.items())
 
 
 def _codes(answer: Any) -> set[int]:

@@ -39,12 +39,13 @@ class _LanePublisher:
     def __init__(self, settings: Settings, partition: int, **more: Any) -> None:
         self._settings = settings
         self._partition = partition
-        self._opened = False
-        self._producer = producer(settings, **more)
+        self._more = more
+        self._producer: Any = None
+        """Made as it is started: one that never was started complains when it is collected."""
 
     async def open(self) -> None:
         """Start the producer; a transactional one fences its predecessor here. Raises WorldError."""
-        self._opened = True
+        self._producer = producer(self._settings, **self._more)
         try:
             await self._bounded(self._producer.start(), "starting the producer")
         except Unreachable as error:
@@ -54,7 +55,7 @@ class _LanePublisher:
 
     async def close(self) -> None:
         """Stop the producer; whatever it still had in flight is aborted by its successor."""
-        if not self._opened:
+        if self._producer is None:
             return
         await stopped(self._producer.stop(), self._producer.client, _STOP_S)
 
@@ -122,9 +123,13 @@ class TransactionalPublisher(_LanePublisher):
         )
         self._source = TopicPartition(settings.input_topic, partition)
         self._outputs = {TopicPartition(topic, partition): name for name, topic in settings.outputs.items()}
-        self._group = Group(self._producer.client, settings.group_id)
         self._unconfirmed: Written | None = None
         """What the last commit wrote, as long as it is not known that its markers have arrived."""
+
+    async def open(self) -> None:
+        """See `_LanePublisher.open`."""
+        await super().open()
+        self._group = Group(self._producer.client, self._settings.group_id)
 
     async def settlement(self) -> Settlement:
         """See `Publisher.settlement`. Raises Unreachable where another producer holds readers of the outputs up."""

@@ -19,6 +19,7 @@ from aiokafka.errors import (
 
 from consumer.adapters.kafka.connection import start
 from consumer.adapters.kafka.faults import USER, answered, world_error
+from consumer.adapters.kafka.nodes import reach
 from consumer.adapters.kafka.permissions import Grant, allows
 from consumer.adapters.kafka.records import record_of, standalone_consumer, stop
 from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
@@ -39,8 +40,12 @@ class TopicReader:
         self._consumer = standalone_consumer(settings, auto_offset_reset="none", **more)
 
     async def __aenter__(self) -> Self:
-        await start(self._consumer.start(), self._settings, self._timeout_s, self._stop)
+        await start(self._connect(), self._settings, self._timeout_s, self._stop)
         return self
+
+    async def _connect(self) -> None:
+        await self._consumer.start()
+        await reach(self.client)
 
     async def __aexit__(self, *_: object) -> None:
         await self._stop()

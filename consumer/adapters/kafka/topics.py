@@ -31,6 +31,7 @@ from consumer.adapters.kafka.bounds import within
 from consumer.adapters.kafka.connection import connection_arguments, start, unconnected
 from consumer.adapters.kafka.faults import USER, world_error
 from consumer.adapters.kafka.finding import Finding, refuse
+from consumer.adapters.kafka.nodes import reach
 from consumer.adapters.kafka.permissions import TOPIC, Grant
 from consumer.adapters.kafka.topic_checks import CONFIGS_READ, TopicFound, checks, plans
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
@@ -53,8 +54,12 @@ class TopicAdmin:
         self._client = AIOKafkaAdminClient(**connection_arguments(settings))
 
     async def __aenter__(self) -> Self:
-        await start(self._client.start(), self._settings, self._timeout_s, self._close)
+        await start(self._connect(), self._settings, self._timeout_s, self._close)
         return self
+
+    async def _connect(self) -> None:
+        await self._client.start()
+        await reach(self._client._client)  # noqa: SLF001 - the admin client asks any broker
 
     async def __aexit__(self, *_: object) -> None:
         await self._close()

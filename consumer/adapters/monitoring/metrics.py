@@ -34,6 +34,7 @@ from consumer.core.topics import TEMPLATES
 from consumer.runtime.census import Census
 from consumer.runtime.ports import ACTIVITIES
 from consumer.runtime.settlement import Verdict
+from consumer.runtime.standstill import Lag
 from consumer.runtime.tally import Tally
 from consumer.version import VERSION
 from schemas.state import TimeClass
@@ -228,6 +229,12 @@ class Metrics:
         self._lag_records = self._partition_gauge(
             "lag_records", "Records between the lane's position and the end of its partition, also while it is held up."
         )
+        self._undecided = self._partition_gauge(
+            "undecided_records", "Records at the end of the partition that wait for the end of a transaction."
+        )
+        self._undecided_s = self._partition_gauge(
+            "undecided_seconds", "Age of the newest record of the transaction that others wait for, 0 for none."
+        )
         self._restored = self._partition_gauge("restored_conversations", "Conversations known when the lane opened.")
         self._remaining = self._partition_gauge(
             "restore_remaining_records", "Records of the state topic that are left to restore."
@@ -253,19 +260,35 @@ class Metrics:
         self._commit_duration.observe_ms((duration_s * 1_000,))
         self._last_commit.labels(partition).set(now_s)
         if tally.ages_ms:
-            self._lanes.position_s[partition] = now_s - tally.ages_ms[-1] / 1_000
+            self._lanes.reach(partition).position_s = now_s - tally.ages_ms[-1] / 1_000
         if lag_records is not None:
-            self.lagging(partition, lag_records)
+            self._lag(partition, lag_records, now_s)
 
-    def lagging(self, partition: int, lag_records: int) -> None:
-        """A lane is so far behind the end of its partition."""
+    def lagging(self, partition: int, lag: Lag, now_s: float) -> None:
+        """A lane is so far behind the end of its partition; a lag that is not known stays as it was."""
+        if lag.records is None:
+            self._lanes.reach(partition).is_lag_known = False
+            return
+        self._lag(partition, lag.records, now_s)
+        self._undecided.labels(partition).set(lag.undecided)
+        self._undecided_s.labels(partition).set(lag.undecided_s)
+
+    def _lag(self, partition: int, lag_records: int, now_s: float) -> None:
         self._lag_records.labels(partition).set(lag_records)
-        self._lanes.lag_records[partition] = lag_records
+        self._lanes.reach(partition).note_lag(lag_records, now_s)
+
+    def stands_still(self, partition: int, since_s: float) -> None:
+        """A partition has not moved since that time."""
+        self._lanes.reach(partition).still_since_s = since_s
+
+    def moves_again(self, partition: int) -> None:
+        """A partition does not stand still any more."""
+        self._lanes.reach(partition).still_since_s = None
 
     @property
     def lag_records(self) -> int:
         """How far all lanes together are behind, as told last."""
-        return sum(self._lanes.lag_records.values())
+        return self._lanes.lag_records
 
     def _count_contact_centre(self, tally: Tally) -> None:
         self._transitions.add_all(tally.asserted)
@@ -349,9 +372,7 @@ class Metrics:
 
     def lane_closed(self, partition: int) -> None:
         """Remove every series of a partition."""
-        self._lanes.watched.pop(partition, None)
-        self._lanes.lag_records.pop(partition, None)
-        self._lanes.position_s.pop(partition, None)
+        self._lanes.forget(partition)
         self._assigned.discard(partition)
         self._assigned_partitions.set(len(self._assigned))
         for gauge in self._partition_gauges:

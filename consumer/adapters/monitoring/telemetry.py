@@ -1,13 +1,14 @@
 """What the runtime tells, as metrics and as log lines: one wide line per interval, and one per life event.
 
 1. No line holds anything of a record: numbers, partitions, and the runtime's own sentences only.
-2. A lane that fails over and over is logged once per interval, with how often it failed since.
+2. A lane that fails over and over is logged once per interval, with how often it failed since. All lanes together have
+   a limited number of lines about what holds them up; `others` counts the lines that were left out.
 """
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct, field
 
@@ -16,11 +17,16 @@ from consumer.adapters.monitoring.metrics import Metrics
 from consumer.core.step import DISPOSITIONS
 from consumer.runtime.ports import Activity, Fenced, Rebalance, WorldError
 from consumer.runtime.settlement import Verdict
+from consumer.runtime.standstill import Lag, Standstill
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
 PROGRESS_S: Final = 10.0
-"""Least time between two `consumer.progress` lines, and between two failures of one lane."""
+"""Least time between two `consumer.progress` lines."""
+TROUBLE_S: Final = 60.0
+"""Least time between two failures of one lane that are logged."""
+TROUBLES_MAX: Final = 10
+"""Lines in that time about what holds lanes up."""
 
 _GROUP_EVENTS: Final[dict[Rebalance, str]] = {"assigned": "group.assigned", "revoked": "group.revoked"}
 
@@ -65,6 +71,9 @@ class ServiceTelemetry:
         """Partitions whose lane has opened and not failed since."""
         self._failures: dict[int, tuple[float, int]] = {}
         """By partition: when its last failure was logged, and how many were not since."""
+        self._troubles: deque[float] = deque(maxlen=TROUBLES_MAX)
+        """When the last lines about what holds lanes up were logged."""
+        self._left_out = 0
         self._done = _Interval()
 
     def committed(self, partition: int, tally: Tally, duration_s: float, lag_records: int | None) -> None:
@@ -73,9 +82,21 @@ class ServiceTelemetry:
         self._done.add(tally, duration_s)
         self.progress()
 
-    def lagging(self, partition: int, lag_records: int) -> None:
-        """A lane that commits nothing is so far behind the end of its partition."""
-        self._metrics.lagging(partition, lag_records)
+    def lagging(self, partition: int, lag: Lag) -> None:
+        """See `Telemetry.lagging`."""
+        self._metrics.lagging(partition, lag, self._wall_s())
+
+    def stands_still(self, partition: int, standstill: Standstill, todo: str) -> None:
+        """See `Telemetry.stands_still`."""
+        self._metrics.stands_still(partition, standstill.since_s - self._monotonic_s() + self._wall_s())
+        self._trouble(
+            "lane.stands_still", partition=partition, cause=standstill.cause, found=standstill.found, todo=todo
+        )
+
+    def moves_again(self, partition: int) -> None:
+        """See `Telemetry.moves_again`."""
+        self._metrics.moves_again(partition)
+        self._log.info("lane.moves_again", partition=partition)
 
     def input_partitions(self, count: int | None) -> None:
         """The input topic has so many partitions, of this worker or not; None if it is not known yet."""
@@ -112,13 +133,22 @@ class ServiceTelemetry:
             self._metrics.opening_failed()
         logged_s, repeated = self._failures.get(partition, (float("-inf"), 0))
         fenced = isinstance(error, Fenced)
-        if not fenced and self._monotonic_s() - logged_s < PROGRESS_S:
+        if not fenced and self._monotonic_s() - logged_s < TROUBLE_S:
             self._failures[partition] = (logged_s, repeated + 1)
             return
         self._failures[partition] = (self._monotonic_s(), 0)
-        self._log.warning(
-            "lane.fenced" if fenced else "lane.failed", partition=partition, error=str(error), repeated=repeated
-        )
+        event = "lane.fenced" if fenced else "lane.failed"
+        self._trouble(event, partition=partition, error=str(error), repeated=repeated)
+
+    def _trouble(self, event: str, **fields: Any) -> None:
+        """Log what holds a lane up, or count it as left out."""
+        now_s = self._monotonic_s()
+        if len(self._troubles) == TROUBLES_MAX and now_s - self._troubles[0] < TROUBLE_S:
+            self._left_out += 1
+            return
+        self._troubles.append(now_s)
+        others, self._left_out = self._left_out, 0
+        self._log.warning(event, **fields, **({"others": others} if others else {}))
 
     def restored(self, partition: int, store: StateStore, duration_s: float) -> None:
         """See `Telemetry.restored`."""

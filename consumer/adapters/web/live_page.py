@@ -178,7 +178,8 @@ class LivePage:
         try:
             await response.prepare(request)
             async for each in fragments:
-                changed = {name: html for name, html in each.items() if shown.get(name) != html}
+                parts = each | {"status": self._status()}
+                changed = {name: html for name, html in parts.items() if shown.get(name) != html}
                 shown.update(changed)
                 now_s = time.monotonic()
                 if changed:
@@ -193,6 +194,12 @@ class LivePage:
             self._streams -= 1
             await fragments.aclose()
         return response
+
+    def _status(self) -> str:
+        since_ms = self._board.outage_since_ms()
+        if since_ms is None:
+            return "Updating."
+        return f"Kafka does not answer: what is shown is from {times.text(since_ms)} or before."
 
     async def _is_closing(self) -> bool:
         """Wait for the next tick; whether all is to end."""

@@ -52,7 +52,7 @@ class Reading:
             self.last = next(self.told, self.last)
             return dict.fromkeys(tps, self.last)
 
-        async def beginning_offsets(tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        async def find_begins(_: Any, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
             return dict.fromkeys(tps, 20)
 
         async def sleep(seconds: float) -> None:
@@ -61,10 +61,10 @@ class Reading:
         async def update() -> bool:
             return True
 
+        monkeypatch.setattr(group, "find_begins", find_begins)
         monkeypatch.setattr(group, "find_ends", find_ends)
         monkeypatch.setattr(asyncio, "sleep", sleep)
         monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
-        monkeypatch.setattr(consumer, "beginning_offsets", beginning_offsets)
         monkeypatch.setattr(consumer, "seek", lambda _, offset: self.sought.append(offset))
         monkeypatch.setattr(client, "force_metadata_update", update)
 

@@ -17,6 +17,7 @@ from consumer.core.step import DISPOSITIONS, NOTES
 from consumer.core.topics import TEMPLATES
 from consumer.runtime.census import Census
 from consumer.runtime.ports import ACTIVITIES
+from consumer.runtime.standstill import Lag
 from consumer.runtime.tally import Tally
 
 NOW_S = 1_800_000_000.0
@@ -179,6 +180,8 @@ def test_every_series_of_a_partition_goes_with_its_lane() -> None:
         metrics.lane_opened(partition, 10, 0.5)
         metrics.watch(partition, Census(), lambda: (10, 2_000))
         metrics.committed(partition, Tally(ages_ms=[5]), 0.1, 7, NOW_S)
+        metrics.lagging(partition, Lag(7), NOW_S)
+        metrics.stands_still(partition, NOW_S)
         metrics.breaker_opened(partition)
     declared = {each.name for each in metrics.described() if each.labels == "partition"}
     assert {name for name in declared if set(scraped(metrics, name)) != {("3",), ("4",)}} == set()
@@ -224,13 +227,42 @@ def test_lag_in_seconds_grows_while_nothing_is_committed_and_ends_when_caught_up
 def test_lag_is_also_told_without_a_commit() -> None:
     clock = Clock()
     metrics = Metrics(clock)
-    metrics.committed(0, Tally(ages_ms=[1_000]), 0.1, 0, NOW_S)
-    metrics.lagging(0, 30)
+    metrics.committed(0, Tally(ages_ms=[1_000]), 0.1, 10, NOW_S)
+    metrics.lagging(0, Lag(30, 4, 12.5), NOW_S)
     clock.now_s += 60
     assert scraped(metrics, "conversation_lag_records") == {("0",): 30.0}
     assert scraped(metrics, "conversation_lag_seconds") == {("0",): 61.0}
+    assert scraped(metrics, "conversation_undecided_records") == {("0",): 4.0}
+    assert scraped(metrics, "conversation_undecided_seconds") == {("0",): 12.5}
     metrics.lane_closed(0)
     assert scraped(metrics, "conversation_lag_records") == {}
+
+
+def test_lag_in_seconds_grows_while_the_leader_is_out_of_reach() -> None:
+    """The lag in records stays: nothing can know it. What was read when the lane was at the end is not behind."""
+    clock = Clock()
+    metrics = Metrics(clock)
+    metrics.committed(0, Tally(ages_ms=[3_600_000]), 0.1, 0, NOW_S)
+    clock.now_s += 5
+    metrics.lagging(0, Lag(0), clock.now_s)
+    metrics.lagging(0, Lag(None), clock.now_s + 1)
+    clock.now_s += 40
+    assert scraped(metrics, "conversation_lag_records") == {("0",): 0.0}
+    assert scraped(metrics, "conversation_lag_seconds") == {("0",): 40.0}
+    metrics.lagging(0, Lag(0), clock.now_s)
+    assert scraped(metrics, "conversation_lag_seconds") == {("0",): 0.0}
+
+
+def test_a_standstill_is_shown_by_its_age() -> None:
+    clock = Clock()
+    metrics = Metrics(clock)
+    metrics.lagging(0, Lag(0), NOW_S)
+    assert scraped(metrics, "conversation_standstill_seconds") == {("0",): 0.0}
+    metrics.stands_still(0, NOW_S - 10)
+    clock.now_s += 20
+    assert scraped(metrics, "conversation_standstill_seconds") == {("0",): 30.0}
+    metrics.moves_again(0)
+    assert scraped(metrics, "conversation_standstill_seconds") == {("0",): 0.0}
 
 
 def test_a_record_from_the_future_does_not_take_from_the_sum_of_ages() -> None:

@@ -22,6 +22,7 @@ from consumer.core.rules import Rules
 from consumer.core.step import step
 from consumer.runtime.ports import Fenced, Telemetry, Unreachable
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import Lag, Standstill
 from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 from consumer.simulator.traffic import Traffic
@@ -126,7 +127,7 @@ def test_the_lag_of_a_lane_that_closed_is_not_told(scene: Scene) -> None:
 
 def test_the_lag_of_a_lane_that_is_held_up_is_told_anew(scene: Scene) -> None:
     scene.port.committed(0, tally(), 0.1, 70)
-    scene.telemetry.lagging(0, 500)
+    scene.port.lagging(0, Lag(500))
     scene.telemetry.progress(now=True)
     assert [line["lag_records"] for line in scene.lines()] == [500]
     assert 'conversation_lag_records{partition="0"} 500.0' in scene.exposition()
@@ -164,15 +165,41 @@ def test_each_life_event_is_one_line(scene: Scene) -> None:
     assert not [line for line in scene.exposition() if 'partition="3"' in line]
 
 
+def test_a_standstill_is_one_line_with_cause_and_remedy(scene: Scene) -> None:
+    since_s = scene.monotonic_s - 12.0
+    scene.port.lagging(2, Lag(None))
+    scene.port.stands_still(2, Standstill("leader", "no broker leads the partition", since_s), "see that it runs")
+    assert 'conversation_standstill_seconds{partition="2"} 12.0' in scene.exposition()
+    scene.port.moves_again(2)
+    assert 'conversation_standstill_seconds{partition="2"} 0.0' in scene.exposition()
+    assert scene.lines() == [
+        {
+            "event": "lane.stands_still", "level": "warning", "partition": 2, "cause": "leader",
+            "found": "no broker leads the partition", "todo": "see that it runs",
+        },
+        {"event": "lane.moves_again", "level": "info", "partition": 2},
+    ]  # fmt: skip
+
+
 def test_a_lane_that_fails_over_and_over_is_told_once_per_interval(scene: Scene) -> None:
     for _ in range(25):
         scene.port.commit_failed(0, Unreachable("open: NodeNotReadyError"))
-        scene.monotonic_s += 1
+        scene.monotonic_s += 6
     scene.port.commit_failed(1, Unreachable("open: NodeNotReadyError"))
     assert [(line["partition"], line["repeated"]) for line in scene.lines()] == [(0, 0), (0, 9), (0, 9), (1, 0)]
     shown = scene.exposition()
     assert "conversation_opening_failures_total 26.0" in shown
     assert 'conversation_commits_total{result="failure"} 0.0' in shown
+
+
+def test_an_outage_of_many_lanes_is_few_lines(scene: Scene) -> None:
+    for _ in range(12):
+        for partition in range(64):
+            scene.port.commit_failed(partition, Unreachable("open: NodeNotReadyError"))
+        scene.monotonic_s += 10
+    lines = scene.lines()
+    assert len(lines) == 20
+    assert sum(line.get("others", 0) for line in lines) == 54
 
 
 def test_only_an_open_lane_fails_to_commit(scene: Scene) -> None:

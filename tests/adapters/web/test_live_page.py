@@ -18,11 +18,13 @@ from playwright.async_api import Browser, Page, expect
 
 from consumer.adapters.web import gate, live_page
 from consumer.adapters.web.gate import COOKIE
+from consumer.core import times
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import Outcome, step
 from consumer.runtime.bookmark import Bookmark
-from consumer.runtime.ports import Effects, Output
+from consumer.runtime.ports import Effects, Output, Unreachable
+from consumer.runtime.standstill import Standstill
 from tests.adapters.web.test_query import MARK, TOKEN, Site, serving
 from tests.browser import PHONE, browsing, page
 from tests.runtime.scenes import call
@@ -75,6 +77,21 @@ async def shot(opened: Page, name: str) -> None:
     """Keep a picture for people to look at, where they ask for it."""
     if folder := os.environ.get("SCREENSHOTS"):
         await opened.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+async def test_page_says_how_old_it_is_while_kafka_is_gone(browser: Browser) -> None:
+    async with site_at() as (site, url), page(browser) as opened:
+        status = opened.get_by_role("status")
+        await opened.goto(url)
+        await expect(status).to_have_text("Updating.")
+        site.worker.lanes[0].standstill = Standstill("leader", "no broker leads the partition", 0.0)
+        await expect(opened.locator("#lanes tr.bad")).to_contain_text("no broker leads the partition")
+        site.worker.note_connection(Unreachable("connecting to kafka:9092: TimeoutError"))
+        assert site.worker.outage is not None
+        since = times.text(site.worker.outage.since_ms)
+        await expect(status).to_have_text(f"Kafka does not answer: what is shown is from {since} or before.")
+        site.worker.note_connection(None)
+        await expect(status).to_have_text("Updating.")
 
 
 async def test_a_conversation_is_followed_live_and_shown_as_of_a_past_time(browser: Browser) -> None:
@@ -303,7 +320,7 @@ async def test_streams_have_a_limit_and_end_with_the_server() -> None:
         opened = [await site.client.get(url) for _ in range(live_page.STREAMS_MAX)]
         assert {each.status for each in opened} == {200}
         first = json.loads((await opened[0].content.readuntil(b"\n\n")).removeprefix(b"data: "))
-        assert set(first) == {"live", "lanes", "dead", "oldest", "feed"}
+        assert set(first) == {"live", "lanes", "dead", "oldest", "feed", "status"}
         status, answer, _ = await site.ask("/events")
         assert (status, answer.headers["Retry-After"]) == (503, "60")
         opened[0].close()

@@ -65,7 +65,7 @@ class Site:
         self.feed = Feed()
         self.server = QueryServer(
             Answers(lookup, LiveSearch(worker.lanes, cycles_max), cycles_max),
-            Board(worker.lanes, self.feed),
+            Board(worker.lanes, self.feed, lambda: worker.outage),
             token=token,
             wall_ms=lambda: NOW_MS,
             on_refused=self.refused.append,

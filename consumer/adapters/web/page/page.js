@@ -19,7 +19,6 @@ function put(id, html) {
 
 function follow() {
   source = new EventSource(stream);
-  source.onopen = () => say("Updating.");
   source.onerror = () => say("Not connected: what is shown may be old.");
   source.onmessage = (event) => {
     for (const [id, html] of Object.entries(JSON.parse(event.data))) put(id, html);

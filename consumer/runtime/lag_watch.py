@@ -1,0 +1,79 @@
+"""Watching how far the lanes are from the ends of their partitions, and whether they move.
+
+The ends are asked of the brokers that lead the partitions: what a lane fetched last says nothing of a leader that is
+out of reach, nor of records behind an open transaction.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from consumer.runtime.kafka_tools import abort_command
+from consumer.runtime.lane import Lane
+from consumer.runtime.ports import Intake, LogEnds, Telemetry
+from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import Cause, Lag, LogEnd, Mark, Movement
+
+_TODO: Final[dict[Cause, str]] = {
+    "leader": "see that the broker runs and that this worker can reach it; the other partitions go on",
+    "open_transaction": "see that the producer of the transaction ends it",
+    "unread": "see what is said of the lane above; if nothing is, restart the worker",
+}
+
+
+class LagWatch:
+    """Looks at all lanes of a worker; what it finds of each is in its `lag_records` and `standstill`."""
+
+    def __init__(
+        self,
+        lanes: Mapping[int, Lane],
+        intake: Intake,
+        log_ends: LogEnds,
+        telemetry: Telemetry,
+        settings: Settings,
+        monotonic_s: Callable[[], float],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._lanes = lanes
+        self._intake = intake
+        self._log_ends = log_ends
+        self._telemetry = telemetry
+        self._settings = settings
+        self._monotonic_s, self._wall_ms = monotonic_s, wall_ms
+        self._movements: dict[Lane, Movement] = {}
+
+    async def look(self) -> None:
+        """Ask once. Takes as long as `LogEnds.find` may."""
+        lanes = list(self._lanes.values())
+        self._movements = {lane: self._movements.get(lane) or Movement(self._monotonic_s()) for lane in lanes}
+        if not lanes:
+            return
+        ends = await self._log_ends.find([lane.partition for lane in lanes])
+        for lane in lanes:
+            position = await self._intake.position(lane.partition) if lane.is_reading else lane.committed_offset
+            if self._lanes.get(lane.partition) is lane:
+                self._note(lane, position, ends[lane.partition])
+
+    def _note(self, lane: Lane, position: int | None, end: LogEnd | str) -> None:
+        self._telemetry.lagging(lane.partition, self._lag(lane, position, end))
+        was_still = lane.standstill is not None
+        mark = Mark(position, lane.next_offset, lane.committed_offset)
+        lane.standstill = self._movements[lane].note(mark, end, lane.problem, self._monotonic_s())
+        if lane.standstill is not None and not was_still:
+            self._telemetry.stands_still(lane.partition, lane.standstill, self._todo(lane, lane.standstill.cause, end))
+        elif was_still and lane.standstill is None:
+            self._telemetry.moves_again(lane.partition)
+
+    def _lag(self, lane: Lane, position: int | None, end: LogEnd | str) -> Lag:
+        if isinstance(end, str):
+            return Lag(None)
+        if position is not None:
+            lane.lag_records = max(0, end.end - position)
+        since_ms = end.open_since_ms
+        undecided_s = 0.0 if since_ms is None else max(0.0, (self._wall_ms() - since_ms) / 1_000)
+        return Lag(lane.lag_records, end.undecided, undecided_s)
+
+    def _todo(self, lane: Lane, cause: Cause, end: LogEnd | str) -> str:
+        if cause == "open_transaction" and isinstance(end, LogEnd):
+            command = abort_command(self._settings, self._settings.input_topic, lane.partition, end.stable)
+            return f"see that the producer of the transaction ends it; if it is gone, run {command}"
+        return _TODO[cause]

@@ -1,0 +1,98 @@
+"""Whether a partition of the input stands still although its log grows, or may grow. Pure.
+
+| cause              | what is seen                                                                         |
+| ------------------ | ------------------------------------------------------------------------------------ |
+| `leader`           | no broker leads the partition, or the one that does cannot be reached                |
+| `open_transaction` | everything before an open transaction is read, and records wait for its end          |
+| `unread`           | records wait that could be read, and none of them is                                 |
+
+A lane moves as long as its position, its next offset or its committed offset does.
+"""
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+Cause = Literal["leader", "open_transaction", "unread"]
+
+STANDSTILL_S: Final = 10.0
+"""How long a partition may not move before it is said to stand still. A leader moves within seconds."""
+
+
+class LogEnd(Struct, frozen=True):
+    """Where a partition of the input ends, as its leader says."""
+
+    end: int
+    """Behind the last record, with what is not committed."""
+    stable: int
+    """Where a reader of committed records has to stop: at the first open transaction, or at the end."""
+    open_since_ms: int | None = None
+    """The timestamp of the newest record of that transaction, in epoch milliseconds."""
+
+    @property
+    def undecided(self) -> int:
+        """Offsets that wait for the end of a transaction."""
+        return self.end - self.stable
+
+
+class Lag(Struct, frozen=True):
+    """How far a lane is from the end of its partition."""
+
+    records: int | None
+    """Offsets between its position and the end; None where the leader does not say."""
+    undecided: int = 0
+    """How many of them wait for the end of a transaction."""
+    undecided_s: float = 0.0
+    """The age of the newest record of that transaction."""
+
+
+class Standstill(Struct, frozen=True):
+    """A partition that stands still."""
+
+    cause: Cause
+    found: str
+    """A sentence on what is seen."""
+    since_s: float
+    """The monotonic time at which it moved last, or its leader was last heard of."""
+
+
+class Mark(Struct, frozen=True):
+    """How far a lane is; None for what it does not know."""
+
+    position: int | None
+    next_offset: int | None
+    committed_offset: int | None
+
+
+class Movement:
+    """What was seen of one lane."""
+
+    def __init__(self, now_s: float) -> None:
+        self._mark: Mark | None = None
+        self._cause: Cause | None = None
+        self._since_s = now_s
+
+    def note(self, mark: Mark, end: LogEnd | str, problem: str, now_s: float) -> Standstill | None:
+        """Whether the partition stands still by now.
+
+        A text in place of its end says why that is not known; `problem` is what keeps the lane from reading, if known.
+        """
+        cause, found = _obstacle(mark, end, problem)
+        if cause is None or mark != self._mark or cause != self._cause:
+            self._since_s = now_s
+        self._mark, self._cause = mark, cause
+        if cause is None or now_s - self._since_s < STANDSTILL_S:
+            return None
+        return Standstill(cause, found, self._since_s)
+
+
+def _obstacle(mark: Mark, end: LogEnd | str, problem: str) -> tuple[Cause | None, str]:
+    """What may keep the lane from moving, None if it has nothing to read."""
+    if isinstance(end, str):
+        return "leader", end
+    if mark.position is None or mark.position >= end.end:
+        return None, ""
+    if mark.position >= end.stable:
+        return "open_transaction", f"{end.end - mark.position} records wait for the end of a transaction"
+    why = f": {problem}" if problem else ""
+    return "unread", f"{end.stable - mark.position} records wait and none is read{why}"
