@@ -104,6 +104,7 @@ class Broker:
         self.partitions: dict[int, Partition] = defaultdict(Partition)
         self.calls: list[str] = []
         self.clock = Clock()
+        self.topic_id = ""
         self.fetch_waits = False
         """Whether a fetch without records waits until it is cancelled."""
         self._at: dict[str, list[Callable[[], Awaitable[None]]]] = defaultdict(list)
@@ -160,6 +161,9 @@ class FakeIntake:
     async def committed(self, partition: int) -> Committed | None:
         await self._broker.called("committed")
         return self._broker.partitions[partition].committed
+
+    async def topic_id(self) -> str:
+        return self._broker.topic_id
 
     async def seek(self, partition: int, next_offset: int | None) -> int:
         await self._broker.called("seek", next_offset)

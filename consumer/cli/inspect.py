@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
@@ -28,6 +29,7 @@ from consumer.runtime.lookup import Unfinished
 from consumer.runtime.ports import Misfit, Unreachable
 from consumer.runtime.replay import Replay
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import describe_undecided
 from schemas.state import ConversationState
 
 _LOOK_S = 600.0
@@ -82,8 +84,15 @@ async def _inspect(settings: Settings, asked: _Asked) -> int:
             raise Misfit(f"--partition: {settings.input_topic!r} has {reader.partitions} partitions, counted from 0")
         published = await _published(settings, home, key)
         numbered = _show_state(settings, asked, home, published)
+        undecided = await reader.undecided(home)
+        if undecided is not None:
+            what = ": ".join(describe_undecided(settings, home, undecided, time.time_ns() // 1_000_000))
+            click.echo(f"there may be more of this conversation: {what}", err=True)
         if asked.why:
-            await _show_records(settings, reader, asked, home, published, numbered)
+            span = await reader.span(settings.input_topic, home)
+            if undecided is not None:  # what follows is not to be had
+                span = Span(span.begin, max(span.begin, undecided.stable))
+            await _show_records(settings, reader, asked, home, span, published, numbered)
     return OK if published is not None else NOT_FOUND
 
 
@@ -182,13 +191,13 @@ async def _show_records(
     reader: KafkaReader,
     asked: _Asked,
     partition: int,
+    span: Span,
     published: bytes | None,
     numbered: Numbers,
 ) -> None:
     """Tell what each record of the conversation did."""
     committed = await reader.offset_of_group(partition)
     upto = 0 if committed is None else committed.next_offset
-    span = await reader.span(settings.input_topic, partition)
     why = _Why(settings, asked, partition, span, upto)
 
     def tell(each: Explanation) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
@@ -25,6 +26,7 @@ from consumer.core.record import Record
 from consumer.runtime import bookmark
 from consumer.runtime.ports import Committed, Misfit
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import describe_undecided
 from consumer.runtime.verification import APART, Comparison, Shown, Verification, shown_of
 from schemas.transition import Transition
 
@@ -100,6 +102,9 @@ async def _verify(settings: Settings, limit: int, only: tuple[int, ...], *, as_j
             shown += min(limit - shown, len(found.different))
             total.add(found.comparison)
             rows.append((partition, work.spans.input, found.comparison))
+            if end := await reader.undecided(partition):
+                what = ": ".join(describe_undecided(settings, partition, end, time.time_ns() // 1_000_000))
+                click.echo(f"not compared, for no worker may read it yet: {what}", err=True)
             if work.spans.input.begin:
                 began.append((partition, work.spans.input.begin, found.first_ms))
     summary = _json_lines if as_json else _lines

@@ -13,6 +13,7 @@ _CONVERSATIONS = "conversations"
 _STATE_OFFSET = "state-offset"
 _TRANSITIONS_OFFSET = "transitions-offset"
 _DEAD_LETTERS_OFFSET = "dead-letters-offset"
+_TOPIC_ID = "topic-id"
 
 
 class Ends(Struct, frozen=True):
@@ -40,6 +41,8 @@ class Bookmark(Struct, frozen=True):
     """How many conversations are in the state; None where offset and state are not committed together."""
     ends: Ends = Ends()
     """Where the outputs end with the commit; unknown as above, and where an older version committed."""
+    topic_id: str = ""
+    """The id of the input topic of which the offset is; empty as above, and where brokers say none."""
 
     def text(self) -> str:
         """The metadata."""
@@ -49,8 +52,9 @@ class Bookmark(Struct, frozen=True):
             (_STATE_OFFSET, self.ends.state),
             (_TRANSITIONS_OFFSET, self.ends.transitions),
             (_DEAD_LETTERS_OFFSET, self.ends.dead_letters),
+            (_TOPIC_ID, self.topic_id or None),
         )
-        return " ".join(f"{name}={number}" for name, number in told if number is not None)
+        return " ".join(f"{name}={value}" for name, value in told if value is not None)
 
 
 def parse(metadata: str) -> Bookmark:
@@ -60,7 +64,7 @@ def parse(metadata: str) -> Bookmark:
         _number(found.get(name, ""))
         for name in (_STREAM_MS, _CONVERSATIONS, _STATE_OFFSET, _TRANSITIONS_OFFSET, _DEAD_LETTERS_OFFSET)
     )
-    return Bookmark(stream_ms, conversations, Ends(*ends))
+    return Bookmark(stream_ms, conversations, Ends(*ends), found.get(_TOPIC_ID, ""))
 
 
 def _number(digits: str) -> int | None:

@@ -7,15 +7,13 @@ out of reach, nor of records behind an open transaction.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from consumer.runtime.kafka_tools import abort_command
 from consumer.runtime.lane import Lane
 from consumer.runtime.ports import Intake, LogEnds, Telemetry
 from consumer.runtime.settings import Settings
-from consumer.runtime.standstill import Cause, Lag, LogEnd, Mark, Movement
+from consumer.runtime.standstill import Cause, Lag, LogEnd, Mark, Movement, describe_undecided
 
 _TODO: Final[dict[Cause, str]] = {
     "leader": "see that the broker runs and that this worker can reach it; the other partitions go on",
-    "open_transaction": "see that the producer of the transaction ends it",
     "unread": "see what is said of the lane above; if nothing is, restart the worker",
 }
 
@@ -54,6 +52,8 @@ class LagWatch:
                 self._note(lane, position, ends[lane.partition])
 
     def _note(self, lane: Lane, position: int | None, end: LogEnd | str) -> None:
+        if isinstance(end, LogEnd):
+            lane.note_topic_id(end.topic_id)
         self._telemetry.lagging(lane.partition, self._lag(lane, position, end))
         was_still = lane.standstill is not None
         mark = Mark(position, lane.next_offset, lane.committed_offset)
@@ -73,7 +73,6 @@ class LagWatch:
         return Lag(lane.lag_records, end.undecided, undecided_s)
 
     def _todo(self, lane: Lane, cause: Cause, end: LogEnd | str) -> str:
-        if cause == "open_transaction" and isinstance(end, LogEnd):
-            command = abort_command(self._settings, self._settings.input_topic, lane.partition, end.stable)
-            return f"see that the producer of the transaction ends it; if it is gone, run {command}"
+        if isinstance(end, LogEnd) and cause == "open_transaction":
+            return describe_undecided(self._settings, lane.partition, end, self._wall_ms())[1]
         return _TODO[cause]

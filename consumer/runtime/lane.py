@@ -127,6 +127,9 @@ class Lane:
         """The newest offset that this lane knows to be committed."""
         self._unanswered: tuple[int, Tally, float] | None = None
         """The offset, the counts and the begin of a commit that was not heard to have succeeded."""
+        self._topic_id = ""
+        """The id of the input topic that it reads."""
+        self._is_topic_replaced = False
         self._clear_staged()
 
     def __repr__(self) -> str:
@@ -163,6 +166,16 @@ class Lane:
         self._stop.set()
         if self._waiting is not None:
             self._waiting.cancel()
+
+    def note_topic_id(self, topic_id: str) -> None:
+        """The id that the input topic has by now. Where it was made anew the lane opens again, from its beginning."""
+        if self.is_open and self._is_of_another(self._topic_id, topic_id):
+            self._is_topic_replaced = True
+
+    @staticmethod
+    def _is_of_another(known_id: str, topic_id: str) -> bool:
+        """Whether a topic is another one than that of an id; not where one of them is not known."""
+        return bool(known_id and topic_id) and known_id != topic_id
 
     async def run(self) -> None:
         """Consume until stopped.
@@ -216,6 +229,11 @@ class Lane:
         self._progress()
         await publisher.open()
         self._progress()
+        topic_id = await self._world.intake.topic_id()
+        self._progress()
+        if self._is_of_another(self._topic_id, topic_id):
+            self._last_committed = None  # brokers delete the offsets with the topic
+        self._topic_id = topic_id
         settled = await self._repair.settle(publisher, self._ask_committed, self._last_committed)
         self._progress()
         committed = settled.committed
@@ -224,12 +242,13 @@ class Lane:
             raise Unreachable(f"reading the committed offset: {wanted} is older than {self._last_committed}")
         self._last_committed = wanted
         self._settle_unanswered(committed)
-        self.next_offset = await self._world.intake.seek(self.partition, wanted)
+        marked = None if committed is None else bookmark.parse(committed.metadata)
+        is_of_another = marked is not None and self._is_of_another(marked.topic_id, topic_id)
+        self.next_offset = await self._world.intake.seek(self.partition, None if is_of_another else wanted)
         self._progress()
-        if wanted is not None and self.next_offset != wanted:
+        if wanted is not None and (is_of_another or self.next_offset != wanted):
             self._world.telemetry.offset_reset(self.partition, wanted, self.next_offset)
         self.committed_offset = self.next_offset
-        marked = None if committed is None else bookmark.parse(committed.metadata)
         self._stream_ms = None if marked is None else marked.stream_ms
         if not await self._restore(marked):
             return
@@ -266,6 +285,9 @@ class Lane:
 
     async def _consume(self, publisher: Publisher) -> None:
         while not self._stop.is_set():
+            if self._is_topic_replaced:
+                self._is_topic_replaced = False
+                raise Unreachable("the input topic was made anew under its name: it is read from its beginning")
             if self.breaker.open_because:
                 await self._block(publisher)
                 break
@@ -397,9 +419,9 @@ class Lane:
 
     def _bookmark(self) -> Bookmark:
         if not self._is_atomic:
-            return Bookmark(self._stream_ms)
+            return Bookmark(self._stream_ms, topic_id=self._topic_id)
         ends = self._ends.advance(Ends(self.store.state_offset))
-        return Bookmark(self._stream_ms, self.store.count_staged(), ends)
+        return Bookmark(self._stream_ms, self.store.count_staged(), ends, self._topic_id)
 
     async def _block(self, publisher: Publisher) -> None:
         """The breaker is open: commit what came before it and consume no more until the process is restarted."""

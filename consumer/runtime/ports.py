@@ -91,6 +91,9 @@ class Intake(Protocol):
     async def committed(self, partition: int) -> Committed | None:
         """Where the group stands, None if it never committed."""
 
+    async def topic_id(self) -> str:
+        """The id of the input topic, which one that is made anew under its name does not have; empty if not known."""
+
     async def seek(self, partition: int, next_offset: int | None) -> int:
         """Continue from an offset, None for the beginning; returns where that is.
 

@@ -9,9 +9,13 @@
 A lane moves as long as its position, its next offset or its committed offset does.
 """
 
+import shlex
 from typing import Final, Literal
 
 from msgspec import Struct
+
+from consumer.runtime.kafka_tools import abort_command, kafka_command
+from consumer.runtime.settings import Settings
 
 Cause = Literal["leader", "open_transaction", "unread"]
 
@@ -28,11 +32,33 @@ class LogEnd(Struct, frozen=True):
     """Where a reader of committed records has to stop: at the first open transaction, or at the end."""
     open_since_ms: int | None = None
     """The timestamp of the newest record of that transaction, in epoch milliseconds."""
+    topic_id: str = ""
+    """The id of the topic by now; empty if not known."""
 
     @property
     def undecided(self) -> int:
         """Offsets that wait for the end of a transaction."""
         return self.end - self.stable
+
+
+def describe_undecided(settings: Settings, partition: int, end: LogEnd, now_ms: int) -> tuple[str, str]:
+    """What waits for the end of a transaction and since when, and what to do if that hangs: a sentence each."""
+    topic = settings.input_topic
+    age = (
+        ""
+        if end.open_since_ms is None
+        else f", whose newest record is {(now_ms - end.open_since_ms) / 1_000:.0f} s old"
+    )
+    hanging = f"find-hanging --topic {shlex.quote(topic)} --partition {partition}"
+    found = (
+        f"partition {partition} of {topic!r}: {end.undecided} offsets from {end.stable} on wait for the end of a "
+        f"transaction{age}"
+    )
+    remedy = (
+        f"see that its producer ends it; if that is gone, {kafka_command(settings, 'kafka-transactions', hanging)} "
+        f"finds it, and {abort_command(settings, topic, partition, end.stable)} aborts it"
+    )
+    return found, remedy
 
 
 class Lag(Struct, frozen=True):

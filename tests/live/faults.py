@@ -48,6 +48,8 @@ MISMATCHES = "mismatches"
 _RATE = 200
 _REQUEST_TIMEOUT_MS = 3_000
 _DEATH_S = 120.0
+_DECIDED_S = 0.02
+"""Within this time the end of a transaction gets from the proxy to the partitions."""
 _DRAIN_S = 60.0
 _RESTORING_S = 120.0
 _WAITED_FOR_SHARE = 0.5
@@ -93,6 +95,7 @@ class Scene:
             "coordinator of transactions killed": cls._kill_transaction_coordinator,
             "broker killed amid a commit": cls._kill_broker_amid_commit,
             "all brokers killed": cls._kill_brokers,
+            "all brokers killed as a transaction ends": cls._kill_brokers_amid_end,
             "brokers killed one after another": cls._kill_brokers_in_turn,
             "leader stopped past the request timeout": cls._stop_leader,
             "all brokers stopped past the request timeout": cls._stop_brokers,
@@ -264,6 +267,21 @@ class Scene:
         await asyncio.sleep(self._chance.uniform(0.5, 3))
         await self._cluster.start()
 
+    async def _kill_brokers_amid_end(self) -> None:
+        """The end of a transaction is decided and not yet in all partitions: the coordinator has to see to that when it
+        is back, and may be back before partitions have leaders again, which is when brokers lose markers."""
+        ending = asyncio.Event()
+
+        async def note(kind: int) -> None:
+            if kind == END_TXN:
+                ending.set()
+
+        self._set_passes(note)
+        await asyncio.wait_for(ending.wait(), _DEATH_S)
+        self._set_passes(None)
+        await asyncio.sleep(self._chance.uniform(0, _DECIDED_S))
+        await self._kill_brokers()
+
     async def _kill_brokers_in_turn(self) -> None:
         """Each is killed when the one before has come up and its replicas are not in sync yet: partitions lose their
         leader while transactions end, which is when brokers lose markers."""
@@ -299,11 +317,9 @@ class Scene:
                         each.deliver()
                         await asyncio.sleep(self._chance.uniform(0, 0.3))
 
-        for each in proxies:
-            each.passes = deliver
+        self._set_passes(deliver)
         await self._until(lambda: not any(each.has_kept for each in proxies))
-        for each in proxies:
-            each.passes = None
+        self._set_passes(None)
 
     @staticmethod
     async def _until(happened: Callable[[], bool]) -> None:
@@ -349,6 +365,10 @@ class Scene:
         await asyncio.sleep(2 * _REQUEST_TIMEOUT_MS / 1_000)
         for node in nodes:
             node.resume()
+
+    def _set_passes(self, passes: Callable[[int], Awaitable[None]] | None) -> None:
+        for proxy in self._cluster.proxies:
+            proxy.passes = passes
 
     def _set_delay(self, seconds: float) -> None:
         for proxy in self._cluster.proxies:

@@ -38,6 +38,15 @@ async def write(settings: Settings, drafts: Iterator[Draft]) -> None:
         await writer.flush()
 
 
+def of_partition(partition: int, traffic: Traffic) -> Iterator[Draft]:
+    """The records of a traffic that the default partitioner of every client sends to one partition."""
+    return (
+        draft
+        for draft in records(traffic)
+        if draft.key is not None and partition_of(draft.key, PARTITIONS) == partition
+    )
+
+
 def damaged(count: int) -> Iterator[Draft]:
     """Records that are cut off, each of a conversation of its own, all in one partition."""
     keys = (str(uuid.uuid4()).encode() for _ in itertools.count())

@@ -11,7 +11,7 @@ from tests.live.soak_table import Report
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
-FAULTS = 25
+FAULTS = 26
 
 
 async def test_every_fault_once_and_the_outputs_equal_the_model(kafka: str, tmp_path: Path) -> None:

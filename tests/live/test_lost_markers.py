@@ -14,7 +14,6 @@ from typing import Literal
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.partitioner import murmur2
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -23,12 +22,12 @@ from consumer.adapters.kafka.topic_checks import plans
 from consumer.adapters.kafka.topic_reader import TopicReader
 from consumer.runtime.ports import Unreachable
 from consumer.runtime.republish import NO_TIMESTAMP, Copy
-from consumer.simulator.traffic import Draft, Traffic, records
+from consumer.simulator.traffic import Draft, Traffic
 from tests.live.cluster import NODES, Cluster
 from tests.live.conftest import UniqueName, needed_jars
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.placed_cluster import CONSUMER_OFFSETS, PlacedCluster
-from tests.live.stream import write
+from tests.live.stream import of_partition, write
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
@@ -131,20 +130,10 @@ async def stage(request: pytest.FixtureRequest, unique_name: UniqueName, tmp_pat
         for plan in plans(pipeline.settings):
             await cluster.create_topic(plan.name, [nodes.get(plan.name, cluster.steady)] * PARTITIONS, plan.configs)
         try:
-            yield Stage(cluster, pipeline, lost, drafts())
+            traffic = Traffic(seed=1, start_ms=now_ms(), conversations=100, broken=0.2)  # rich in dead letters
+            yield Stage(cluster, pipeline, lost, of_partition(PARTITION, traffic))
         finally:
             await pipeline.close()
-
-
-def drafts() -> Iterator[Draft]:
-    """Traffic of one partition, rich in what ends as dead letters."""
-    stream = records(Traffic(seed=1, start_ms=now_ms(), conversations=100, broken=0.2))
-    return (draft for draft in stream if draft.key is not None and partition_of(draft.key) == PARTITION)
-
-
-def partition_of(key: bytes) -> int:
-    """Where the default partitioner of every client sends a key."""
-    return int(murmur2(key) & 0x7FFFFFFF) % PARTITIONS
 
 
 async def caught_up(pipeline: Pipeline, worker: WorkerProcess, within_s: float) -> None:

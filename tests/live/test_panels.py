@@ -30,6 +30,8 @@ ZERO_IN_GOOD_HEALTH = {
     "Failures, 15 min": "no commit fails while the broker is well",
     "Records left to restore": "so small a state is read between two scrapes",
     "Offline partitions, by topic": "every partition has a leader",
+    "Standstill, by partition": "every partition moves",
+    "Records behind open transactions, by partition": "nobody writes the input in transactions",
     "Unowned partitions": "a rebalance is over between two scrapes",
 }
 """Panels that may show nothing but zeros here, with the reason. All others must show something."""

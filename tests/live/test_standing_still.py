@@ -4,6 +4,7 @@ The fragile broker leads one partition of the input and nothing else; the worker
 """
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,16 +12,21 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.adapters.kafka.topic_checks import plans
+from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
-from tests.live.conftest import UniqueName, needed_jars
+from tests.live.broker import LocalBroker
+from tests.live.commands import ended, environ_of
+from tests.live.conftest import CreateTopics, UniqueName, needed_jars
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.placed_cluster import PlacedCluster
-from tests.live.stream import write
+from tests.live.stream import of_partition, write
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
@@ -29,6 +35,11 @@ FRAGILE = 1
 SEEN_S = 30.0
 """Within this time a standstill is seen: the contract's."""
 HEALED_S = 120.0
+READINESS_S = {"killed": 10.0, "paused": SEEN_S}
+"""A broker that hangs keeps its connections: only a question without an answer shows it."""
+OUTAGE_S = {"killed": 60.0, "paused": SEEN_S}
+LINES_MAX = 30
+"""In such an outage."""
 
 
 class Stage(Struct):
@@ -68,7 +79,7 @@ async def stage(unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Stage]
             await pipeline.close()
 
 
-async def of_partition(worker: WorkerProcess, name: str, partition: int) -> float:
+async def gauge(worker: WorkerProcess, name: str, partition: int) -> float:
     """A gauge of one partition; 0 as long as there is none."""
     families = text_string_to_metric_families(await worker.exposition())
     samples = (sample for family in families for sample in family.samples)
@@ -85,7 +96,7 @@ async def is_seen(worker: WorkerProcess, partition: int, cause: str, said: str) 
         while not worker.events("lane.stands_still"):
             assert worker.exit_code is None, worker.text()[-3_000:]
             await asyncio.sleep(0.2)
-        while not await of_partition(worker, "conversation_standstill_seconds", partition):
+        while not await gauge(worker, "conversation_standstill_seconds", partition):
             await asyncio.sleep(0.2)
     taken_s = time.monotonic() - began_s
     ((event_partition, event_cause, found),) = {
@@ -96,18 +107,18 @@ async def is_seen(worker: WorkerProcess, partition: int, cause: str, said: str) 
     status, body = await worker.readiness()
     assert status == 503
     assert f"partition {partition}: {found}" in body["standstill"]
-    assert await of_partition(worker, "conversation_lag_seconds", partition) > 0
+    assert await gauge(worker, "conversation_lag_seconds", partition) > 0
     return taken_s
 
 
-async def is_over(stage: Stage, worker: WorkerProcess, partition: int) -> None:
+async def is_over(pipeline: Pipeline, worker: WorkerProcess, partition: int) -> None:
     """Wait until everything is committed and no signal tells of a standstill any more."""
-    await stage.pipeline.caught_up(HEALED_S)
+    await pipeline.caught_up(HEALED_S)
     async with asyncio.timeout(HEALED_S):
         while (await worker.readiness())[0] != 200:
             await asyncio.sleep(0.2)
     for name in ("standstill_seconds", "lag_seconds", "lag_records", "undecided_records"):
-        assert await of_partition(worker, f"conversation_{name}", partition) == 0, name
+        assert await gauge(worker, f"conversation_{name}", partition) == 0, name
     assert len(worker.events("lane.stands_still")) == len(worker.events("lane.moves_again"))
 
 
@@ -129,5 +140,152 @@ async def test_one_broker_out_of_reach(stage: Stage, way: str) -> None:
     await is_seen(successor, FRAGILE, "leader", address)
     assert {event["partition"] for event in successor.events("lane.failed")} <= {FRAGILE}
     await proxy.heal()
-    await is_over(stage, successor, FRAGILE)
+    await is_over(stage.pipeline, successor, FRAGILE)
     await stage.pipeline.judge()
+
+
+async def test_open_transaction_in_the_input(pipeline: Pipeline) -> None:
+    """What follows it waits, which the tools say as well; when it has ended, all is read and its records are not."""
+    settings, partition = pipeline.settings, 0
+    drafts = of_partition(partition, Traffic(seed=1, start_ms=now_ms(), conversations=20))
+    await write(settings, islice(drafts, 20))
+    worker = await pipeline.start_worker()
+    await pipeline.caught_up()
+    conversation_id = next(iter(await pipeline.states()))
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.group_id, transaction_timeout_ms=600_000
+    )
+    async with producer:
+        await producer.begin_transaction()
+        undecided = next(drafts)
+        await producer.send_and_wait(settings.input_topic, undecided.value, undecided.key, partition)
+        await write(settings, islice(drafts, 3))
+        assert await is_seen(worker, partition, "open_transaction", "4 records wait for the end") < SEEN_S
+        for name in ("lag_records", "undecided_records"):
+            assert await gauge(worker, f"conversation_{name}", partition) == 4
+        assert await gauge(worker, "conversation_undecided_seconds", partition) > 0
+        (event,) = worker.events("lane.stands_still")
+        abort = f"--topic {settings.input_topic} --partition {partition} --start-offset 20`"
+        assert abort in event["todo"]
+        environ = environ_of(settings)
+        for command, exit_code in (("check", 0), ("verify", 0), (f"inspect {conversation_id} --why", 0)):
+            shown = await ended(command, environ)
+            assert shown.exit_code == exit_code, shown.printed
+            assert "4 offsets from 20 on wait for the end of a transaction, whose newest record is" in shown.printed
+            assert abort in shown.printed
+        await producer.abort_transaction()
+    await is_over(pipeline, worker, partition)
+    judged = await pipeline.judge()
+    assert judged.records == 23
+    # The position behind the marker is committed as well.
+    async with asyncio.timeout(HEALED_S):
+        while (await pipeline.committed())[TopicPartition(settings.input_topic, partition)].offset < 25:
+            await asyncio.sleep(0.5)
+
+
+@pytest.mark.parametrize("way", ["killed", "paused"])
+async def test_all_brokers_gone(unique_name: UniqueName, tmp_path: Path, way: str) -> None:
+    """Readiness follows within ten seconds, also of a worker without traffic, and the log stays readable."""
+    broker = LocalBroker(needed_jars())
+    await asyncio.to_thread(broker.start)
+    pipeline = Pipeline(broker.bootstrap_servers, unique_name("p"), tmp_path)
+    try:
+        await pipeline.create()
+        worker = await pipeline.start_worker()
+        await pipeline.feed(Traffic(seed=1, start_ms=now_ms(), conversations=20), 100)
+        await pipeline.caught_up()
+        assert await worker.ready() == 200
+        lines = len(worker.text().splitlines())
+        (broker.kill if way == "killed" else broker.pause)()
+        gone_s = time.monotonic()
+        async with asyncio.timeout(HEALED_S):
+            while (await worker.readiness())[0] == 200:
+                await asyncio.sleep(0.2)
+        noticed_s = time.monotonic() - gone_s
+        assert noticed_s < READINESS_S[way]
+        await asyncio.sleep(OUTAGE_S[way] - noticed_s)
+        told = worker.text().splitlines()[lines:]
+        assert len(told) <= LINES_MAX, "\n".join(told)
+        status, body = await worker.readiness()
+        assert (status, broker.bootstrap_servers in body["connection"] + body["standstill"]) == (503, True)
+        await asyncio.to_thread(broker.start if way == "killed" else broker.resume)
+        async with asyncio.timeout(HEALED_S):
+            while await worker.ready() != 200:
+                await asyncio.sleep(0.2)
+        assert await worker.end(signal.SIGTERM) == 0
+        for complaint in ("Unclosed", "was destroyed", "never retrieved", "loop.exception"):
+            assert complaint not in worker.text()
+    finally:
+        await pipeline.close()
+        broker.close()
+
+
+async def test_markers_that_retention_deletes_are_no_loss(pipeline: Pipeline) -> None:
+    """A partition that ends in the marker of a transaction, as after `rekey`, and is empty at the next start."""
+    settings = pipeline.settings
+    tp = TopicPartition(settings.input_topic, 0)
+    drafts = of_partition(0, Traffic(seed=1, start_ms=now_ms(), conversations=20))
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.group_id)
+    async with producer, producer.transaction():
+        for draft in islice(drafts, 5):
+            await producer.send_and_wait(settings.input_topic, draft.value, draft.key, 0)
+    worker = await pipeline.start_worker()
+    await pipeline.caught_up()
+    assert (await pipeline.committed())[tp].offset == 6
+    assert await worker.end(signal.SIGTERM) == 0
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=6)})
+    finally:
+        await admin.close()
+    successor = await pipeline.start_worker()
+    await write(settings, islice(drafts, 5))
+    await pipeline.caught_up()
+    assert pipeline.events("lane.offset_reset") == []
+    assert (await successor.metrics())["conversation_offset_resets_total"] == 0
+
+
+@pytest.mark.parametrize("is_suspended", [True, False])
+async def test_input_made_anew(pipeline: Pipeline, create_topics: CreateTopics, *, is_suspended: bool) -> None:
+    """It is filled past the committed offsets before the worker can notice. Brokers delete these with the topic, so an
+    operator has to say that it is to be read; then all of it is."""
+    settings = pipeline.settings
+    worker = await pipeline.start_worker()
+    await pipeline.feed(Traffic(seed=1, start_ms=now_ms(), conversations=20, broken=0), 40)
+    await pipeline.caught_up()
+    if is_suspended:
+        worker.send(signal.SIGSTOP)
+    else:
+        assert await worker.end(signal.SIGTERM) == 0
+    await make_anew(settings, create_topics)
+    await pipeline.feed(Traffic(seed=2, start_ms=now_ms(), conversations=60, broken=0), 400)
+    if is_suspended:
+        worker.send(signal.SIGCONT)
+    else:
+        worker = await pipeline.start_worker()
+    async with asyncio.timeout(HEALED_S):
+        while not any("no committed offset" in event["error"] for event in worker.events("lane.failed")):
+            await asyncio.sleep(0.2)
+    assert await worker.end(signal.SIGTERM) == 0
+    await pipeline.reset_offsets()
+    await pipeline.start_worker()
+    await pipeline.caught_up()
+    written = {record.key.decode() for record in await pipeline.read(settings.input_topic) if record.key is not None}
+    assert written <= (await pipeline.states()).keys()
+
+
+async def make_anew(settings: Settings, create_topics: CreateTopics) -> None:
+    """Delete the input topic and create another one of its name."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([settings.input_topic])
+    finally:
+        await admin.close()
+    async with asyncio.timeout(HEALED_S):
+        while True:
+            with contextlib.suppress(AssertionError):  # the broker is not done with the deletion
+                await create_topics(settings.bootstrap_servers, {settings.input_topic: (PARTITIONS, {})})
+                return
+            await asyncio.sleep(0.5)

@@ -984,3 +984,63 @@ async def test_only_what_is_committed_is_passed_on() -> None:
     await scene.consume(18)
     assert [effects.next_offset for effects in scene.observed] == [14, 18]
     assert scene.observed == scene.partition.commits
+
+
+async def test_topic_made_anew_is_read_from_its_beginning() -> None:
+    """Its offsets say nothing of the records that had them before, though there are as many."""
+    broker = Broker(story())
+    broker.topic_id = "a1"
+    await Scene(broker).consume(18)
+    broker.topic_id = "b2"
+    scene = Scene(broker)
+    async with scene.running():
+        await until(lambda: "fetch 10" in broker.calls[broker.calls.index("close") :])
+        await until(scene.went_to(18))
+    assert scene.telemetry.of("offset_reset") == [(0, 18, 10)]
+
+
+@pytest.mark.parametrize(("before", "after"), [("a1", "a1"), ("", "b2"), ("a1", "")])
+async def test_same_topic_is_gone_on_with(before: str, after: str) -> None:
+    """Also where a broker or the version that committed did not know the id."""
+    broker = Broker(story())
+    broker.topic_id = before
+    await Scene(broker).consume(18)
+    broker.topic_id = after
+    scene = Scene(broker)
+    async with scene.running():
+        await until(lambda: scene.lane.phase == "running")
+    assert scene.telemetry.of("offset_reset") == []
+
+
+async def test_topic_made_anew_under_a_running_lane_opens_it_again() -> None:
+    broker = Broker(story())
+    broker.topic_id = "a1"
+    scene = Scene(broker)
+    async with scene.running():
+        await until(scene.went_to(18))
+        scene.lane.note_topic_id("a1")
+        scene.lane.note_topic_id("")
+        await turns()
+        assert scene.telemetry.of("commit_failed") == []
+        broker.topic_id = "b2"
+        scene.lane.note_topic_id("b2")
+        await until(lambda: bool(scene.telemetry.of("offset_reset")))
+        await until(scene.went_to(18))
+    ((_, error),) = scene.telemetry.of("commit_failed")
+    assert "made anew" in str(error)
+
+
+async def test_offsets_that_were_deleted_with_the_topic_are_asked_for() -> None:
+    """The state stays; only an operator can say whether the new topic is to be read over it."""
+    broker = Broker(story())
+    broker.topic_id = "a1"
+    scene = Scene(broker)
+    async with scene.running():
+        await until(scene.went_to(18))
+        broker.topic_id, scene.partition.committed = "b2", None
+        scene.lane.note_topic_id("b2")
+        await until(lambda: len(scene.telemetry.of("commit_failed")) > 2)
+    told = [str(error) for _, error in scene.telemetry.of("commit_failed")]
+    assert "made anew" in told[0]
+    assert "the group has no committed offset" in told[1]
+    assert "kafka-consumer-groups" in told[1]

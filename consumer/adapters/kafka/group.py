@@ -25,7 +25,7 @@ from consumer.adapters.kafka.connection import connection_arguments, connection_
 from consumer.adapters.kafka.coordinator import committed_of, error_codes
 from consumer.adapters.kafka.faults import answered, outlasted, world_error
 from consumer.adapters.kafka.membership import COORDINATOR_MOVED, Membership
-from consumer.adapters.kafka.offsets import Offsets, find_begins, find_ends, patiently
+from consumer.adapters.kafka.offsets import Offsets, find_begins, find_ends, find_topic_id, patiently
 from consumer.adapters.kafka.records import partition_of, record_of
 from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
 from consumer.core.record import Record
@@ -137,6 +137,13 @@ class GroupIntake:
         if error_codes(answer) & COORDINATOR_MOVED:
             coordinator.coordinator_dead()
         return committed_of(answer, self._settings.input_topic, [partition])[partition]
+
+    async def topic_id(self) -> str:
+        """See `Intake.topic_id`."""
+        client, topic = self._consumer._client, self._settings.input_topic  # noqa: SLF001 - as below
+        asking = patiently(client, lambda: find_topic_id(client, topic), self._timeout_s)
+        found: str = await answered(_ASKS * self._timeout_s, asking, "asking for the id of the input topic")
+        return found
 
     async def seek(self, partition: int, next_offset: int | None) -> int:
         """See `Intake.seek`."""

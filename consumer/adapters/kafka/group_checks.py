@@ -4,6 +4,7 @@ Only groups of the classic protocol can be looked into; one of the newer protoco
 empty.
 """
 
+import time
 from collections.abc import Mapping
 
 from aiokafka import TopicPartition
@@ -14,9 +15,11 @@ from msgspec import Struct
 
 from consumer.adapters.kafka import coordinator, records
 from consumer.adapters.kafka.finding import Finding
+from consumer.adapters.kafka.log_ends import find_log_ends
 from consumer.adapters.kafka.records import Span
 from consumer.adapters.kafka.requests import AuthorizedGroupsRequest
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import LogEnd, describe_undecided
 
 _PROTOCOL_TYPE = "consumer"
 _ASSIGNOR = "roundrobin"
@@ -43,8 +46,10 @@ class GroupFound(Struct, frozen=True):
     committed: Mapping[int, int] = {}
     """Offsets to go on from, by partition of the input topic."""
     input_spans: Mapping[int, Span] = {}
-    """What a `read_committed` reader may have, by partition."""
+    """What was written, by partition."""
     state_spans: Mapping[int, Span] = {}
+    undecided: Mapping[int, LogEnd] = {}
+    """The ends of partitions of the input where records wait for the end of a transaction."""
 
 
 def checks(settings: Settings, found: GroupFound) -> list[Finding]:
@@ -56,6 +61,7 @@ def checks(settings: Settings, found: GroupFound) -> list[Finding]:
         _static(settings, found),
         _positions(settings, found),
         _lag(settings, found),
+        *_undecided(settings, found),
         _size(settings.state_topic, "CC_STATE_TOPIC", found.state_spans, "to restore"),
     ]
 
@@ -134,6 +140,15 @@ def _lag(settings: Settings, found: GroupFound) -> Finding:
     return Finding("lag", "pass", what)
 
 
+def _undecided(settings: Settings, found: GroupFound) -> list[Finding]:
+    now_ms = time.time_ns() // 1_000_000
+    told = [
+        Finding("lag", "warn", *describe_undecided(settings, partition, end, now_ms))
+        for partition, end in sorted(found.undecided.items())
+    ]
+    return told[:_SHOWN_MAX]
+
+
 def _size(topic: str, setting: str, spans: Mapping[int, Span], purpose: str) -> Finding:
     offsets = sum(each.end - each.begin for each in spans.values())
     return Finding("size", "pass", f"topic {topic!r} ({setting}) spans {offsets} offsets {purpose}")
@@ -153,7 +168,10 @@ async def find(client: AIOKafkaClient, settings: Settings, partitions: Mapping[s
     numbers = range(partitions[settings.input_topic])
     committed = await coordinator.committed(client, settings.group_id, settings.input_topic, numbers)
     offsets = {number: each.next_offset for number, each in committed.items() if each is not None}
-    return GroupFound(state, protocol_type, assignor, members, offsets, *await _spans(settings, partitions))
+    ends = await find_log_ends(settings, numbers)
+    undecided = {number: end for number, end in ends.items() if isinstance(end, LogEnd) and end.undecided}
+    spans = await _spans(settings, partitions)
+    return GroupFound(state, protocol_type, assignor, members, offsets, *spans, undecided)
 
 
 async def _described(client: AIOKafkaClient, settings: Settings) -> tuple[str, str, str, tuple[Member, ...]]:
@@ -184,7 +202,7 @@ def _subscription(protocol_type: str, metadata: bytes) -> tuple[str, ...]:
 
 async def _spans(settings: Settings, partitions: Mapping[str, int]) -> tuple[dict[int, Span], dict[int, Span]]:
     """Of the input and the state topic."""
-    consumer = records.standalone_consumer(settings)
+    consumer = records.standalone_consumer(settings, isolation_level="read_uncommitted")
     try:
         await consumer.start()
         found = []

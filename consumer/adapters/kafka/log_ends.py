@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+from msgspec.structs import replace
 
 from consumer.adapters.kafka.bounds import within
 from consumer.adapters.kafka.connection import connection_arguments
@@ -22,6 +23,7 @@ from consumer.adapters.kafka.offsets import (
     find_ends,
     find_leaders,
     find_stable_ends,
+    find_topic_id,
 )
 from consumer.runtime.ports import WorldError
 from consumer.runtime.settings import Settings
@@ -33,6 +35,15 @@ _LOOK_S = 8.0
 _STOP_S = 5.0
 
 Found = LogEnd | str
+
+
+async def find_log_ends(settings: Settings, partitions: Sequence[int]) -> Mapping[int, Found]:
+    """Where partitions of the input end, asked once."""
+    log_ends = KafkaLogEnds(settings)
+    try:
+        return await log_ends.find(partitions)
+    finally:
+        await log_ends.stop()
 
 
 class KafkaLogEnds:
@@ -67,9 +78,20 @@ class KafkaLogEnds:
             client.force_metadata_update()  # not waited for: it may ask the broker that does not answer
         by_leader = await find_leaders(client, tps)
         leaderless = by_leader.pop(-1, [])
-        answers = await asyncio.gather(*(self._ask(client, leader, some) for leader, some in by_leader.items()))
-        found = {tp: end for answer in answers for tp, end in answer.items()}
+        asking = [self._ask(client, leader, some) for leader, some in by_leader.items()]
+        topic_id, answers = await asyncio.gather(self._find_topic_id(client), asyncio.gather(*asking))
+        found = {
+            tp: end if isinstance(end, str) else replace(end, topic_id=topic_id)
+            for answer in answers
+            for tp, end in answer.items()
+        }
         return found | dict.fromkeys(leaderless, "no broker leads the partition")
+
+    async def _find_topic_id(self, client: AIOKafkaClient) -> str:
+        try:
+            return await within(_LEADER_S, find_topic_id(client, self._settings.input_topic))
+        except (KafkaError, TimeoutError, OSError):
+            return ""
 
     async def _connected(self) -> AIOKafkaClient:
         if self._client is None:

@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, OffsetResetStrategy
 from aiokafka.errors import (
+    IncompatibleBrokerVersion,
     KafkaConnectionError,
     KafkaError,
     LeaderNotAvailableError,
@@ -25,6 +26,8 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.offset import OffsetRequest
+
+from consumer.adapters.kafka.requests import TopicIdRequest
 
 T = TypeVar("T")
 Offsets = dict[TopicPartition, int]
@@ -72,6 +75,20 @@ async def find_leaders(client: AIOKafkaClient, tps: Iterable[TopicPartition]) ->
         leader = client.cluster.leader_for_partition(tp)
         by_leader[-1 if leader is None else leader].append(tp)
     return by_leader
+
+
+async def find_topic_id(client: AIOKafkaClient, topic: str) -> str:
+    """The id of a topic, which one that is made anew under the same name does not have; empty if no broker says it.
+
+    Raises KafkaError.
+    """
+    try:
+        answer = await client.send(client.get_random_node(), TopicIdRequest(topic))
+    except (NotImplementedError, IncompatibleBrokerVersion):  # before Kafka 2.8
+        return ""
+    ((code, _, topic_id, *_),) = answer.topics
+    check(code)
+    return str(topic_id.hex())
 
 
 async def patiently(client: AIOKafkaClient, ask: Callable[[], Awaitable[T]], seconds: float = math.inf) -> T:

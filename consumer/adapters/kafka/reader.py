@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from consumer.adapters.kafka import coordinator
 from consumer.adapters.kafka.faults import answered
 from consumer.adapters.kafka.finding import Finding
+from consumer.adapters.kafka.log_ends import find_log_ends
 from consumer.adapters.kafka.records import Span, standalone_consumer, stop
 from consumer.adapters.kafka.topic_checks import compaction, plans
 from consumer.adapters.kafka.topic_reader import TopicReader
@@ -19,6 +20,7 @@ from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Misfit
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import LogEnd
 
 _WAIT_MS = 20
 """A fetch that still waits at the end of one partition holds up the first of the next."""
@@ -64,6 +66,11 @@ class KafkaReader:
         asked = coordinator.committed(self._reader.client, group_id, topic, [partition])
         found: Committed | None = (await self._bounded(asked, "reading the committed offset of the group"))[partition]
         return found
+
+    async def undecided(self, partition: int) -> LogEnd | None:
+        """The end of a partition of the input, if records there wait for the end of a transaction."""
+        end = (await find_log_ends(self._settings, [partition]))[partition]
+        return end if isinstance(end, LogEnd) and end.undecided else None
 
     async def span(self, topic: str, partition: int) -> Span:
         """What was written to a partition so far, with what is not committed yet."""

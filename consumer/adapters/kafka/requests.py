@@ -3,6 +3,7 @@
 | request              | version | why                                                                             |
 | -------------------- | ------- | ------------------------------------------------------------------------------- |
 | Metadata             | 8       | up to version 5 it does not say what the user may do                            |
+| Metadata             | 10      | up to version 9 it does not say the ids of topics; Kafka 2.8                    |
 | DescribeGroups       | 4       | version 3 has no static members, and   aiokafka reads its answer as version 2   |
 | OffsetFetch          | 7       | `require_stable` shows an offset whose transaction is undecided; Kafka 2.5      |
 | DescribeProducers    | 0       | says where the undecided records of a producer begin; Kafka 2.8                 |
@@ -17,6 +18,7 @@ from typing import Any
 
 from aiokafka.protocol.api import Request, RequestStruct, Response, ResponseHeader_v0
 from aiokafka.protocol.types import (
+    AbstractType,
     Array,
     Boolean,
     Bytes,
@@ -102,6 +104,94 @@ class AuthorizedTopicsRequest(Request[_TopicsRequest]):  # type: ignore[misc]  #
     def build(self, request_struct_class: type[_TopicsRequest]) -> _TopicsRequest:
         """See `Request.build`."""
         return request_struct_class(self._topics, False, False, True)  # noqa: FBT003 - as the schema has them
+
+
+class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # as above
+    _LENGTH = 16
+
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        """As it is."""
+        return value
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> bytes:
+        """As it is."""
+        return data.read(cls._LENGTH)
+
+
+class _TopicIdsResponse(Response):  # type: ignore[misc]  # as above
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                _TAGS,
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("topic", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        _TAGS,
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                _TAGS,
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+        _TAGS,
+    )
+
+
+class _TopicIdsRequest(RequestStruct):  # type: ignore[misc]  # as above
+    API_KEY = 3
+    API_VERSION = 10
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _TopicIdsResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic_id", _Uuid), ("topic", CompactString("utf-8")), _TAGS)),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        _TAGS,
+    )
+
+
+class TopicIdRequest(Request[_TopicIdsRequest]):  # type: ignore[misc]  # as above
+    """Metadata of a topic with its id; makes none."""
+
+    API_KEY = 3
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def build(self, request_struct_class: type[_TopicIdsRequest]) -> _TopicIdsRequest:
+        """See `Request.build`."""
+        topics: list[tuple[bytes, str, dict[int, bytes]]] = [(bytes(_Uuid._LENGTH), self._topic, {})]  # noqa: SLF001 - of this module
+        return request_struct_class(topics, False, False, False, {})  # noqa: FBT003 - as the schema has them
 
 
 class _GroupsResponse(Response):  # type: ignore[misc]  # as above

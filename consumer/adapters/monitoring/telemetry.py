@@ -22,9 +22,9 @@ from consumer.runtime.state_store import StateStore
 from consumer.runtime.tally import Tally
 
 PROGRESS_S: Final = 10.0
-"""Least time between two `consumer.progress` lines."""
+"""Least time between two `consumer.progress` lines, and between two failures of one lane."""
 TROUBLE_S: Final = 60.0
-"""Least time between two failures of one lane that are logged."""
+"""Least time between two failures of one lane that say the same."""
 TROUBLES_MAX: Final = 10
 """Lines in that time about what holds lanes up."""
 
@@ -69,8 +69,8 @@ class ServiceTelemetry:
         self._since_s = monotonic_s()
         self._open: set[int] = set()
         """Partitions whose lane has opened and not failed since."""
-        self._failures: dict[int, tuple[float, int]] = {}
-        """By partition: when its last failure was logged, and how many were not since."""
+        self._failures: dict[int, tuple[float, str, int]] = {}
+        """By partition: when its last failure was logged, what it was, and how many were not since."""
         self._troubles: deque[float] = deque(maxlen=TROUBLES_MAX)
         """When the last lines about what holds lanes up were logged."""
         self._left_out = 0
@@ -131,12 +131,12 @@ class ServiceTelemetry:
             self._metrics.commit_failed()
         else:
             self._metrics.opening_failed()
-        logged_s, repeated = self._failures.get(partition, (float("-inf"), 0))
-        fenced = isinstance(error, Fenced)
-        if not fenced and self._monotonic_s() - logged_s < TROUBLE_S:
-            self._failures[partition] = (logged_s, repeated + 1)
+        logged_s, last, repeated = self._failures.get(partition, (float("-inf"), "", 0))
+        fenced, now_s = isinstance(error, Fenced), self._monotonic_s()
+        if not fenced and now_s - logged_s < (TROUBLE_S if str(error) == last else PROGRESS_S):
+            self._failures[partition] = (logged_s, last, repeated + 1)
             return
-        self._failures[partition] = (self._monotonic_s(), 0)
+        self._failures[partition] = (now_s, str(error), 0)
         event = "lane.fenced" if fenced else "lane.failed"
         self._trouble(event, partition=partition, error=str(error), repeated=repeated)
 

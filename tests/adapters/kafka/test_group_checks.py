@@ -9,6 +9,7 @@ from consumer.adapters.kafka.finding import Finding, Verdict
 from consumer.adapters.kafka.group_checks import GroupFound, Member, checks
 from consumer.adapters.kafka.records import Span
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import LogEnd
 
 SETTINGS = Settings(
     bootstrap_servers="b:1", input_topic="in", state_topic="state", group_id="g", group_instance_id="w-0"
@@ -66,6 +67,14 @@ def test_one_thing_that_is_otherwise(check: str, changed: dict[str, Any], verdic
     found = one(check, replace(FOUND, **changed))
     assert found.verdict == verdict
     assert says in found.told
+
+
+def test_what_waits_for_the_end_of_a_transaction_is_a_warning_with_the_commands() -> None:
+    found = one("lag", replace(FOUND, undecided={1: LogEnd(20, 16, 0)}))
+    assert found.verdict == "warn"
+    assert found.found.startswith("partition 1 of 'in': 4 offsets from 16 on wait for the end of a transaction, whose ")
+    assert "`kafka-transactions --bootstrap-server b:1 find-hanging --topic in --partition 1` finds it" in found.remedy
+    assert "abort --topic in --partition 1 --start-offset 16` aborts it" in found.remedy
 
 
 def test_dynamic_members_have_no_id_to_share() -> None:

@@ -192,6 +192,16 @@ def test_a_lane_that_fails_over_and_over_is_told_once_per_interval(scene: Scene)
     assert 'conversation_commits_total{result="failure"} 0.0' in shown
 
 
+def test_another_failure_is_told_sooner(scene: Scene) -> None:
+    for text in ("open: NodeNotReadyError", "no committed offset", "no committed offset", "no committed offset"):
+        scene.port.commit_failed(0, Unreachable(text))
+        scene.monotonic_s += 10
+    assert [(line["error"], line["repeated"]) for line in scene.lines()] == [
+        ("open: NodeNotReadyError", 0),
+        ("no committed offset", 0),
+    ]
+
+
 def test_an_outage_of_many_lanes_is_few_lines(scene: Scene) -> None:
     for _ in range(12):
         for partition in range(64):
