@@ -91,7 +91,8 @@ async def _at_the_broker(settings: Settings, admin: TopicAdmin) -> AsyncIterator
         yield finding
     if settings.input_topic not in found or settings.state_topic not in found:
         return
-    for finding in [*await admin.transactions(found), *await admin.group(found)]:
+    descriptors = admin.descriptors(found[settings.input_topic].partitions)
+    for finding in [descriptors, *await admin.transactions(found), *await admin.group(found)]:
         yield finding
 
 

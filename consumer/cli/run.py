@@ -10,6 +10,7 @@ import sys
 import click
 
 from consumer.adapters import logs
+from consumer.adapters.kafka.finding import Finding
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.exits import OK, SOFTWARE, TERMINATED, exit_code, settings_or_exit
 from consumer.cli.service import running
@@ -74,13 +75,18 @@ async def _run(settings: Settings) -> int:
 async def _serve(settings: Settings, started: asyncio.Event, stop: asyncio.Event) -> None:
     """Serve from the start until the stop; may be cancelled until `started` is set."""
     async with TopicAdmin(settings) as admin:
-        await admin.verify()
+        partitions = await admin.verify()
         for finding in await admin.brokers():
-            if finding.verdict == "warn":
-                logs.logger().warning("consumer.broker_defect", found=finding.found, todo=finding.remedy)
+            _warn("consumer.broker_defect", finding)
+        _warn("consumer.descriptors_low", admin.descriptors(partitions))
     async with running(settings) as service:
         started.set()
         await _until(stop, asyncio.ensure_future(service.worker.failure()))
+
+
+def _warn(event: str, finding: Finding) -> None:
+    if finding.verdict == "warn":
+        logs.logger().warning(event, found=finding.found, todo=finding.remedy)
 
 
 def _failed(reason: str, code: int) -> int:

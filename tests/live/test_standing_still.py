@@ -6,6 +6,7 @@ The fragile broker leads one partition of the input and nothing else; the worker
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
@@ -22,7 +23,7 @@ from consumer.adapters.kafka.topic_checks import plans
 from consumer.runtime.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
 from tests.live.broker import LocalBroker
-from tests.live.commands import ended, environ_of
+from tests.live.commands import WAIT_S, ended, environ_of, environment
 from tests.live.conftest import CreateTopics, UniqueName, needed_jars
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.placed_cluster import PlacedCluster
@@ -289,3 +290,26 @@ async def make_anew(settings: Settings, create_topics: CreateTopics) -> None:
                 await create_topics(settings.bootstrap_servers, {settings.input_topic: (PARTITIONS, {})})
                 return
             await asyncio.sleep(0.5)
+
+
+async def test_too_few_descriptors_are_told_at_the_start(pipeline: Pipeline) -> None:
+    """Four partitions on one broker need 212."""
+    for command, told in (("run", "lane.opened"), ("check", "warn  descriptors")):
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f"ulimit -n 210 && exec {sys.executable} -m consumer {command}",
+            env=environment(environ_of(pipeline.settings) | {"CC_ADMIN_PORT": "0", "CC_QUERY_PORT": "0"}),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        assert process.stdout is not None
+        printed = ""
+        async with asyncio.timeout(WAIT_S):
+            while told not in printed:
+                line = await process.stdout.readline()
+                assert line, printed
+                printed += line.decode()
+        if command == "run":
+            process.send_signal(signal.SIGTERM)
+        printed += (await asyncio.wait_for(process.communicate(), WAIT_S))[0].decode()
+        assert process.returncode == 0, printed
+        assert "all 4 partitions needs 212 file descriptors and may have 210" in printed
+        assert "at most 3 partitions" in printed

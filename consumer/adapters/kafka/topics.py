@@ -26,7 +26,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from consumer.adapters.kafka import brokers, group_checks, limits, permissions, transaction_checks
+from consumer.adapters.kafka import brokers, descriptors, group_checks, limits, permissions, transaction_checks
 from consumer.adapters.kafka.bounds import within
 from consumer.adapters.kafka.connection import connection_arguments, start, unconnected
 from consumer.adapters.kafka.faults import USER, world_error
@@ -145,6 +145,10 @@ class TopicAdmin:
             for entry in entries
             if entry[1] is not None
         }
+
+    def descriptors(self, partitions: int) -> Finding:
+        """Whether this process may have as many file descriptors as so many partitions of the input need."""
+        return descriptors.check(partitions, len(self._client._client.cluster.brokers()))  # noqa: SLF001 - as above
 
     async def brokers(self) -> list[Finding]:
         """Whether any broker that answers has a version that loses markers of transactions."""
