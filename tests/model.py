@@ -22,9 +22,12 @@ Where the rules are silent, this model reads them so:
 9.  An empty string is null wherever a text or a time is read, within lists too.
 10. Numbers follow msgspec: an integer of more than 4300 characters, or a fraction beyond the range of a double, in a
     used field is a wrong type. An integer field takes `3.0` and `3e2`, but not `3.5`.
-11. A value that nests deeper than `NESTING_MAX` is too deep, whether the deep part is used or not, and before
-    anything else is said of it. Brackets within strings do not count; where the strings of a malformed value end is
-    anybody's guess, so that one may be called `bad_json` as well.
+11. A value that nests deeper than `NESTING_MAX` is too deep, and one of more than `ELEMENTS_MAX` elements and members
+    too large, whether they are used or not and before anything else is said of it. What stands within strings does
+    not count; where the strings of a malformed value end is anybody's guess, so that one may be called `bad_json` as
+    well. So is one too large that lists more than `PARTICIPANTS_MAX` participants, or more communications than may
+    be kept, those without an id or state among them. A list of more than `PARTICIPANTS_MAX` controlled participants
+    counts as so many communications.
 12. The park cycles kept by `park_cycles_max` n are the smallest one and the n - 1 largest ones. Of the largest one
     among the others that shows another state all but its park is remembered. It makes no transition; it says when the
     state before the next park, if it is the same, was entered last.
@@ -59,6 +62,7 @@ class Rules:
     key_mismatch: Literal["dead_letter", "apply"] = "dead_letter"
     digest_key: bytes = b""
     record_bytes_max: int = 4_194_304
+    communications_max: int = 500
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,8 @@ def canonical(ms: int) -> str:
 
 
 NESTING_MAX = 256
+ELEMENTS_MAX = 65_536
+PARTICIPANTS_MAX = 2_000
 NUMBER_CHARACTERS_MAX = 4300
 
 
@@ -219,6 +225,12 @@ def nesting(value: bytes) -> int:
         depth += 1 if byte in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
+
+
+def elements(value: bytes) -> int:
+    """How many elements and members there are, give or take an empty array: each begins after a bracket or a comma."""
+    outside = JSON_STRING.sub(b"", value)
+    return sum(outside.count(mark) for mark in (b"[", b"{", b","))
 
 
 def parse(value: bytes) -> Any:
@@ -416,15 +428,22 @@ def judge(record: Record, rules: Rules) -> Verdict:
         return Ignored("tombstone")
     if len(value) > rules.record_bytes_max:
         return Rejected("too_large")
-    too_deep = nesting(value) > NESTING_MAX
+    excess = [
+        reason
+        for reason, is_exceeded in {
+            "too_deep": nesting(value) > NESTING_MAX,
+            "too_large": elements(value) > ELEMENTS_MAX,
+        }.items()
+        if is_exceeded
+    ]
     try:
         tree = parse(value)
     except ValueError:
-        return Rejected("too_deep", frozenset({"bad_json"})) if too_deep else Rejected("bad_json", MALFORMED_TOO)
+        return Rejected(excess[0], frozenset({*excess, "bad_json"})) if excess else Rejected("bad_json", MALFORMED_TOO)
     except RecursionError:
-        return Rejected("too_deep")
-    if too_deep:
-        return Rejected("too_deep")
+        return Rejected("too_deep", frozenset(excess))
+    if excess:
+        return Rejected(excess[0], frozenset(excess))
     if not isinstance(tree, Members):
         return Rejected("wrong_type")
     return judge_payload(tree, record, rules)
@@ -508,6 +527,8 @@ def judge_body(
         return Rejected("no_time")
     if rules.key_mismatch == "dead_letter" and record.key != conversation_id.encode():
         return Rejected("key_mismatch")
+    if too_many(body.get("participants", []), medium, rules):
+        return Rejected("too_large")
     if listed and not usable:
         return Rejected("nothing_usable")
     return Sight(
@@ -534,6 +555,17 @@ def used(
     for kind, communication in communications:
         if communication.get("state") and (medium is not None or communication.get("id")):
             yield kind, communication
+
+
+def too_many(participants: list[dict[str, Any] | None], medium: str | None, rules: Rules) -> bool:
+    """Whether a record lists more participants, communications or participants controlled than are gone through."""
+    shown = [each for each in participants if each is not None]
+    communications = (
+        shown if medium is not None else [each for who in shown for name in ARRAYS for each in who.get(name, [])]
+    )
+    controlled = [len(each.get("controlling", [])) for each in communications if each is not None]
+    listed = len(communications) + sum(count for count in controlled if count > PARTICIPANTS_MAX)
+    return len(participants) > PARTICIPANTS_MAX or listed > rules.communications_max
 
 
 def is_subscription_reply(members: dict[str, Any], document: dict[str, Any]) -> bool:

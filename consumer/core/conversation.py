@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from consumer.core.decode import Snapshot
 from consumer.core.participant import Change, Update
 from consumer.core.rules import Rules
-from consumer.core.showing import ShownParticipant
+from consumer.core.showing import ShownParticipant, united
 from schemas.state import STATE_SCHEMA, ConversationState, ParticipantState, Source
 
 LastShown = Mapping[str, ShownParticipant]
@@ -47,9 +47,7 @@ def apply(
     known = {participant.participant_id: participant for participant in state.participants}
     last_shown = dict(last)
     usable, changed, refolded = not any(snapshot.participants), False, False
-    for shown in snapshot.participants:
-        if shown is None:
-            continue
+    for shown in _each_once(snapshot.participants):
         notes.extend(shown.notes)
         participant_id = shown.participant_id
         if participant_id is None:
@@ -82,6 +80,19 @@ def apply(
         state.schema, newest, live, communications, live_since, state.conversation_id, source, participants
     )
     return Applied(changed_state, last_shown, usable, changes)
+
+
+def _each_once(participants: Iterable[ShownParticipant | None]) -> Iterable[ShownParticipant]:
+    """The participants that are shown, each that has an id once, however often it is listed."""
+    shown = [each for each in participants if each is not None]
+    if len({each.participant_id for each in shown}) == len(shown):
+        return shown
+    without_id = [each for each in shown if each.participant_id is None]
+    listed: dict[str | None, list[ShownParticipant]] = {}
+    for each in shown:
+        if each.participant_id is not None:
+            listed.setdefault(each.participant_id, []).append(each)
+    return [*without_id, *[united(several) if len(several) > 1 else several[0] for several in listed.values()]]
 
 
 def _participant_id(participant: ParticipantState) -> str:

@@ -4,13 +4,13 @@ What a relay passes on is one of three envelopes, or a frame that is no conversa
 read first, for the topic decides the shape of the participants in the body.
 """
 
-import re
 from typing import Final, Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
 from consumer.core import surrogates, times
+from consumer.core.extent import ELEMENTS_MAX, NESTING_MAX, exceeded
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.showing import ShownParticipant, shown_participant
@@ -23,8 +23,8 @@ SNAPSHOT_TIME_HEADER: Final = "snapshot-time"
 DIGITS_MAX: Final = 15
 """Those of the year 9999 in epoch milliseconds: a header with more of them says nothing."""
 
-NESTING_MAX: Final = 256
-"""Nesting of brackets allowed in a value; below the depth at which any supported Python gives up."""
+PARTICIPANTS_MAX: Final = 2_000
+"""Participants that a record may list. The state of so many, with ids as long as they are, is too large as well."""
 
 KeyFit = Literal["fits", "missing", "different"]
 
@@ -42,6 +42,8 @@ class Snapshot(Struct, frozen=True, gc=False):
     participants: list[ShownParticipant | None]
     notes: tuple[str, ...] = ()
     """Oddities of the record as a whole, from a closed set, to be counted."""
+    excess: str = ""
+    """What there is too much of to be read, in which case there are no participants."""
 
 
 class Ignored(Struct, frozen=True, gc=False):
@@ -137,10 +139,6 @@ _TEXT: Final = msgspec.json.Decoder(str | None)
 _REPLY: Final = msgspec.json.Decoder(_Reply)
 _STATE_PROBE: Final = msgspec.json.Decoder(_StateProbe)
 
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-
 
 def decode(record: Record, rules: Rules) -> Snapshot | Ignored | Rejected:
     """What a record says, or why it says nothing."""
@@ -149,8 +147,11 @@ def decode(record: Record, rules: Rules) -> Snapshot | Ignored | Rejected:
         return Ignored("tombstone")
     if len(value) > rules.record_bytes_max:
         return Rejected("too_large", f"{len(value)} bytes, record_bytes_max is {rules.record_bytes_max}")
-    if _too_deep(value):
+    excess = exceeded(value)
+    if excess == "too_deep":
         return Rejected("too_deep", f"nested deeper than {NESTING_MAX}")
+    if excess == "too_many":
+        return Rejected("too_large", f"more than {ELEMENTS_MAX} elements")
     value, content = _read(value)
     if isinstance(content, Rejected):
         return content
@@ -165,7 +166,7 @@ def identify(record: Record, rules: Rules) -> Identity | None:
     None for any other record, and for one that cannot be read so far. Total, as `decode`, which agrees with it.
     """
     value = record.value
-    if value is None or len(value) > rules.record_bytes_max or _too_deep(value):
+    if value is None or len(value) > rules.record_bytes_max or exceeded(value) is not None:
         return None
     _, content = _read(value)
     if isinstance(content, Rejected) or content.topic.ignored is not None:
@@ -175,7 +176,7 @@ def identify(record: Record, rules: Rules) -> Identity | None:
         return None
     time_ms = _snapshot_time(record, content.event_time)
     if time_ms is None:
-        participants = _participants(body, content.topic.medium, rules.digest_key, "", times.LATEST_MS)
+        participants = _participants(body, content.topic.medium, rules, "", times.LATEST_MS)
         time_ms = None if isinstance(participants, Rejected) else _newest_time(participants)
     return Identity(body.id, time_ms)
 
@@ -185,13 +186,16 @@ def _snapshot(record: Record, value: bytes, content: _Content, rules: Rules) -> 
     time_ms = _snapshot_time(record, content.event_time)
     time = "" if time_ms is None else times.text(time_ms)
     latest_ms = times.LATEST_MS if time_ms is None else time_ms + rules.future_skew_max_s * 1_000
-    participants = _participants(body, topic.medium, rules.digest_key, time, latest_ms)
+    participants = _participants(body, topic.medium, rules, time, latest_ms)
+    excess = ""
     if isinstance(participants, Rejected):
-        return participants
+        if participants.reason != "too_large":
+            return participants
+        excess, participants = participants.where, []
     notes: tuple[str, ...] = ()
     if content.is_bare and body is not None and not body.id and body.participants is None and _is_reply(value):
         return Ignored("subscription_reply")
-    if topic.medium is None and _is_flat(body, participants):
+    if topic.medium is None and not excess and _is_flat(body, participants):
         if topic.template == "none":
             return Ignored("bare_flat")
         notes = ("flat_body",)
@@ -206,20 +210,30 @@ def _snapshot(record: Record, value: bytes, content: _Content, rules: Rules) -> 
     key = _key_fit(record.key, body.id)
     if key != "fits" and rules.key_mismatch == "dead_letter":
         return Rejected("key_mismatch", f"the record key is {key}: it should be the conversation id", body.id)
-    return Snapshot(body.id, time_ms, time, topic.template, key, participants, notes)
+    return Snapshot(body.id, time_ms, time, topic.template, key, participants, notes, excess)
 
 
 def _participants(
-    body: Conversation | None, medium: Media | None, digest_key: bytes, time: str, latest_ms: int
+    body: Conversation | None, medium: Media | None, rules: Rules, time: str, latest_ms: int
 ) -> list[ShownParticipant | None] | Rejected:
-    """Participants as they are shown, None for a null among them."""
+    """Participants as they are shown, None for a null among them; no more than can be kept."""
     read: list[ShownParticipant | None] = []
     raw = () if body is None else body.participants or ()
+    if len(raw) > PARTICIPANTS_MAX:
+        return Rejected("too_large", f"{len(raw)} participants, at most {PARTICIPANTS_MAX} are read")
+    key, listed, listed_max = rules.digest_key, 0, rules.communications_max
     for index, each in enumerate(raw):
+        if each == _NULL:
+            read.append(None)
+            continue
         try:
-            read.append(None if each == _NULL else shown_participant(bytes(each), medium, digest_key, time, latest_ms))
+            shown = shown_participant(bytes(each), medium, key, time, latest_ms, listed_max)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _rejected(error, f"participants[{index}]: ")
+        listed += shown.listed
+        if listed > listed_max:
+            return Rejected("too_large", f"{listed} communications, communications_max is {listed_max}")
+        read.append(shown)
     return read
 
 
@@ -294,20 +308,6 @@ def _rejected(error: msgspec.DecodeError | UnicodeDecodeError, where: str = "") 
             return Rejected("bad_json", f"{where}{error}")
 
 
-def _too_deep(value: bytes) -> bool:
-    """Whether brackets nest deeper than `NESTING_MAX`: innermost pairs are taken away, one level at a time."""
-    opening = len(value) - len(value.replace(b"{", b"").replace(b"[", b""))  # twice as fast as to count them
-    if opening <= NESTING_MAX:
-        return False
-    brackets = _STRING.sub(b"", value).translate(_ONE_BRACKET, _NO_BRACKETS)
-    for level in range(NESTING_MAX):
-        outer = brackets.replace(b"[]", b"")
-        if len(outer) == len(brackets):
-            return level + brackets.count(b"[") > NESTING_MAX
-        brackets = outer
-    return b"[" in brackets
-
-
 def _is_reply(value: bytes) -> bool:
     reply = _REPLY.decode(value)
     return reply.result != _NULL or reply.status != _NULL
@@ -315,8 +315,11 @@ def _is_reply(value: bytes) -> bool:
 
 def _is_flat(body: Conversation | None, participants: list[ShownParticipant | None]) -> bool:
     """Whether participants show a state but no array of communications: a flat body, where a nested one is due."""
-    if body is None or any(each.lists_communications for each in participants if each is not None):
+    if body is None:
         return False
+    for each in participants:
+        if each is not None and each.lists_communications:
+            return False
     probes = (_STATE_PROBE.decode(each) for each in body.participants or () if each != _NULL)
     return any(probe.state not in _NOTHING for probe in probes)
 

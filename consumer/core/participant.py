@@ -8,6 +8,8 @@
 3. Communications are sorted. Nothing that was handed in is changed.
 """
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -56,6 +58,8 @@ class Update:
         self._indices = {identity(each): index for index, each in enumerate(before.communications)}
         self._flat_media = {each.media for each in before.communications if each.communication_id is None}
         """Media in which one communication may join another."""
+        self._sessions: dict[int, set[str | None]] = {}
+        """By index of a communication, co-browse sessions that may be new to it, and what it showed before them."""
         self._current: set[int] = set()
         """Indices of the communications whose version has been brought up to date."""
         self._cycles_max = cycles_max
@@ -75,13 +79,20 @@ class Update:
         combining: dict[Media, None] = {}
         changed = merged_details is not None
         self.prevails = self._time > before.snapshot_time
+        sightings = _sightings(shown.showings) if len(shown.showings) > 1 else None
         for showing in shown.showings:
-            changed_here, refold = self._take_in(showing)
+            changed_here, refold = self._take_in(
+                showing, showing.sightings if sightings is None else sightings.pop(identity(showing), ())
+            )
             changed = changed or changed_here
             if changed_here and showing.media in self._flat_media:
                 combining[showing.media] = None
             if refold:
                 refolding[showing.media] = None
+        if self._keep_sessions():
+            changed = True
+            refolding["cobrowse"] = None
+            combining.update(dict.fromkeys(self._flat_media & {"cobrowse"}))
         if not changed:
             return before
         self.prevails = self.prevails and len(self._current) == len(shown.showings)
@@ -96,13 +107,13 @@ class Update:
             self._communications.sort(key=_sort_key)
         return ParticipantState(before.participant_id, snapshot_time, details, self._communications, detail_times)
 
-    def _take_in(self, showing: Showing) -> tuple[bool, bool]:
-        """Take in a showing; whether it says anything new, and whether that calls for a new fold."""
+    def _take_in(self, showing: Showing, sightings: Sequence[Observation]) -> tuple[bool, bool]:
+        """Take in a showing and sightings; whether that says anything new, and whether it calls for a new fold."""
         index = self._indices.get(identity(showing))
         if index is None:
             self._indices[identity(showing)] = len(self._communications)
             version = replace(showing.version, snapshot_time=self._stored(self._time))
-            timeline = merged([], showing.sightings, self._time, self._cycles_max)
+            timeline = merged([], sightings, self._time, self._cycles_max)
             self._current.add(len(self._communications))
             if showing.communication_id is None:
                 self._flat_media.add(showing.media)
@@ -113,7 +124,7 @@ class Update:
             )
             return True, True
         kept = self._communications[index]
-        timeline = merged(kept.timeline, showing.sightings, self._time, self._cycles_max)
+        timeline = merged(kept.timeline, sightings, self._time, self._cycles_max)
         if self._says_the_same(kept, showing):
             self._current.add(index)
             if timeline is kept.timeline:
@@ -123,10 +134,12 @@ class Update:
         version, own = self._version(index, kept), own_details(kept)
         shown_version = replace(showing.version, snapshot_time=self._time)
         after = registers.merged(own, version, kept.detail_versions, showing.details, shown_version)
-        details, newest, older = after or (own, version, kept.detail_versions)
-        other_sessions = _other_sessions(kept, showing, details)
-        if after is None and timeline is kept.timeline and other_sessions is kept.other_session_digests:
+        session = showing.details.cobrowse_session_digest
+        if session is not None and session != own.cobrowse_session_digest:
+            self._sessions.setdefault(index, {own.cobrowse_session_digest}).add(session)
+        if after is None and timeline is kept.timeline:
             return False, False
+        details, newest, older = after or (own, version, kept.detail_versions)
         self.prevails = self.prevails and newest == shown_version
         self._current.add(index)
         self._communications[index] = replace(
@@ -135,12 +148,22 @@ class Update:
             details=details,
             version=replace(newest, snapshot_time=self._stored(newest.snapshot_time)),
             detail_versions=older,
-            other_session_digests=other_sessions,
             own_details=None,
         )
-        is_first_session = details.cobrowse_session_digest is not None and own.cobrowse_session_digest is None
-        is_other_session = other_sessions is not kept.other_session_digests
-        return True, timeline is not kept.timeline or is_first_session or is_other_session
+        return True, timeline is not kept.timeline
+
+    def _keep_sessions(self) -> bool:
+        """Keep the co-browse sessions that communications showed; whether one is new to its communication."""
+        found_new = False
+        for index, sessions in self._sessions.items():
+            kept = self._communications[index]
+            ever, newest = sessions.union(kept.other_session_digests), own_details(kept).cobrowse_session_digest
+            others = sorted(digest for digest in ever if digest is not None and digest != newest)
+            if others != kept.other_session_digests:
+                self._communications[index] = replace(kept, other_session_digests=others)
+                found_new = True
+            found_new = found_new or None in sessions
+        return found_new
 
     def _says_the_same(self, kept: CommunicationState, showing: Showing) -> bool:
         """Whether a communication is shown with what it is known with, at the newest snapshot of its participant."""
@@ -253,19 +276,22 @@ class Update:
                 )
 
 
-def identity(communication: CommunicationState | Showing) -> tuple[Media, str | None, str | None]:
+_Identity = tuple[Media, str | None, str | None]
+
+
+def identity(communication: CommunicationState | Showing) -> _Identity:
     """What tells a communication from the participant's others."""
     return communication.media, communication.communication_id, communication.session_digest
 
 
-def _other_sessions(kept: CommunicationState, showing: Showing, details: CommunicationDetails) -> list[str]:
-    """The co-browse sessions ever shown but for that in `details`; the same object if none is new."""
-    shown, newest = showing.details.cobrowse_session_digest, own_details(kept).cobrowse_session_digest
-    if shown is None or shown == newest:
-        return kept.other_session_digests
-    ever = {shown, newest, *kept.other_session_digests}
-    others = sorted(each for each in ever if each is not None and each != details.cobrowse_session_digest)
-    return kept.other_session_digests if others == kept.other_session_digests else others
+def _sightings(showings: Sequence[Showing]) -> dict[_Identity, list[Observation]] | None:
+    """What is said of the timeline of each communication; None if none is listed twice."""
+    if len({identity(showing) for showing in showings}) == len(showings):
+        return None
+    sightings: dict[_Identity, list[Observation]] = {}
+    for showing in showings:
+        sightings.setdefault(identity(showing), []).extend(showing.sightings)
+    return sightings
 
 
 def _sort_key(communication: CommunicationState) -> tuple[Media, str, str]:

@@ -20,8 +20,9 @@ class Rules(Struct, frozen=True, kw_only=True):
     """Key of the digests of session and room ids, at most 64 bytes."""
     record_bytes_max: int = 4_194_304
     """A record value longer than this is rejected unread."""
-    communications_max: int = 2_000
-    """Communications kept per conversation."""
+    communications_max: int = 500
+    """Communications kept per conversation, and listed in one record, whether they can be used or not. With all that is
+    known of a call `state_bytes_max` holds about as many."""
     state_bytes_max: int = 524_288
     """Size of the state of one conversation, as published."""
     retention_ended_s: int = 72 * 3_600

@@ -9,14 +9,16 @@ is left out of it, and which times lie too far in the future, which is checked w
 """
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from consumer.core import times
+from consumer.core import registers, times
 from consumer.core.lifecycle import (
     CONNECTED,
     DISCONNECT_TYPES,
@@ -49,6 +51,8 @@ from schemas.state import CommunicationDetails, Media, Observation, ParticipantD
 CONTROL_CHANGE_MS = 2_000
 """A provider event this much later than the state's own time was another event, such as a change of control."""
 
+CONTROLLED_MAX = 2_000
+"""A list of controlled participants that is longer counts as so many communications."""
 _DURATION_MAX_S = 2**53  # beyond it a JSON number is not exact
 _REMEMBERED_BYTES_MAX = 4_096
 _REMEMBERED_MAX = 16_384
@@ -85,6 +89,9 @@ class ShownParticipant(Struct, frozen=True, gc=False):
     """The newest of the plausible times shown, empty if there is none."""
     lists_communications: bool
     """Whether an array of communications was there, which only the nested shape has."""
+    listed: int
+    """How many communications it lists, usable or not, with those that they control where these are too many; if it is
+    more than was asked for, they were not read."""
 
 
 class _Reading(Struct, gc=False):
@@ -92,15 +99,18 @@ class _Reading(Struct, gc=False):
 
     latest: str
     digest_key: bytes
+    listed_max: int
+    listed: int = 0
     notes: list[str] = []
 
     def time(self, wire: WireTime) -> str:
         """A plausible time as published, else empty: one bad clock never stops or reorders anything else."""
-        if wire is None or wire == "":
+        if wire is None:
             return ""
         time = times.published(wire)
         if time is None or time > self.latest:
-            self.notes.append("implausible_time")
+            if wire != "":
+                self.notes.append("implausible_time")
             return ""
         return time
 
@@ -115,28 +125,28 @@ class _Times(Struct, frozen=True, gc=False):
 
 
 def shown_participant(
-    raw: bytes, medium: Media | None, digest_key: bytes, snapshot_time: str, latest_ms: int
+    raw: bytes, medium: Media | None, digest_key: bytes, snapshot_time: str, latest_ms: int, listed_max: int
 ) -> ShownParticipant:
     """A participant from its JSON: of the flat shape with its medium, else of the nested one.
 
-    A time after `latest_ms`, which is not before `snapshot_time`, is implausible. Raises msgspec.DecodeError and
-    UnicodeDecodeError.
+    Longer lists than `listed_max` in all are not gone through where the JSON is long as well. A time after `latest_ms`,
+    which is not before `snapshot_time`, is implausible. Raises msgspec.DecodeError and UnicodeDecodeError.
     """
     if len(raw) > _REMEMBERED_BYTES_MAX:
-        return _read(raw, medium, digest_key, latest_ms)
+        return _read(raw, medium, digest_key, latest_ms, listed_max)
     shown = _remembered(raw, medium, digest_key)
     if shown.newest <= snapshot_time or times.milliseconds(shown.newest) <= latest_ms:
         return shown
-    return _read(raw, medium, digest_key, latest_ms)
+    return _read(raw, medium, digest_key, latest_ms, listed_max)
 
 
 @lru_cache(maxsize=_REMEMBERED_MAX)
 def _remembered(raw: bytes, medium: Media | None, digest_key: bytes) -> ShownParticipant:
-    return _read(raw, medium, digest_key, times.LATEST_MS)
+    return _read(raw, medium, digest_key, times.LATEST_MS, _REMEMBERED_BYTES_MAX)
 
 
-def _read(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int) -> ShownParticipant:
-    reading = _Reading(times.text(min(latest_ms, times.LATEST_MS)), digest_key)
+def _read(raw: bytes, medium: Media | None, digest_key: bytes, latest_ms: int, listed_max: int) -> ShownParticipant:
+    reading = _Reading(times.text(min(latest_ms, times.LATEST_MS)), digest_key, listed_max)
     return _nested(_NESTED.decode(raw), reading) if medium is None else _flat(_FLAT.decode(raw), medium, reading)
 
 
@@ -149,7 +159,8 @@ def _nested(shown: Participant, reading: _Reading) -> ShownParticipant:
         if communications is None:
             continue
         lists_communications = True
-        if shown.id:
+        reading.listed += len(communications)
+        if shown.id and reading.listed <= reading.listed_max:
             for each in communications:
                 showing = None if each is None else _of_nested(each, media, reading)
                 if showing is not None:
@@ -160,6 +171,7 @@ def _nested(shown: Participant, reading: _Reading) -> ShownParticipant:
 
 def _flat(shown: FlatParticipant, medium: Media, reading: _Reading) -> ShownParticipant:
     showing = None
+    reading.listed = 1
     if not shown.id:
         reading.notes.append("participant_without_id")
     else:
@@ -178,7 +190,26 @@ def _participant(
 ) -> ShownParticipant:
     details = ParticipantDetails(_folded(shown.purpose), *ids, shown.wrapup_required)
     newest = max([showing.version.own_time for showing in showings], default="")
-    return ShownParticipant(shown.id or None, details, showings, tuple(reading.notes), newest, lists_communications)
+    notes = tuple(reading.notes)
+    return ShownParticipant(shown.id or None, details, showings, notes, newest, lists_communications, reading.listed)
+
+
+def united(several: Sequence[ShownParticipant]) -> ShownParticipant:
+    """What one record shows of a participant that it lists several times."""
+    first, *others = several
+    details = first.details
+    for each in others:  # shown at the same time, the greater value of two wins
+        combined = registers.merged(details, "", {}, each.details, "")
+        details = details if combined is None else combined[0]
+    return ShownParticipant(
+        first.participant_id,
+        details,
+        tuple(chain.from_iterable([each.showings for each in several])),
+        tuple(chain.from_iterable([each.notes for each in several])),
+        max([each.newest for each in several]),
+        any(each.lists_communications for each in several),
+        sum([each.listed for each in several]),
+    )
 
 
 def _id(reference: Reference | None) -> str | None:
@@ -359,6 +390,9 @@ def _cobrowse(shown: CobrowseSession | FlatParticipant, reading: _Reading) -> di
         "cobrowse_role": _folded(shown.cobrowse_role),
     }
     if shown.controlling is not None:
+        if len(shown.controlling) > CONTROLLED_MAX:
+            reading.listed += len(shown.controlling)
+            return details
         details["controlling"] = sorted({controlled for controlled in shown.controlling if controlled})
     if shown.viewer_url:
         details["viewable"] = True

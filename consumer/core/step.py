@@ -111,9 +111,8 @@ def _apply(record: Record, snapshot: Snapshot, rules: Rules, stream_ms: int | No
         return _dead_letter(Rejected("late", "first seen after its retention"), advanced_ms, snapshot)
     else:
         state = conversation.empty(snapshot, source)
-    too_many = _too_many(sum([len(shown.showings) for shown in snapshot.participants if shown is not None]), rules)
-    if too_many is not None:  # said before they are compared with each other
-        return _dead_letter(too_many, advanced_ms, snapshot)
+    if snapshot.excess:
+        return _dead_letter(Rejected("too_large", snapshot.excess), advanced_ms, snapshot)
     applied = conversation.apply(state, last, snapshot, source, rules, notes)
     if not applied.usable:
         return _dead_letter(Rejected("nothing_usable", "no participant has an id"), advanced_ms, snapshot)
@@ -149,10 +148,7 @@ def _oversize(after: Known, rules: Rules) -> Rejected | None:
     size = len(after.published)
     if size > rules.state_bytes_max:
         return Rejected("too_large", f"state of {size} bytes, state_bytes_max is {rules.state_bytes_max}")
-    return _too_many(sum([len(participant.communications) for participant in after.state.participants]), rules)
-
-
-def _too_many(communications: int, rules: Rules) -> Rejected | None:
+    communications = sum([len(participant.communications) for participant in after.state.participants])
     if communications <= rules.communications_max:
         return None
     return Rejected("too_large", f"{communications} communications, communications_max is {rules.communications_max}")

@@ -61,6 +61,7 @@ class Topic(Struct, frozen=True, gc=False):
 
 NO_TOPIC: Final = Topic("none")
 
+_PARTS_MAX = 6  # no topic that is used has as many
 _REMEMBERED_LENGTH_MAX = 200  # the limit of Genesys Cloud for a topic id
 
 
@@ -77,7 +78,7 @@ def _remembered(name: str) -> Topic:
 
 
 def _classify(name: str) -> Topic:
-    match name.lower().split("."):
+    match [part.lower() for part in name.split(".", _PARTS_MAX)]:
         case ["v2", "users", _, "conversations"]:
             return Topic("v2.users.{id}.conversations")
         case ["v2", "routing", "queues", _, "conversations"]:

@@ -52,7 +52,7 @@ def _replaced(before: list[Entry], after: list[Entry]) -> tuple[int, int, int]:
         if old != new:
             break
         first += 1
-    if first < len(after) and after[first] in before:
+    if first < len(before) and first < len(after) and after[first] in before:
         follows = before.index(after[first])
         standing = len(before) - follows
         if before[follows:] == after[first : first + standing]:

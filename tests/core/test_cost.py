@@ -14,8 +14,10 @@ import msgspec
 import pytest
 
 from consumer.core import showing, times
+from consumer.core.extent import NESTING_MAX, exceeded
 from consumer.core.record import Record
 from consumer.simulator.traffic import Traffic, records
+from tests.benchmarks import hostile
 from tests.core.play import play_only
 
 OF_CALIBRATION = 1.6
@@ -95,6 +97,60 @@ def test_the_core_is_not_much_slower_than_it_was(made: list[Record]) -> None:
     of_calibration = _of_calibration(made, _core, _is_good)
     print(f"the core takes {of_calibration:.2f} of the calibration")
     assert _is_good(of_calibration)
+
+
+HOSTILE_OF_ORDINARY = 1.0
+"""What the costliest record took of the time to walk through as much ordinary JSON, when this was last set."""
+
+
+def _ordinary() -> list[Record]:
+    """As many bytes of ordinary records as the largest record has."""
+    found: list[Record] = []
+    size = 0
+    for draft in records(Traffic(broken=0, ignorable=0)):
+        size += len(draft.value)
+        if size > hostile.SIZE_MAX:
+            return found
+        found.append(Record("t", 0, len(found), draft.timestamp_ms, draft.key, draft.value))
+    raise AssertionError("traffic has no end")
+
+
+def test_no_record_costs_more_than_as_much_ordinary_json() -> None:
+    """Whatever it nests, repeats or escapes: reading is linear, and what there is too much of is not read."""
+    ordinary = _ordinary()
+    ordinary_s = min(_cpu_s(_calibration, ordinary) for _ in range(_ROUNDS))
+    for choices in hostile.PLAIN:
+        value = choices.value()
+        assert hostile.SIZE_MAX - 40_000 < len(value) <= hostile.SIZE_MAX
+        costs = (hostile.cost_s(value, 1) / ordinary_s for _ in range(_ROUNDS))
+        assert any(cost <= HOSTILE_OF_ORDINARY * REGRESSION_MAX for cost in costs), choices
+
+
+_JUMP_MAX = 12
+"""Five when this was last set."""
+
+
+def _crowd(participants: int) -> bytes:
+    """A conversation with participants that have some ten brackets and a thousand bytes each, as real ones do."""
+    legs = [{"self": {}, "wrapup": {}, "note": '[{"a": 1}]', **{f"property{number}": "x" * 20 for number in range(20)}}]
+    who = {"attributes": {}, "queue": {}, "calls": legs, "roles": []}
+    return msgspec.json.encode({"participants": [who | {"id": f"p{number}"} for number in range(participants)]})
+
+
+def test_telling_how_deep_a_value_is_does_not_jump() -> None:
+    """It costs as much per byte where brackets have to be looked at as where there are few."""
+    few, many = _crowd(25), _crowd(1_000)
+    assert few.count(b"{") + few.count(b"[") < NESTING_MAX < many.count(b"[")
+    rounds = [(_exceeded_s(few, 4_000), _exceeded_s(many, 100)) for _ in range(_ROUNDS)]
+    few_s, many_s = (min(each) for each in zip(*rounds, strict=True))
+    assert many_s / (100 * len(many)) <= _JUMP_MAX * few_s / (4_000 * len(few))
+
+
+def _exceeded_s(value: bytes, times_: int) -> float:
+    started_s = time.process_time()
+    for _ in range(times_):
+        assert exceeded(value) is None
+    return time.process_time() - started_s
 
 
 def test_a_core_twice_as_slow_is_noticed(made: list[Record]) -> None:

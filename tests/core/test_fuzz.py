@@ -132,7 +132,9 @@ def agrees(record: Record, outcome: Outcome) -> None:
             assert (outcome.disposition, outcome.reason) == ("ignored", reason), record
         case model.Rejected(reason, reasons):
             assert outcome.disposition == "dead_lettered", record
-            assert outcome.reason in reasons | {reason} | ({"too_deep"} if reason == "bad_json" else set()), record
+            assert outcome.reason in reasons | {reason} | (
+                {"too_deep", "too_large"} if reason == "bad_json" else set()
+            ), record
         case _:
             assert outcome.disposition in {"applied", "unchanged"} or outcome.reason == "late", record.value
 
@@ -163,13 +165,18 @@ def ordinary_s() -> float:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (nested('"participants":[' + "{}," * 999_999 + "{}]"), "nothing_usable"),
-        (nested('"participants":[' + "null," * 799_999 + "null]"), ""),
+        (nested('"participants":[' + "{}," * 999_999 + "{}]"), "too_large"),
+        (nested('"participants":[' + "null," * 799_999 + "null]"), "too_large"),
+        (nested('"participants":[' + "{}," * 1_999 + "{}]"), "nothing_usable"),
+        (nested('"participants":[' + "null," * 1_999 + "null]"), ""),
+        (nested('"participants":[' + "null," * 2_000 + "null]"), "too_large"),
         (nested('"participants":[' + ",".join(f'{{"id":"p{i}"}}' for i in range(200_000)) + "]"), "too_large"),
         (one_participant(f'{{"id":"m{i}","state":"alerting"}}' for i in range(110_000)), "too_large"),
         (one_participant(f'{{"id":"m1","state":"s{i}"}}' for i in range(140_000)), "too_large"),
-        (one_participant(f'{{"id":"m{i}","state":"alerting"}}' for i in range(2_000)), "too_large"),
-        (one_participant(f'{{"id":"m1","state":"s{i}"}}' for i in range(2_000)), ""),
+        (one_participant(f'{{"id":"m{i}","state":"alerting"}}' for i in range(501)), "too_large"),
+        (one_participant(f'{{"id":"m1","state":"s{i}"}}' for i in range(500)), ""),
+        (one_participant("null" for _ in range(500)), ""),
+        (one_participant("null" for _ in range(501)), "too_large"),
         (nested('"attributes":"' + "x" * 4_000_000 + '"'), ""),
         (nested('"attributes":"' + "x" * 8_000_000 + '"'), "too_large"),
         (nested('"attributes":' + "[" * 100_000 + "]" * 100_000), "too_deep"),
@@ -180,7 +187,7 @@ def ordinary_s() -> float:
         (b"9" * 4_000_000, "wrong_type"),
         (b"\xff" * 4_000_000, "bad_json"),
     ],
-    ids=range(16),
+    ids=range(21),
 )
 def test_huge_input_gets_its_disposition_in_bounded_time(value: bytes, reason: str, ordinary_s: float) -> None:
     outcome, cpu_s = taken(value)

@@ -5,7 +5,8 @@ from itertools import islice
 
 import pytest
 
-from consumer.core.decode import NESTING_MAX, Snapshot, decode, identify
+from consumer.core.decode import Snapshot, decode, identify
+from consumer.core.extent import NESTING_MAX
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.simulator.traffic import Traffic, records

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from consumer.core.decode import NESTING_MAX
+from consumer.core.extent import NESTING_MAX
 from consumer.core.known import Known
 from consumer.core.record import Record
 from consumer.core.rules import Rules
