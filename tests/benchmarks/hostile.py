@@ -3,7 +3,7 @@
 A record is drawn by a few choices - how many participants and communications, which of them are the same, and with what
 the rest is filled up to the largest size that is read - and those that cost most are varied further. What counts is the
 time that the core takes for one record, whether its conversation is new or has just been shown the same. No broker is
-needed. The figures are of this machine: at most 50 ms for any record is what the service promises on one like it.
+needed. The figures are of this machine.
 """
 
 import argparse

@@ -23,9 +23,10 @@ _ASK_S = 15.0
 class Node(LocalBroker):
     """One of several brokers; `peers` has to be set before it starts."""
 
-    def __init__(self, jars: Path, number: int) -> None:
+    def __init__(self, jars: Path, number: int, replicas: int = NODES) -> None:
         super().__init__(jars)
         self.number = number
+        self._replicas = replicas
         self.peers: Sequence[Node] = ()
         self._options = ("-Xmx320m", "-XX:TieredStopAtLevel=1")  # starts in half the time; nobody measures it
 
@@ -33,9 +34,9 @@ class Node(LocalBroker):
         return super()._properties() | {
             "node.id": str(self.number),
             "controller.quorum.voters": ",".join(f"{each.number}@127.0.0.1:{each._controller}" for each in self.peers),
-            "default.replication.factor": str(NODES),
-            "min.insync.replicas": str(_INSYNC_MIN),
-            "offsets.topic.replication.factor": str(NODES),
+            "default.replication.factor": str(self._replicas),
+            "min.insync.replicas": str(min(_INSYNC_MIN, self._replicas)),
+            "offsets.topic.replication.factor": str(self._replicas),
             "transaction.state.log.replication.factor": str(NODES),
             "transaction.state.log.min.isr": str(_INSYNC_MIN),
             "broker.session.timeout.ms": "6000",  # how long a killed one is still taken for alive
@@ -43,16 +44,21 @@ class Node(LocalBroker):
 
 
 class Cluster:
-    """Replication factor 3 with 2 in sync, for the topics of offsets and of transactions as well."""
+    """Replication factor 3 with 2 in sync, for the topics of offsets and of transactions as well.
 
-    def __init__(self, jars: Path) -> None:
+    With fewer `replicas` partitions have no leader while a broker is away, but for those of the transactions' topic:
+    that is when brokers lose markers.
+    """
+
+    def __init__(self, jars: Path, replicas: int = NODES) -> None:
+        self._replicas = replicas
         self.nodes = self._make_nodes(jars)
         for node in self.nodes:
             node._cluster_id = self.nodes[0]._cluster_id
         self.proxies = [Proxy(node.front_port, node.behind_port) for node in self.nodes]
 
     def _make_nodes(self, jars: Path) -> Sequence[Node]:
-        nodes = [Node(jars, number) for number in range(1, NODES + 1)]
+        nodes = [Node(jars, number, self._replicas) for number in range(1, NODES + 1)]
         for node in nodes:
             node.peers = nodes
         return nodes

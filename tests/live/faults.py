@@ -1,8 +1,8 @@
 """Workers on three brokers under faults: a schedule drawn from a seed, and what came of it.
 
-`python -m tests.live.faults --minutes 10 [--seed N] [--only NAME]... [--back-to-back]` is the long run. Every fault is
-over when its method returns; what it broke has to heal by itself. Bounds on time are generous, so that a slow machine
-breaks none of them; what comes out is compared strictly.
+`python -m tests.live.faults --minutes 10 [--seed N] [--only NAME]... [--replicas N] [--back-to-back]` is the long run.
+Every fault is over when its method returns; what it broke has to heal by itself. Bounds on time are generous, so that a
+slow machine breaks none of them; what comes out is compared strictly.
 """
 
 import argparse
@@ -68,6 +68,8 @@ class Plan(Struct, frozen=True):
     """None for every fault once."""
     only: Sequence[str] = ()
     """The names of the faults to choose from; empty for all of them."""
+    replicas: int = NODES
+    """Of each topic but the transactions'."""
     back_to_back: bool = False
     """Whether a fault comes although the workers have not recovered from the one before."""
 
@@ -399,7 +401,7 @@ async def run(plan: Plan, report: Report, logs: Path) -> None:
     then has what is known by that time."""
     started_s = time.monotonic()
     chance = random.Random(plan.seed)
-    async with _stage(report, chance, logs) as (scene, pipeline, cluster):
+    async with _stage(plan, report, chance, logs) as (scene, pipeline, cluster):
         await scene.keep_workers()
         over = asyncio.Event()
         tasks = [asyncio.create_task(_feed(pipeline, plan.seed, over)), asyncio.create_task(scene.sample())]
@@ -443,11 +445,13 @@ def broken_promises(report: Report) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def _stage(report: Report, chance: random.Random, logs: Path) -> AsyncIterator[tuple[Scene, Pipeline, Cluster]]:
+async def _stage(
+    plan: Plan, report: Report, chance: random.Random, logs: Path
+) -> AsyncIterator[tuple[Scene, Pipeline, Cluster]]:
     found = jars()
     if isinstance(found, str):
         raise BrokerError(f"needs brokers of its own: {found}")
-    async with Cluster(found).running() as cluster:
+    async with Cluster(found, plan.replicas).running() as cluster:
         settings = {
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
             "commit_interval_ms": 200,
@@ -455,7 +459,7 @@ async def _stage(report: Report, chance: random.Random, logs: Path) -> AsyncIter
         }
         pipeline = Pipeline(cluster.bootstrap_servers, f"faults-{report.seed}", logs, **settings)
         try:
-            await pipeline.create(NODES)
+            await pipeline.create(plan.replicas)
             yield Scene(cluster, pipeline, report, chance), pipeline, cluster
         except (AssertionError, TimeoutError):
             await cluster.save(logs)
@@ -497,6 +501,7 @@ def parse(arguments: Sequence[str]) -> Plan:
         "--only", metavar="NAME", action="append", choices=list(Scene.faults()), default=[],
         help="choose from this fault, and others that are named so, instead of all",
     )  # fmt: skip
+    parser.add_argument("--replicas", type=int, default=NODES, choices=range(1, NODES + 1), help="of each topic")
     parser.add_argument("--back-to-back", action="store_true", help="never wait for recovery between faults")
     return Plan(**vars(parser.parse_args(arguments)))
 
