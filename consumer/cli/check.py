@@ -10,6 +10,8 @@ import msgspec
 
 from consumer.adapters import logs
 from consumer.adapters.kafka.finding import Finding, Verdict
+from consumer.adapters.kafka.group_checks import leaders
+from consumer.adapters.kafka.log_ends import find_log_ends
 from consumer.adapters.kafka.topic_checks import checks
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.exits import CONFIG, OK, UNAVAILABLE, exit_code, settings_of_environment
@@ -91,8 +93,14 @@ async def _at_the_broker(settings: Settings, admin: TopicAdmin) -> AsyncIterator
         yield finding
     if settings.input_topic not in found or settings.state_topic not in found:
         return
-    descriptors = admin.descriptors(found[settings.input_topic].partitions)
-    for finding in [descriptors, *await admin.transactions(found), *await admin.group(found)]:
+    partitions = found[settings.input_topic].partitions
+    yield admin.descriptors(partitions)
+    ends = await find_log_ends(settings, range(partitions))
+    led = leaders(settings, ends)
+    yield led
+    if led.verdict != "pass":  # what follows would wait for them
+        return
+    for finding in [*await admin.transactions(found), *await admin.group(found, ends)]:
         yield finding
 
 

@@ -76,7 +76,7 @@ class Board:
 
 
 def _row(lane: Lane) -> LaneRow:
-    problem = lane.breaker.open_because or (lane.standstill.found if lane.standstill else None)
+    problem = (lane.standstill.found if lane.standstill else lane.breaker.open_because) or None
     return LaneRow(lane.partition, lane.phase, len(lane.store), lane.lag_records, lane.restore_records, problem)
 
 

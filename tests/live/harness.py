@@ -363,6 +363,11 @@ class WorkerProcess:
         port = (await self.logged("consumer.starting"))["admin_port"]
         return await asyncio.to_thread(_probe, f"http://127.0.0.1:{port}/readyz")
 
+    async def page(self) -> str:
+        """The live page's first."""
+        port = (await self.logged("consumer.starting"))["query_port"]
+        return await asyncio.to_thread(_get, f"http://127.0.0.1:{port}/", _STEP_S)
+
     def text(self) -> str:
         return self._log.read_text()
 

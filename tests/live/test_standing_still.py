@@ -5,6 +5,7 @@ The fragile broker leads one partition of the input and nothing else; the worker
 
 import asyncio
 import contextlib
+import html
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ from tests.live.commands import WAIT_S, ended, environ_of, environment
 from tests.live.conftest import CreateTopics, UniqueName, needed_jars
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.placed_cluster import PlacedCluster
-from tests.live.stream import of_partition, write
+from tests.live.stream import damaged, of_partition, write
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
@@ -100,6 +101,7 @@ async def is_seen(worker: WorkerProcess, partition: int, cause: str, said: str) 
         while not await gauge(worker, "conversation_standstill_seconds", partition):
             await asyncio.sleep(0.2)
     taken_s = time.monotonic() - began_s
+    print(f"{cause} seen after {taken_s:.1f} s: {said}")
     ((event_partition, event_cause, found),) = {
         (event["partition"], event["cause"], event["found"]) for event in worker.events("lane.stands_still")
     }
@@ -108,6 +110,7 @@ async def is_seen(worker: WorkerProcess, partition: int, cause: str, said: str) 
     status, body = await worker.readiness()
     assert status == 503
     assert f"partition {partition}: {found}" in body["standstill"]
+    assert found in html.unescape(await worker.page())
     assert await gauge(worker, "conversation_lag_seconds", partition) > 0
     return taken_s
 
@@ -118,8 +121,10 @@ async def is_over(pipeline: Pipeline, worker: WorkerProcess, partition: int) -> 
     async with asyncio.timeout(HEALED_S):
         while (await worker.readiness())[0] != 200:
             await asyncio.sleep(0.2)
-    for name in ("standstill_seconds", "lag_seconds", "lag_records", "undecided_records"):
-        assert await gauge(worker, f"conversation_{name}", partition) == 0, name
+    names = ("standstill_seconds", "lag_seconds", "lag_records", "undecided_records")
+    async with asyncio.timeout(HEALED_S):
+        while any([await gauge(worker, f"conversation_{name}", partition) for name in names]):
+            await asyncio.sleep(0.2)
     assert len(worker.events("lane.stands_still")) == len(worker.events("lane.moves_again"))
 
 
@@ -143,6 +148,34 @@ async def test_one_broker_out_of_reach(stage: Stage, way: str) -> None:
     await proxy.heal()
     await is_over(stage.pipeline, successor, FRAGILE)
     await stage.pipeline.judge()
+
+
+async def test_partition_without_a_leader(stage: Stage) -> None:
+    """Its only replica is down: the broker that led it is gone, and the rest of the cluster knows."""
+    worker = await stage.start_worker()
+    await stage.feed()
+    await stage.pipeline.caught_up()
+    await asyncio.to_thread(stage.cluster.fragile.kill)
+    assert await is_seen(worker, FRAGILE, "leader", "no broker leads the partition") < SEEN_S
+    checked = await ended("check", environ_of(stage.pipeline.settings))
+    assert checked.exit_code == 0, checked.printed  # `run` starts, and serves the others
+    assert "warn  leaders" in checked.printed
+    assert f"partition {FRAGILE}: no broker leads the partition" in checked.printed
+    await asyncio.to_thread(stage.cluster.fragile.start)
+    await stage.feed()
+    await is_over(stage.pipeline, worker, FRAGILE)
+    await stage.pipeline.judge()
+
+
+async def test_open_breaker(pipeline: Pipeline) -> None:
+    """The reason of the breaker is that of the standstill; a restart without the cause goes on."""
+    pipeline.change(dead_letters_consecutive_max=20)
+    worker = await pipeline.start_worker()
+    await write(pipeline.settings, damaged(60))
+    assert await is_seen(worker, 0, "unread", "CC_DEAD_LETTERS_CONSECUTIVE_MAX") < SEEN_S
+    assert await worker.end(signal.SIGTERM) == 0
+    pipeline.change(dead_letters_consecutive_max=10_000)
+    await is_over(pipeline, await pipeline.start_worker(), 0)
 
 
 async def test_open_transaction_in_the_input(pipeline: Pipeline) -> None:
@@ -203,6 +236,7 @@ async def test_all_brokers_gone(unique_name: UniqueName, tmp_path: Path, way: st
             while (await worker.readiness())[0] == 200:
                 await asyncio.sleep(0.2)
         noticed_s = time.monotonic() - gone_s
+        print(f"all brokers {way}: not ready after {noticed_s:.1f} s")
         assert noticed_s < READINESS_S[way]
         await asyncio.sleep(OUTAGE_S[way] - noticed_s)
         told = worker.text().splitlines()[lines:]

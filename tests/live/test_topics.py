@@ -12,6 +12,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
+from consumer.adapters.kafka.log_ends import find_log_ends
 from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.check import check
 from consumer.cli.exits import CONFIG, OK
@@ -242,7 +243,9 @@ async def test_check_tells_what_a_worker_will_meet_in_the_group(
         partitions = [TopicPartition(settings.input_topic, partition) for partition in range(3)]
         await member.commit({partitions[0]: 9, partitions[1]: 2})
         async with TopicAdmin(settings) as admin:
-            findings = await admin.group(await admin.find())
+            found = await admin.find()
+            ends = await find_log_ends(settings, range(found[settings.input_topic].partitions))
+            findings = await admin.group(found, ends)
     finally:
         await member.stop()
     noticed = [(each.check, each.verdict) for each in findings if each.verdict != "pass"]

@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from consumer.adapters.kafka import coordinator, records
 from consumer.adapters.kafka.finding import Finding
-from consumer.adapters.kafka.log_ends import find_log_ends
 from consumer.adapters.kafka.records import Span
 from consumer.adapters.kafka.requests import AuthorizedGroupsRequest
 from consumer.runtime.settings import Settings
@@ -159,8 +158,20 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
-async def find(client: AIOKafkaClient, settings: Settings, partitions: Mapping[str, int]) -> GroupFound:
-    """What can be learned of the group, given how many partitions the topics have.
+def leaders(settings: Settings, ends: Mapping[int, LogEnd | str]) -> Finding:
+    """Whether each partition of the input has a leader that answers."""
+    unknown = [f"partition {number}: {end}" for number, end in sorted(ends.items()) if isinstance(end, str)]
+    topic = f"{settings.input_topic!r} (CC_INPUT_TOPIC)"
+    if unknown:
+        remedy = "see that these brokers run and that this host can reach them; the other partitions go on"
+        return Finding("leaders", "warn", f"{topic}: {_listed(unknown)}", remedy)
+    return Finding("leaders", "pass", f"each partition of {topic} has a leader that answers")
+
+
+async def find(
+    client: AIOKafkaClient, settings: Settings, partitions: Mapping[str, int], ends: Mapping[int, LogEnd | str]
+) -> GroupFound:
+    """What can be learned of the group, given how many partitions the topics have, and where those of the input end.
 
     Raises KafkaError; may wait for as long as the cluster is starting.
     """
@@ -168,7 +179,6 @@ async def find(client: AIOKafkaClient, settings: Settings, partitions: Mapping[s
     numbers = range(partitions[settings.input_topic])
     committed = await coordinator.committed(client, settings.group_id, settings.input_topic, numbers)
     offsets = {number: each.next_offset for number, each in committed.items() if each is not None}
-    ends = await find_log_ends(settings, numbers)
     undecided = {number: end for number, end in ends.items() if isinstance(end, LogEnd) and end.undecided}
     spans = await _spans(settings, partitions)
     return GroupFound(state, protocol_type, assignor, members, offsets, *spans, undecided)

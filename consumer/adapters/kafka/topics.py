@@ -6,7 +6,7 @@ Nothing is ever created silently: `create` is only called by the command `topics
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -36,6 +36,7 @@ from consumer.adapters.kafka.permissions import TOPIC, Grant
 from consumer.adapters.kafka.topic_checks import CONFIGS_READ, TopicFound, checks, plans
 from consumer.runtime.ports import Misfit, Unreachable, WorldError
 from consumer.runtime.settings import Settings
+from consumer.runtime.standstill import LogEnd
 
 _NOT_ALLOWED = (PolicyViolationError, InvalidConfigurationError, InvalidPartitionsError, InvalidRequestError)
 _FINE_CODES = (0, TopicAlreadyExistsError.errno)
@@ -157,10 +158,13 @@ class TopicAdmin:
         seconds = min(self._timeout_s, _VERSIONS_S)
         return [brokers.check(await brokers.find(self._client._client, seconds))]  # noqa: SLF001 - as above
 
-    async def group(self, found: dict[str, TopicFound]) -> list[Finding]:
-        """What a worker that joins the group now will meet. Input and state topic have to be among those found."""
+    async def group(self, found: dict[str, TopicFound], ends: Mapping[int, LogEnd | str]) -> list[Finding]:
+        """What a worker that joins the group now will meet.
+
+        Input and state topic have to be among those found; the `ends` are those of the input's partitions.
+        """
         partitions = {name: found[name].partitions for name in (self._settings.input_topic, self._settings.state_topic)}
-        asked = group_checks.find(self._client._client, self._settings, partitions)  # noqa: SLF001 - as above
+        asked = group_checks.find(self._client._client, self._settings, partitions, ends)  # noqa: SLF001 - as above
         return group_checks.checks(self._settings, await self._bounded(asked, "looking at the consumer group"))
 
     async def verify(self) -> int:

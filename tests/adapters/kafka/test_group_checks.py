@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from consumer.adapters.kafka.finding import Finding, Verdict
-from consumer.adapters.kafka.group_checks import GroupFound, Member, checks
+from consumer.adapters.kafka.group_checks import GroupFound, Member, checks, leaders
 from consumer.adapters.kafka.records import Span
 from consumer.runtime.settings import Settings
 from consumer.runtime.standstill import LogEnd
@@ -75,6 +75,13 @@ def test_what_waits_for_the_end_of_a_transaction_is_a_warning_with_the_commands(
     assert found.found.startswith("partition 1 of 'in': 4 offsets from 16 on wait for the end of a transaction, whose ")
     assert "`kafka-transactions --bootstrap-server b:1 find-hanging --topic in --partition 1` finds it" in found.remedy
     assert "abort --topic in --partition 1 --start-offset 16` aborts it" in found.remedy
+
+
+def test_partition_whose_leader_does_not_answer_is_named() -> None:
+    assert leaders(SETTINGS, {0: LogEnd(1, 1), 1: LogEnd(2, 2)}).verdict == "pass"
+    found = leaders(SETTINGS, {0: LogEnd(1, 1), 1: "no broker leads the partition"})
+    assert found.verdict == "warn"
+    assert "'in' (CC_INPUT_TOPIC): partition 1: no broker leads the partition" in found.found
 
 
 def test_dynamic_members_have_no_id_to_share() -> None:
