@@ -116,6 +116,8 @@ async def _consuming(
         asyncio.create_task(watch.connection(worker, intake, metrics)),
         asyncio.create_task(watch.leaders(settings, intake, metrics)),
     ]
+    for task in tasks:
+        task.add_done_callback(partial(_end_with, worker))
     try:
         try:
             await intake.start(Listener(worker.assigned, worker.revoked))
@@ -130,6 +132,12 @@ async def _consuming(
             task.cancel()
         await log_ends.stop()
         await intake.stop()  # before the ports: others wait for the partitions, nobody for an answer
+
+
+def _end_with(worker: Worker, watching: "asyncio.Task[None]") -> None:
+    """What is not watched any more would look healthy for ever."""
+    if not watching.cancelled() and (error := watching.exception()) is not None:
+        worker.fail(error if isinstance(error, Exception) else RuntimeError(error))
 
 
 def _wall_ms() -> int:

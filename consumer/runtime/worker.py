@@ -81,7 +81,7 @@ class Worker:
             since_ms = self._world.wall_ms() if self.outage is None else self.outage.since_ms
             self.outage = Outage(str(fault), since_ms)
 
-    def fail(self, error: WorldError) -> None:
+    def fail(self, error: Exception) -> None:
         """End the process with an error that no lane would notice."""
         if not self._failure.done():
             self._failure.set_exception(error)

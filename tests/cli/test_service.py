@@ -16,6 +16,7 @@ from consumer.adapters.kafka.records import partition_of
 from consumer.adapters.kafka.writer import KafkaWriter
 from consumer.cli import watch
 from consumer.cli.service import Service, running
+from consumer.runtime.lag_watch import LagWatch
 from consumer.runtime.ports import Effects, Misfit, Unreachable
 from consumer.runtime.settings import Settings
 from consumer.runtime.standstill import Lag
@@ -116,3 +117,15 @@ async def test_a_port_that_cannot_be_had_is_told_by_its_settings_and_the_other_i
                 pass
         broker = int(settings.bootstrap_servers.rsplit(":", 1)[1])
         assert set(listening()) == {broker, taken.getsockname()[1]}
+
+
+async def test_watch_that_breaks_ends_the_worker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it watched would look healthy for ever."""
+
+    async def look(_: LagWatch) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(LagWatch, "look", look)
+    async with fed(settings) as (running_service, _):
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(running_service.worker.failure(), 120)

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import CoordinationType
+from aiokafka.errors import KafkaError
 
 from consumer.adapters.kafka.coordinator import find
 from tests.live.broker import LocalBroker
@@ -18,6 +19,7 @@ from tests.live.proxy import Proxy
 NODES = 3
 _INSYNC_MIN = 2
 _ASK_S = 15.0
+_FOUND_S = 120.0
 
 
 class Node(LocalBroker):
@@ -104,21 +106,29 @@ class Cluster:
 
     async def leader(self, topic: str, partition: int) -> Node:
         """The broker that leads a partition."""
-        async with self._admin() as admin:
-            while True:
-                (found,) = await admin.describe_topics([topic])
-                number = next(each["leader"] for each in found["partitions"] if each["partition"] == partition)
-                if number > 0:
-                    return self._node(number)
-                await asyncio.sleep(0.1)
+
+        async def ask(admin: AIOKafkaAdminClient) -> int:
+            (found,) = await admin.describe_topics([topic])
+            return next(int(one["leader"]) for one in found["partitions"] if one["partition"] == partition)
+
+        return await self._ask(ask)
 
     async def group_coordinator(self, group_id: str) -> Node:
-        async with self._admin() as admin:
-            return self._node(await find(admin._client, CoordinationType.GROUP, group_id))
+        return await self._ask(lambda admin: find(admin._client, CoordinationType.GROUP, group_id))
 
     async def transaction_coordinator(self, transactional_id: str) -> Node:
-        async with self._admin() as admin:
-            return self._node(await find(admin._client, CoordinationType.TRANSACTION, transactional_id))
+        return await self._ask(lambda admin: find(admin._client, CoordinationType.TRANSACTION, transactional_id))
+
+    async def _ask(self, ask: Callable[[AIOKafkaAdminClient], Awaitable[int]]) -> Node:
+        """The node of a number, asked for until there is one: brokers may just have died, or be starting."""
+        async with asyncio.timeout(_FOUND_S):
+            while True:
+                with contextlib.suppress(KafkaError, TimeoutError):
+                    async with self._admin() as admin:
+                        number = await ask(admin)
+                    if number > 0:
+                        return self._node(number)
+                await asyncio.sleep(0.1)
 
     def _node(self, number: int) -> Node:
         return self.nodes[number - 1]

@@ -515,7 +515,7 @@ def main() -> None:
     report = Report(plan.seed)
     try:
         asyncio.run(run(plan, report, logs))
-    except (AssertionError, TimeoutError, BrokerError) as error:
+    except (AssertionError, TimeoutError, BrokerError, KafkaError) as error:
         traceback.print_exc()
         sys.exit(f"{report}\nseed {plan.seed}, logs of workers and brokers in {logs}: {error}")
     print(report)
