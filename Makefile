@@ -6,8 +6,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 .DEFAULT_GOAL := help
 MINUTES := 10
 PARTS := throughput latency
-# Most tests wait for brokers most of the time. The tests of a file share what it sets up, so they stay together.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+# Most tests wait for brokers most of the time.
+SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
 .PHONY: help demo test test-4.2 lint format lock dashboards picture bench soak deploy-check sbom clean
 
 help: ## Show this list

@@ -1,6 +1,6 @@
 """Whatever keeps a partition from moving while its log grows is seen, alone, and is over when its cause is.
 
-The fragile broker leads one partition of the input and nothing else; the worker reaches both brokers through proxies.
+The fragile broker leads one partition of one topic and nothing else; the worker reaches both brokers through proxies.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ LINES_MAX = 30
 
 
 class Stage(Struct):
-    """A pipeline on two brokers."""
+    """A pipeline on two brokers, of which the fragile one leads one partition of one topic."""
 
     cluster: PlacedCluster
     pipeline: Pipeline
@@ -66,13 +66,14 @@ class Stage(Struct):
 
 
 @pytest.fixture
-async def stage(unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(request: pytest.FixtureRequest, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Stage]:
+    """Its parameter is the setting that names the topic, the input's without one."""
     async with PlacedCluster(needed_jars()).running() as cluster:
         pipeline = Pipeline(cluster.bootstrap_servers, unique_name("p"), tmp_path)
         await cluster.create_internal_topics(cluster.steady)
         for plan in plans(pipeline.settings):
             nodes = [cluster.steady] * PARTITIONS
-            if plan.name == pipeline.settings.input_topic:
+            if plan.name == getattr(pipeline.settings, getattr(request, "param", "input_topic")):
                 nodes[FRAGILE] = cluster.fragile
             await cluster.create_topic(plan.name, nodes, plan.configs)
         try:
@@ -163,6 +164,24 @@ async def test_partition_without_a_leader(stage: Stage) -> None:
     assert f"partition {FRAGILE}: no broker leads the partition" in checked.printed
     await asyncio.to_thread(stage.cluster.fragile.start)
     await stage.feed()
+    await is_over(stage.pipeline, worker, FRAGILE)
+    await stage.pipeline.judge()
+
+
+@pytest.mark.parametrize("stage", ["state_topic", "transitions_topic"], indirect=True)
+async def test_output_without_a_leader(stage: Stage) -> None:
+    """The lane can read and not commit, for longer than it may retry; the other lanes keep the worker."""
+    stage.pipeline.change(retry_s_max=10.0)
+    worker = await stage.start_worker()
+    await stage.feed()
+    await stage.pipeline.caught_up()
+    await asyncio.to_thread(stage.cluster.fragile.kill)
+    await stage.feed()
+    assert await is_seen(worker, FRAGILE, "unread", "records wait and none is read: ") < SEEN_S
+    await stage.others_go_on()
+    await asyncio.sleep(2 * stage.pipeline.settings.retry_s_max)
+    assert worker.exit_code is None
+    await asyncio.to_thread(stage.cluster.fragile.start)
     await is_over(stage.pipeline, worker, FRAGILE)
     await stage.pipeline.judge()
 

@@ -19,6 +19,7 @@ from consumer.adapters.kafka.faults import world_error
 from consumer.adapters.kafka.markers import find_open
 from consumer.adapters.kafka.offsets import (
     LeaderUnreachableError,
+    Offsets,
     address_of,
     find_ends,
     find_leaders,
@@ -109,9 +110,7 @@ class KafkaLogEnds:
         self, client: AIOKafkaClient, leader: int, tps: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, Found]:
         try:
-            ends, stable_ends = await within(
-                _LEADER_S, asyncio.gather(find_ends(client, tps), find_stable_ends(client, tps))
-            )
+            ends, stable_ends = await within(_LEADER_S, self._find_both(client, tps))
         except TimeoutError:
             return dict.fromkeys(tps, _sentence(LeaderUnreachableError(address_of(client, leader))))
         except (KafkaError, OSError) as error:
@@ -119,6 +118,12 @@ class KafkaLogEnds:
         waiting = [tp for tp in tps if stable_ends[tp] < ends[tp]]
         since_ms = await self._open_since(client, waiting) if waiting else {}
         return {tp: LogEnd(ends[tp], min(stable_ends[tp], ends[tp]), since_ms.get(tp)) for tp in tps}
+
+    @staticmethod
+    async def _find_both(client: AIOKafkaClient, tps: Sequence[TopicPartition]) -> tuple[Offsets, Offsets]:
+        """The ends and then the stable ends: in the other order what is written in between would look undecided."""
+        ends = await find_ends(client, tps)
+        return ends, await find_stable_ends(client, tps)
 
     @staticmethod
     async def _open_since(client: AIOKafkaClient, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
