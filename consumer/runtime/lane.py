@@ -287,7 +287,7 @@ class Lane:
         while not self._stop.is_set():
             if self._is_topic_replaced:
                 self._is_topic_replaced = False
-                raise Unreachable("the input topic was made anew under its name: it is read from its beginning")
+                raise Unreachable("the input topic was made anew under its name: no offset of the old one counts")
             if self.breaker.open_because:
                 await self._block(publisher)
                 break

@@ -4,7 +4,7 @@
 | ------------------ | ------------------------------------------------------------------------------------ |
 | `leader`           | no broker leads the partition, or the one that does cannot be reached                |
 | `open_transaction` | everything before an open transaction is read, and records wait for its end          |
-| `unread`           | records wait that could be read, and none of them is                                 |
+| `unread`           | records wait that could be read and none of them is, or the lane has never opened    |
 
 A lane moves as long as its position, its next offset or its committed offset does.
 """
@@ -116,9 +116,11 @@ def _obstacle(mark: Mark, end: LogEnd | str, problem: str) -> tuple[Cause | None
     """What may keep the lane from moving, None if it has nothing to read."""
     if isinstance(end, str):
         return "leader", end
-    if mark.position is None or mark.position >= end.end:
+    why = f": {problem}" if problem else ""
+    if mark.position is None:
+        return "unread", f"the lane is not open yet{why}"
+    if mark.position >= end.end:
         return None, ""
     if mark.position >= end.stable:
         return "open_transaction", f"{end.end - mark.position} records wait for the end of a transaction"
-    why = f": {problem}" if problem else ""
     return "unread", f"{end.stable - mark.position} records wait and none is read{why}"

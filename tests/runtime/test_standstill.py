@@ -20,6 +20,8 @@ def mark(position: int | None) -> Mark:
         (None, "no broker leads the partition", "", "leader", "no broker leads the partition"),
         (20, OPEN, "", "open_transaction", "3 records wait for the end of a transaction"),
         (21, OPEN, "", "open_transaction", "2 records wait for the end of a transaction"),
+        (None, AT_END, "", "unread", "the lane is not open yet"),
+        (None, AT_END, "no answer", "unread", "the lane is not open yet: no answer"),
         (12, AT_END, "", "unread", "8 records wait and none is read"),
         (12, OPEN, "the breaker is open", "unread", "8 records wait and none is read: the breaker is open"),
     ],
@@ -35,9 +37,8 @@ def test_obstacle_that_lasts_is_a_standstill(
     assert (seen.cause, seen.found, seen.since_s) == (cause, found, 105.0)
 
 
-@pytest.mark.parametrize(("position", "end"), [(20, AT_END), (25, AT_END), (None, AT_END), (23, OPEN)])
-def test_partition_without_anything_to_read_moves(position: int | None, end: LogEnd) -> None:
-    """Also one of which the lane does not know its position yet: that is not open, and says why elsewhere."""
+@pytest.mark.parametrize(("position", "end"), [(20, AT_END), (25, AT_END), (23, OPEN)])
+def test_partition_without_anything_to_read_moves(position: int, end: LogEnd) -> None:
     movement = Movement(100.0)
     assert [movement.note(mark(position), end, "", 100.0 + 10 * look) for look in range(5)] == [None] * 5
 
