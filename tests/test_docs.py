@@ -1,4 +1,4 @@
-"""What the pages in `docs` name exists."""
+"""What the changelog and the pages in `docs` name exists."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from consumer.adapters.monitoring.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("**/*.md"))
+PAGES = [ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 ALERTS = (ROOT / "deploy/components/monitoring/rules/alerts.yaml").read_text(encoding="utf-8")
 
 
@@ -28,4 +28,4 @@ def test_what_a_page_names_exists(page: Path) -> None:
 
 
 def test_there_are_pages() -> None:
-    assert PAGES
+    assert len(PAGES) > 1
