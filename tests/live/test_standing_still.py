@@ -197,6 +197,32 @@ async def test_open_breaker(pipeline: Pipeline) -> None:
     await is_over(pipeline, await pipeline.start_worker(), 0)
 
 
+async def test_partition_that_is_taken_over_again_and_again(pipeline: Pipeline) -> None:
+    """Another service with the same transactional id fences the lane each time that it has opened."""
+    settings, partition = pipeline.settings, 0
+    worker = await pipeline.start_worker()
+    drafts = of_partition(partition, Traffic(seed=1, start_ms=now_ms(), conversations=20))
+
+    async def take_over() -> None:
+        while True:
+            async with AIOKafkaProducer(
+                bootstrap_servers=settings.bootstrap_servers,
+                transactional_id=f"{settings.group_id}:{settings.input_topic}:{partition}",
+            ):
+                await asyncio.sleep(0.5)
+
+    rival = asyncio.create_task(take_over())
+    try:
+        await worker.logged("lane.opened")
+        await write(settings, islice(drafts, 20))
+        assert await is_seen(worker, partition, "unread", "another worker took the partition over") < SEEN_S
+    finally:
+        rival.cancel()
+        await asyncio.gather(rival, return_exceptions=True)
+    await is_over(pipeline, worker, partition)
+    await pipeline.judge()
+
+
 async def test_open_transaction_in_the_input(pipeline: Pipeline) -> None:
     """What follows it waits, which the tools say as well; when it has ended, all is read and its records are not."""
     settings, partition = pipeline.settings, 0
