@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from consumer.adapters.kafka.coordinator import find
 from tests.live.broker import LocalBroker
 from tests.live.lost_markers import LostMarker
-from tests.live.proxy import Proxy
+from tests.live.proxy import END_TXN, Proxy
 
 NODES = 3
 _INSYNC_MIN = 2
@@ -103,6 +103,23 @@ class Cluster:
     def lost_markers(self) -> list[LostMarker]:
         """What all nodes have logged so far of markers that they skipped."""
         return [marker for node in self.nodes for marker in node.lost_markers()]
+
+    async def transaction_is_ending(self, within_s: float) -> None:
+        """Wait until a worker behind the proxies ends a transaction: the request is about to be passed on."""
+        ending = asyncio.Event()
+
+        async def note(kind: int) -> None:
+            if kind == END_TXN:
+                ending.set()
+
+        for proxy in self.proxies:
+            proxy.passes = note
+        try:
+            async with asyncio.timeout(within_s):
+                await ending.wait()
+        finally:
+            for proxy in self.proxies:
+                proxy.passes = None
 
     async def leader(self, topic: str, partition: int) -> Node:
         """The broker that leads a partition."""

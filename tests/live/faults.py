@@ -272,15 +272,7 @@ class Scene:
     async def _kill_brokers_amid_end(self) -> None:
         """The end of a transaction is decided and not yet in all partitions: the coordinator has to see to that when it
         is back, and may be back before partitions have leaders again, which is when brokers lose markers."""
-        ending = asyncio.Event()
-
-        async def note(kind: int) -> None:
-            if kind == END_TXN:
-                ending.set()
-
-        self._set_passes(note)
-        await asyncio.wait_for(ending.wait(), _DEATH_S)
-        self._set_passes(None)
+        await self._cluster.transaction_is_ending(_DEATH_S)
         await asyncio.sleep(self._chance.uniform(0, _DECIDED_S))
         await self._kill_brokers()
 

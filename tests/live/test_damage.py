@@ -381,9 +381,8 @@ async def test_hostile_values_leave_memory_bounded(pipeline: Pipeline, admin: AI
     over.set()
     assert await watching - before_bytes < 400_000_000
     letters = await pipeline.read(pipeline.settings.dead_letters_topic)
-    assert Counter(hostile * 2) - Counter(letter.value or b"" for letter in letters) == Counter(
-        [hostile[2], hostile[4]] * 2
-    )
+    dead = Counter(letter.value or b"" for letter in letters)
+    assert [dead[value] for value in hostile] == [2, 2, 0, 2, 2, 2]
     assert await worker.end(signal.SIGTERM) == 0
 
 

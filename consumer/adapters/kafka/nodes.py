@@ -14,7 +14,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import KafkaConnectionError
 from msgspec import Struct
 
-_CONNECT_S: Final = 5.0
+_CONNECT_S: Final = 10.0
 _PATIENCE_S: Final = 3.0
 """How long every client may try to connect to a broker; after that one at a time does, in the whole process."""
 _AGAIN_S: Final = 1.0
