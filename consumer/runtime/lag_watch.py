@@ -10,7 +10,7 @@ from typing import Final
 from consumer.runtime.lane import Lane
 from consumer.runtime.ports import Intake, LogEnds, Telemetry
 from consumer.runtime.settings import Settings
-from consumer.runtime.standstill import Cause, Lag, LogEnd, Mark, Movement, describe_undecided
+from consumer.runtime.standstill import STANDSTILL_S, Cause, Lag, LogEnd, Mark, Movement, describe_undecided
 
 _TODO: Final[dict[Cause, str]] = {
     "leader": "see that the broker runs and that this worker can reach it; the other partitions go on",
@@ -42,7 +42,7 @@ class LagWatch:
     async def look(self) -> None:
         """Ask once. Takes as long as `LogEnds.find` may."""
         lanes = list(self._lanes.values())
-        self._movements = {lane: self._movements.get(lane) or Movement(self._monotonic_s()) for lane in lanes}
+        self._movements = {lane: self._movements.get(lane) or self._new_movement() for lane in lanes}
         if not lanes:
             return
         ends = await self._log_ends.find([lane.partition for lane in lanes])
@@ -50,6 +50,9 @@ class LagWatch:
             position = await self._intake.position(lane.partition) if lane.is_reading else lane.committed_offset
             if self._lanes.get(lane.partition) is lane:
                 self._note(lane, position, ends[lane.partition])
+
+    def _new_movement(self) -> Movement:
+        return Movement(self._monotonic_s(), STANDSTILL_S + self._settings.commit_interval_ms / 1_000)
 
     def _note(self, lane: Lane, position: int | None, end: LogEnd | str) -> None:
         if isinstance(end, LogEnd):

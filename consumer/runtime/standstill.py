@@ -4,9 +4,10 @@
 | ------------------ | ------------------------------------------------------------------------------------ |
 | `leader`           | no broker leads the partition, or the one that does cannot be reached                |
 | `open_transaction` | everything before an open transaction is read, and records wait for its end          |
-| `unread`           | records wait that could be read and none of them is, or the lane has never opened    |
+| `unread`           | records could be read and committed and none of them is, or the lane never opened    |
 
-A lane moves as long as its position, its next offset or its committed offset does.
+A lane moves when it commits, and as long as it gets further than since its last commit: one that reads the same records
+over and over and cannot commit them stands still.
 """
 
 import shlex
@@ -93,9 +94,10 @@ class Mark(Struct, frozen=True):
 class Movement:
     """What was seen of one lane."""
 
-    def __init__(self, now_s: float) -> None:
-        self._mark: Mark | None = None
-        self._cause: Cause | None = None
+    def __init__(self, now_s: float, patience_s: float = STANDSTILL_S) -> None:
+        self._patience_s = patience_s
+        self._committed: int | None = None
+        self._furthest = -2  # before anything that is seen
         self._since_s = now_s
 
     def note(self, mark: Mark, end: LogEnd | str, problem: str, now_s: float) -> Standstill | None:
@@ -104,12 +106,19 @@ class Movement:
         A text in place of its end says why that is not known; `problem` is what keeps the lane from reading, if known.
         """
         cause, found = _obstacle(mark, end, problem)
-        if cause is None or mark != self._mark or cause != self._cause:
+        furthest = max(_or_before_all(mark.position), _or_before_all(mark.next_offset))
+        has_committed = mark.committed_offset != self._committed
+        if cause is None or has_committed or furthest > self._furthest:
             self._since_s = now_s
-        self._mark, self._cause = mark, cause
-        if cause is None or now_s - self._since_s < STANDSTILL_S:
+        self._committed = mark.committed_offset
+        self._furthest = furthest if has_committed else max(furthest, self._furthest)
+        if cause is None or now_s - self._since_s < self._patience_s:
             return None
         return Standstill(cause, found, self._since_s)
+
+
+def _or_before_all(offset: int | None) -> int:
+    return -1 if offset is None else offset
 
 
 def _obstacle(mark: Mark, end: LogEnd | str, problem: str) -> tuple[Cause | None, str]:
@@ -120,7 +129,10 @@ def _obstacle(mark: Mark, end: LogEnd | str, problem: str) -> tuple[Cause | None
     if mark.position is None:
         return "unread", f"the lane is not open yet{why}"
     if mark.position >= end.end:
-        return None, ""
+        uncommitted = _or_before_all(mark.next_offset) - _or_before_all(mark.committed_offset)
+        if uncommitted <= 0:
+            return None, ""
+        return "unread", f"{uncommitted} records are read and not committed{why}"
     if mark.position >= end.stable:
         return "open_transaction", f"{end.end - mark.position} records wait for the end of a transaction"
     return "unread", f"{end.stable - mark.position} records wait and none is read{why}"

@@ -43,7 +43,7 @@ def test_partition_without_anything_to_read_moves(position: int, end: LogEnd) ->
     assert [movement.note(mark(position), end, "", 100.0 + 10 * look) for look in range(5)] == [None] * 5
 
 
-@pytest.mark.parametrize("moved", [Mark(13, 12, 12), Mark(12, 13, 12), Mark(12, 12, 13)])
+@pytest.mark.parametrize("moved", [Mark(13, 12, 12), Mark(12, 13, 12), Mark(12, 12, 13), Mark(5, 5, 5)])
 def test_any_movement_ends_a_standstill(moved: Mark) -> None:
     movement = Movement(100.0)
     movement.note(mark(12), AT_END, "", 100.0)
@@ -52,8 +52,26 @@ def test_any_movement_ends_a_standstill(moved: Mark) -> None:
     assert movement.note(moved, AT_END, "", 201.0 + STANDSTILL_S) is not None
 
 
-def test_standstill_begins_again_with_another_cause() -> None:
+def test_lane_that_reads_the_same_over_and_over_stands_still() -> None:
+    """It opens, reads to the end, cannot commit and opens again."""
     movement = Movement(100.0)
-    movement.note(mark(12), "no broker leads the partition", "", 100.0)
-    assert movement.note(mark(12), "no broker leads the partition", "", 200.0) is not None
-    assert movement.note(mark(12), AT_END, "", 201.0) is None
+    cycle = [(Mark(20, 20, 12), ""), (Mark(12, 12, 12), "committing: TimeoutError")]
+    seen = [movement.note(*cycle[look % 2][:1], AT_END, cycle[look % 2][1], 100.0 + 4 * look) for look in range(5)]
+    assert [standstill is not None for standstill in seen] == [False, False, False, True, True]
+    assert seen[3] is not None
+    assert seen[3].found == "8 records wait and none is read: committing: TimeoutError"
+    assert seen[4] is not None
+    assert seen[4].found == "8 records are read and not committed"
+
+
+def test_standstill_ends_when_there_is_nothing_to_read() -> None:
+    movement = Movement(100.0)
+    movement.note(mark(20), "no broker leads the partition", "", 100.0)
+    assert movement.note(mark(20), "no broker leads the partition", "", 200.0) is not None
+    assert movement.note(mark(20), AT_END, "", 201.0) is None
+    assert movement.note(mark(20), "no broker leads the partition", "", 205.0) is None
+
+
+def test_markers_that_are_passed_and_not_yet_committed_are_no_records() -> None:
+    movement = Movement(100.0)
+    assert [movement.note(Mark(20, 12, 12), AT_END, "", 100.0 + 10 * look) for look in range(5)] == [None] * 5
