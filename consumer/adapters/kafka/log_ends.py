@@ -6,6 +6,7 @@ answer must not hold up what the member asks others.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 
 from aiokafka import TopicPartition
@@ -33,16 +34,22 @@ from consumer.runtime.standstill import LogEnd
 _REQUEST_MS = 4_000
 _LEADER_S = 5.0
 _LOOK_S = 8.0
+_AGAIN_S, _POLL_S = 10.0, 0.5
 _STOP_S = 5.0
 
 Found = LogEnd | str
 
 
 async def find_log_ends(settings: Settings, partitions: Sequence[int]) -> Mapping[int, Found]:
-    """Where partitions of the input end, asked once."""
+    """Where partitions of the input end, asked again for a while where a leader does not answer: it may just move."""
     log_ends = KafkaLogEnds(settings)
+    until_s = time.monotonic() + _AGAIN_S
     try:
-        return await log_ends.find(partitions)
+        while True:
+            found = await log_ends.find(partitions)
+            if time.monotonic() > until_s or not any(isinstance(end, str) for end in found.values()):
+                return found
+            await asyncio.sleep(_POLL_S)
     finally:
         await log_ends.stop()
 
