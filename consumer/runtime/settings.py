@@ -267,10 +267,12 @@ def _named(variable: str, known: Collection[str]) -> tuple[str | None, bool]:
 
 def conflicts(settings: Settings) -> list[str]:
     """Combinations that would break a promise, a sentence each that names both settings."""
-    s = settings
-    has_token = s.security_protocol.startswith("SASL") and s.sasl_mechanism == "OAUTHBEARER"
-    has_password = s.security_protocol.startswith("SASL") and not has_token
-    found = [
+    found = (*_conflicts_of_times(settings), *_conflicts_of_sizes(settings), *_conflicts_of_access(settings))
+    return [problem for broken, problem in found if broken]
+
+
+def _conflicts_of_times(s: Settings) -> list[tuple[bool, str]]:
+    return [
         (s.drain_s * 1_000 >= s.session_timeout_ms, "CC_DRAIN_S must be shorter than CC_SESSION_TIMEOUT_MS"),
         (
             s.transaction_timeout_ms >= s.session_timeout_ms,
@@ -300,6 +302,18 @@ def conflicts(settings: Settings) -> list[str]:
             "CC_COMMIT_INTERVAL_MS must be below CC_TRANSACTION_TIMEOUT_MS",
         ),
         (
+            s.retention_idle_s < s.retention_ended_s,
+            "CC_RETENTION_IDLE_S must not be below CC_RETENTION_ENDED_S",
+        ),
+        (not math.isfinite(s.retry_s_max), "CC_RETRY_S_MAX must be finite: every retry has a bound"),
+        (not math.isfinite(s.slice_ms_max), "CC_SLICE_MS_MAX must be finite: the event loop has to get its turn"),
+    ]
+
+
+def _conflicts_of_sizes(s: Settings) -> list[tuple[bool, str]]:
+    """Also of names."""
+    return [
+        (
             s.state_bytes_max >= s.batch_bytes_max,
             "CC_STATE_BYTES_MAX must be below CC_BATCH_BYTES_MAX: a state has to fit a batch",
         ),
@@ -308,15 +322,20 @@ def conflicts(settings: Settings) -> list[str]:
             "CC_DEAD_LETTER_BYTES_MAX must not be below CC_BATCH_BYTES_MAX: small dead letters share a batch",
         ),
         (
-            s.retention_idle_s < s.retention_ended_s,
-            "CC_RETENTION_IDLE_S must not be below CC_RETENTION_ENDED_S",
-        ),
-        (not math.isfinite(s.retry_s_max), "CC_RETRY_S_MAX must be finite: every retry has a bound"),
-        (not math.isfinite(s.slice_ms_max), "CC_SLICE_MS_MAX must be finite: the event loop has to get its turn"),
-        (
             len(set(s.topics)) < len(s.topics),
             "CC_INPUT_TOPIC, CC_STATE_TOPIC, CC_TRANSITIONS_TOPIC and CC_DEAD_LETTERS_TOPIC must differ",
         ),
+        (
+            len(s.digest_key.encode("utf-8", "surrogateescape")) > _DIGEST_KEY_BYTES_MAX,
+            f"CC_DIGEST_KEY must be at most {_DIGEST_KEY_BYTES_MAX} bytes of UTF-8",
+        ),
+    ]
+
+
+def _conflicts_of_access(s: Settings) -> list[tuple[bool, str]]:
+    has_token = s.security_protocol.startswith("SASL") and s.sasl_mechanism == "OAUTHBEARER"
+    has_password = s.security_protocol.startswith("SASL") and not has_token
+    return [
         (
             has_password and not (s.sasl_username and s.sasl_password),
             "CC_SECURITY_PROTOCOL needs CC_SASL_USERNAME and CC_SASL_PASSWORD (or CC_SASL_PASSWORD_FILE)",
@@ -324,10 +343,6 @@ def conflicts(settings: Settings) -> list[str]:
         (
             has_token and not s.sasl_oauth_token_file,
             "CC_SASL_MECHANISM=OAUTHBEARER needs CC_SASL_OAUTH_TOKEN_FILE",
-        ),
-        (
-            len(s.digest_key.encode("utf-8", "surrogateescape")) > _DIGEST_KEY_BYTES_MAX,
-            f"CC_DIGEST_KEY must be at most {_DIGEST_KEY_BYTES_MAX} bytes of UTF-8",
         ),
         (
             bool(s.ssl_cert_file) != bool(s.ssl_key_file),
@@ -345,7 +360,6 @@ def conflicts(settings: Settings) -> list[str]:
             "CC_ADMIN_PORT and CC_QUERY_PORT must differ: the scrape port serves no customer data",
         ),
     ]
-    return [problem for broken, problem in found if broken]
 
 
 def is_loopback(host: str) -> bool:
