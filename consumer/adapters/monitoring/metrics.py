@@ -6,26 +6,16 @@
 3. Series of a partition are removed when its lane closes.
 """
 
-import contextlib
 import platform
 import time
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Final, get_args
 
-from msgspec import Struct
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Info,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry
 
-from consumer.adapters.monitoring.closed_counter import ClosedCounter
-from consumer.adapters.monitoring.histogram import BulkHistogram
-from consumer.adapters.monitoring.labels import MEDIA, OTHER, PREFIX, STATES, TOPICS
+from consumer.adapters.monitoring.families import Described, Families
+from consumer.adapters.monitoring.labels import MEDIA, OTHER, STATES, TOPICS
 from consumer.adapters.monitoring.lane_gauges import LaneGauges, PartitionSize
 from consumer.adapters.web.bounded_http import REFUSALS, Refusal
 from consumer.core.lifecycle import DISCONNECT_TYPES
@@ -57,77 +47,60 @@ _SKEW_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600)
 _LOOP_LAG_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _FUTURE_MS: Final = -1_000
 """The age below which a record counts as one from the future; clocks in order differ by less."""
-_PROCESS: Final = (
-    ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds."),
-    ("process_max_fds", "gauge", "Maximum number of open file descriptors."),
-    ("process_open_fds", "gauge", "Number of open file descriptors."),
-    ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes."),
-    ("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds."),
-    ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes."),
-)
-"""What prometheus-client tells of the process, on Linux; its names and words."""
-
-
-class Described(Struct, frozen=True, order=True):
-    """One metric as the documentation lists it. `labels` are separated by commas."""
-
-    name: str
-    type: str
-    labels: str
-    documentation: str
 
 
 class Metrics:
     """The registry and everything in it. `now_s` is the wall clock, read at scrapes."""
 
     def __init__(self, now_s: Callable[[], float] = time.time) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the counters' series; resets are seen without them
-        self.registry = CollectorRegistry()
-        self._described: list[Described] = []
-        self._partition_gauges: list[Gauge] = []
+        self._families = Families()
         self._assigned: set[int] = set()
         self._lanes = LaneGauges(self.registry, now_s)
-        self._described.extend(Described(*each) for each in LaneGauges.families)
         self._declare_contact_centre()
-        self._declare_pipeline()
+        self._declare_records()
+        self._declare_lanes()
+        self._declare_worker()
         self._declare_partitions()
-        ProcessCollector(registry=self.registry)
-        self._described.extend(Described(name, kind, "", documentation) for name, kind, documentation in _PROCESS)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """What a scrape reads."""
+        return self._families.registry
 
     def _declare_contact_centre(self) -> None:
-        self._transitions = self._counter(
+        self._transitions = self._families.counter(
             "transitions_total",
             "Transitions asserted, from the state left (empty for the first) to the state entered.",
             {"media": _MEDIA_SHOWN, "from": ("", *STATES, OTHER), "to": (*STATES, OTHER)},
             [],
         )
-        self._corrections = self._counter(
+        self._corrections = self._families.counter(
             "corrections_total",
             "Transitions retracted because an older observation arrived later.",
             {"media": _MEDIA_SHOWN},
             [(media,) for media in MEDIA],
         )
-        self._time_sources = self._counter(
+        self._time_sources = self._families.counter(
             "time_sources_total",
             "Transitions asserted, by where their time is from: the provider, the state itself or only the snapshot.",
             {"media": _MEDIA_SHOWN, "time_class": (*TIME_CLASSES, OTHER)},
             list(product(MEDIA, TIME_CLASSES)),
         )
         disconnect_types = ("", *sorted(DISCONNECT_TYPES))
-        self._disconnects = self._counter(
+        self._disconnects = self._families.counter(
             "disconnects_total",
             "Communications that ended, by disconnect type (empty if none was shown).",
             {"media": _MEDIA_SHOWN, "disconnect_type": disconnect_types},
             list(product(MEDIA, disconnect_types)),
         )
-        self._connect = self._histogram(
+        self._connect = self._families.histogram(
             "connect_seconds",
             "Time from a communication's first state to its first live one.",
             _CONNECT_S,
             "media",
             MEDIA,
         )
-        self._duration = self._histogram(
+        self._duration = self._families.histogram(
             "duration_seconds",
             "Time from a communication's first live state to its end.",
             _DURATION_S,
@@ -135,113 +108,135 @@ class Metrics:
             MEDIA,
         )
 
-    def _declare_pipeline(self) -> None:
-        self._records = self._counter(
+    def _declare_records(self) -> None:
+        self._records = self._families.counter(
             "records_total",
             "Records consumed, by what became of them and why.",
             {"disposition": (*DISPOSITIONS, OTHER), "reason": ("", *IGNORED_REASONS, *DEAD_LETTER_REASONS, OTHER)},
             [(disposition, reason) for disposition, reasons in REASONS.items() for reason in reasons],
         )
-        self._topics = self._counter(
+        self._topics = self._families.counter(
             "topic_records_total",
             "Records consumed, by template of their notification topic.",
             {"topic": TEMPLATES},
             [(template,) for template in TEMPLATES],
         )
-        self._oddities = self._counter(
+        self._oddities = self._families.counter(
             "oddities_total",
             "Oddities noticed in records that were used all the same.",
             {"kind": (*NOTES, OTHER)},
             [(note,) for note in NOTES],
         )
-        self._bytes = self._counter("record_bytes_total", "Bytes of the values of consumed records.", {}, [()])
-        self._evicted = self._counter("evicted_total", "Conversations evicted after their retention.", {}, [()])
-        self._commits = self._counter(
-            "commits_total",
-            "Commits of lanes; after a failure the lane drops what it had staged and opens anew.",
-            {"result": ("success", "failure")},
-            [("success",), ("failure",)],
+        self._bytes = self._families.counter("record_bytes_total", "Bytes of the values of consumed records.", {}, [()])
+        self._evicted = self._families.counter(
+            "evicted_total", "Conversations evicted after their retention.", {}, [()]
         )
-        self._opening_failures = self._counter(
-            "opening_failures_total", "Openings of lanes that failed; each is tried again.", {}, [()]
-        )
-        self._offset_resets = self._counter(
-            "offset_resets_total",
-            "Lanes that began at the first record because their partition does not hold the committed offset.",
-            {},
-            [()],
-        )
-        self._repaired = self._counter(
-            "transactions_repaired_total",
-            "Transactions of lanes whose end brokers had lost in some partitions and the service wrote again.",
-            {"verdict": ("abort", "commit")},
-            [("abort",), ("commit",)],
-        )
-        self._rebalances = self._counter(
-            "rebalances_total",
-            "Decisions of the consumer group about this worker.",
-            {"kind": ("assigned", "revoked", OTHER)},
-            [("assigned",), ("revoked",)],
-        )
-        self._loop = self._counter(
-            "loop_seconds_total",
-            "Time of the lanes, by what it was spent on.",
-            {"activity": (*ACTIVITIES, OTHER)},
-            [(activity,) for activity in ACTIVITIES],
-        )
-        self._refusals = self._counter(
-            "http_refusals_total",
-            "Connections and requests that the admin or query port refused or ended, by why.",
-            {"port": ("admin", "query"), "reason": REFUSALS},
-            [*product(("admin", "query"), REFUSALS)],
-        )
-        self._age = self._histogram("record_age_seconds", "Age of records when they were processed.", _AGE_S)
-        self._behind = self._histogram(
+        self._age = self._families.histogram("record_age_seconds", "Age of records when they were processed.", _AGE_S)
+        self._behind = self._families.histogram(
             "out_of_order_seconds", "How far out-of-order records lay behind the newest of their partition.", _AGE_S
         )
-        self._skew = self._histogram(
+        self._skew = self._families.histogram(
             "event_skew_seconds",
             "How far the newest event time of a snapshot lay behind the snapshot's time, or ahead of it.",
             _SKEW_S,
             "direction",
             ("behind", "ahead"),
         )
-        self._future = self._counter(
+        self._future = self._families.counter(
             "future_records_total", "Records from more than a second ahead of this worker's clock.", {}, [()]
         )
-        self._commit_duration = self._histogram("commit_duration_seconds", "Duration of successful commits.", _COMMIT_S)
-        self._loop_lag = self._histogram("loop_lag_seconds", "How late the event loop ran a timer.", _LOOP_LAG_S)
-        self._assigned_partitions = self._gauge("assigned_partitions", "Partitions that the group gave this worker.")
-        self._input_partitions = self._gauge(
+
+    def _declare_lanes(self) -> None:
+        self._commits = self._families.counter(
+            "commits_total",
+            "Commits of lanes; after a failure the lane drops what it had staged and opens anew.",
+            {"result": ("success", "failure")},
+            [("success",), ("failure",)],
+        )
+        self._opening_failures = self._families.counter(
+            "opening_failures_total", "Openings of lanes that failed; each is tried again.", {}, [()]
+        )
+        self._offset_resets = self._families.counter(
+            "offset_resets_total",
+            "Lanes that began at the first record because their partition does not hold the committed offset.",
+            {},
+            [()],
+        )
+        self._repaired = self._families.counter(
+            "transactions_repaired_total",
+            "Transactions of lanes whose end brokers had lost in some partitions and the service wrote again.",
+            {"verdict": ("abort", "commit")},
+            [("abort",), ("commit",)],
+        )
+        self._rebalances = self._families.counter(
+            "rebalances_total",
+            "Decisions of the consumer group about this worker.",
+            {"kind": ("assigned", "revoked", OTHER)},
+            [("assigned",), ("revoked",)],
+        )
+        self._loop = self._families.counter(
+            "loop_seconds_total",
+            "Time of the lanes, by what it was spent on.",
+            {"activity": (*ACTIVITIES, OTHER)},
+            [(activity,) for activity in ACTIVITIES],
+        )
+        self._commit_duration = self._families.histogram(
+            "commit_duration_seconds", "Duration of successful commits.", _COMMIT_S
+        )
+
+    def _declare_worker(self) -> None:
+        self._refusals = self._families.counter(
+            "http_refusals_total",
+            "Connections and requests that the admin or query port refused or ended, by why.",
+            {"port": ("admin", "query"), "reason": REFUSALS},
+            [*product(("admin", "query"), REFUSALS)],
+        )
+        self._loop_lag = self._families.histogram(
+            "loop_lag_seconds", "How late the event loop ran a timer.", _LOOP_LAG_S
+        )
+        self._assigned_partitions = self._families.gauge(
+            "assigned_partitions", "Partitions that the group gave this worker."
+        )
+        self._input_partitions = self._families.gauge(
             "input_partitions", "Partitions of the input topic, of this worker or not; 0 as long as it does not know."
         )
-        name, documentation = "offline_partitions", "Partitions without a leader, by the newest metadata."
-        self._describe(name, "gauge", ("topic",), documentation)
-        offline = Gauge(PREFIX + name, documentation, ("topic",), registry=self.registry)
+        offline = self._families.gauge(
+            "offline_partitions", "Partitions without a leader, by the newest metadata.", "topic"
+        )
         self._offline_partitions = {topic: offline.labels(topic) for topic in TOPICS}
-        self._connected = self._gauge("connected", "Whether Kafka has this worker in the group, as of seconds ago.")
-        self._last_poll = self._gauge("last_poll_timestamp_seconds", "When a lane last waited for records.")
-        build = Info(f"{PREFIX}build", "Version of the service and of Python.", registry=self.registry)
-        build.info({"version": VERSION, "python": platform.python_version()})
-        self._describe("build_info", "gauge", ("version", "python"), "Version of the service and of Python.")
+        self._connected = self._families.gauge(
+            "connected", "Whether Kafka has this worker in the group, as of seconds ago."
+        )
+        self._last_poll = self._families.gauge("last_poll_timestamp_seconds", "When a lane last waited for records.")
+        self._families.info(
+            "build", "Version of the service and of Python.", {"version": VERSION, "python": platform.python_version()}
+        )
 
     def _declare_partitions(self) -> None:
-        self._lag_records = self._partition_gauge(
+        self._lag_records = self._families.partition_gauge(
             "lag_records", "Records between the lane's position and the end of its partition, also while it is held up."
         )
-        self._undecided = self._partition_gauge(
+        self._undecided = self._families.partition_gauge(
             "undecided_records", "Records at the end of the partition that wait for the end of a transaction."
         )
-        self._undecided_s = self._partition_gauge(
+        self._undecided_s = self._families.partition_gauge(
             "undecided_seconds", "Age of the newest record of the transaction that others wait for, 0 for none."
         )
-        self._restored = self._partition_gauge("restored_conversations", "Conversations known when the lane opened.")
-        self._remaining = self._partition_gauge(
+        self._restored = self._families.partition_gauge(
+            "restored_conversations", "Conversations known when the lane opened."
+        )
+        self._remaining = self._families.partition_gauge(
             "restore_remaining_records", "Records of the state topic that are left to restore."
         )
-        self._restore_s = self._partition_gauge("restore_duration_seconds", "Duration of the lane's last opening.")
-        self._breaker = self._partition_gauge("breaker_open", "1 while too many dead letters hold the lane, else 0.")
-        self._last_commit = self._partition_gauge("last_commit_timestamp_seconds", "When the lane last committed.")
+        self._restore_s = self._families.partition_gauge(
+            "restore_duration_seconds", "Duration of the lane's last opening."
+        )
+        self._breaker = self._families.partition_gauge(
+            "breaker_open", "1 while too many dead letters hold the lane, else 0."
+        )
+        self._last_commit = self._families.partition_gauge(
+            "last_commit_timestamp_seconds", "When the lane last committed."
+        )
 
     def committed(self, partition: int, tally: Tally, duration_s: float, lag_records: int | None, now_s: float) -> None:
         """Count what a successful commit held."""
@@ -375,43 +370,9 @@ class Metrics:
         self._lanes.forget(partition)
         self._assigned.discard(partition)
         self._assigned_partitions.set(len(self._assigned))
-        for gauge in self._partition_gauges:
-            with contextlib.suppress(KeyError):  # older clients raise for a series that never began
-                gauge.remove(partition)
+        self._families.forget(partition)
 
     def described(self) -> list[Described]:
         """Every metric, sorted by name, for the documentation and its test."""
-        return sorted(self._described)
-
-    def _counter(
-        self, name: str, documentation: str, labels: dict[str, tuple[str, ...]], initial: list[tuple[str, ...]]
-    ) -> "ClosedCounter":
-        self._describe(name, "counter", tuple(labels), documentation)
-        counter = Counter(PREFIX + name, documentation, tuple(labels), registry=self.registry)
-        return ClosedCounter(counter, tuple(labels.values()), initial)
-
-    def _histogram(
-        self,
-        name: str,
-        documentation: str,
-        bounds_s: Sequence[float],
-        label: str = "",
-        initial: Sequence[str] = ("",),
-    ) -> BulkHistogram:
-        self._describe(name, "histogram", (label,) if label else (), documentation)
-        histogram = BulkHistogram(PREFIX + name, documentation, bounds_s, self.registry, label)
-        histogram.initialise(initial)
-        return histogram
-
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        self._describe(name, "gauge", (), documentation)
-        return Gauge(PREFIX + name, documentation, registry=self.registry)
-
-    def _partition_gauge(self, name: str, documentation: str) -> Gauge:
-        self._describe(name, "gauge", ("partition",), documentation)
-        gauge = Gauge(PREFIX + name, documentation, ("partition",), registry=self.registry)
-        self._partition_gauges.append(gauge)
-        return gauge
-
-    def _describe(self, name: str, kind: str, labels: tuple[str, ...], documentation: str) -> None:
-        self._described.append(Described(PREFIX + name, kind, ", ".join(labels), documentation))
+        of_lanes = [Described(*family) for family in LaneGauges.families]
+        return sorted([*self._families.described, *of_lanes])

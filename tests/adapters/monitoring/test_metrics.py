@@ -9,9 +9,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumer.adapters.monitoring.families import Described
 from consumer.adapters.monitoring.histogram import BulkHistogram
 from consumer.adapters.monitoring.labels import MEDIA, STATES, TOPICS
-from consumer.adapters.monitoring.metrics import REASONS, Described, Metrics
+from consumer.adapters.monitoring.metrics import REASONS, Metrics
 from consumer.core.lifecycle import DISCONNECT_TYPES
 from consumer.core.step import DISPOSITIONS, NOTES
 from consumer.core.topics import TEMPLATES
