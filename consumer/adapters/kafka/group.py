@@ -27,7 +27,7 @@ from consumer.adapters.kafka.faults import answered, outlasted, world_error
 from consumer.adapters.kafka.membership import COORDINATOR_MOVED, Membership
 from consumer.adapters.kafka.offsets import Offsets, find_begins, find_ends, find_topic_id, patiently
 from consumer.adapters.kafka.records import partition_of, record_of
-from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
+from consumer.adapters.kafka.requests import TopicsRequest
 from consumer.core.record import Record
 from consumer.runtime.ports import Committed, Unreachable, WorldError
 from consumer.runtime.settings import Settings
@@ -224,14 +224,14 @@ class GroupIntake:
         ]
         if not connected:
             return {}
-        request = AuthorizedTopicsRequest(list(topics))
+        request = TopicsRequest(topics)
         try:
             answer = await within(_LEADERS_S, client.send(random.choice(connected), request))  # noqa: S311 - no secret
         except (KafkaError, NotImplementedError, TimeoutError, OSError):
             return {}
         return {
             name: sum(leader < 0 for _, _, leader, *_ in partitions)
-            for error_code, name, _, partitions, _ in answer.topics
+            for error_code, name, _, _, partitions, *_ in answer.topics
             if not error_code
         }
 

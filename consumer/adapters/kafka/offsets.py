@@ -27,7 +27,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.offset import OffsetRequest
 
-from consumer.adapters.kafka.requests import TopicIdRequest
+from consumer.adapters.kafka.requests import TopicsRequest
 
 T = TypeVar("T")
 Offsets = dict[TopicPartition, int]
@@ -83,7 +83,7 @@ async def find_topic_id(client: AIOKafkaClient, topic: str) -> str:
     Raises KafkaError.
     """
     try:
-        answer = await client.send(client.get_random_node(), TopicIdRequest(topic))
+        answer = await client.send(client.get_random_node(), TopicsRequest([topic]))
     except (NotImplementedError, IncompatibleBrokerVersion):  # before Kafka 2.8
         return ""
     ((code, _, topic_id, *_),) = answer.topics

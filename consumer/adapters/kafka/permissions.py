@@ -20,7 +20,7 @@ from consumer.adapters.kafka import coordinator
 from consumer.adapters.kafka.batches import transactional_id
 from consumer.adapters.kafka.faults import USER
 from consumer.adapters.kafka.finding import Finding
-from consumer.adapters.kafka.requests import AuthorizedGroupsRequest, AuthorizedTopicsRequest
+from consumer.adapters.kafka.requests import AuthorizedGroupsRequest, TopicsRequest
 from consumer.runtime.kafka_tools import kafka_command
 from consumer.runtime.settings import Settings
 
@@ -130,13 +130,13 @@ def _told(operations: int) -> int:
 
 async def _topics(client: AIOKafkaClient, names: Iterable[str]) -> dict[tuple[str, str], int]:
     """What the user may do with topics: nothing, if not even see one. Those that do not exist are not told of."""
-    request = AuthorizedTopicsRequest(list(names))
+    request = TopicsRequest(names)
     try:
         answer = await client.send(client.get_random_node(), request)
     except NotImplementedError:  # the broker does not speak this version
         return {}
     told: dict[tuple[str, str], int] = {}
-    for error_code, name, _, _, operations in answer.topics:
+    for error_code, name, _, _, _, operations, _ in answer.topics:
         if error_code == TopicAuthorizationFailedError.errno:
             told[TOPIC, name] = _NOTHING
         elif not error_code:

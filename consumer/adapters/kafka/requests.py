@@ -2,9 +2,8 @@
 
 | request              | version | why                                                                             |
 | -------------------- | ------- | ------------------------------------------------------------------------------- |
-| Metadata             | 8       | up to version 5 it does not say what the user may do                            |
-| Metadata             | 10      | up to version 9 it does not say the ids of topics; Kafka 2.8                    |
-| DescribeGroups       | 4       | version 3 has no static members, and   aiokafka reads its answer as version 2   |
+| Metadata             | 10      | what the user may do with a topic, and the topic's id; Kafka 2.8                |
+| DescribeGroups       | 4       | static members; aiokafka reads the answer to version 3 as version 2; Kafka 2.4  |
 | OffsetFetch          | 7       | `require_stable` shows an offset whose transaction is undecided; Kafka 2.5      |
 | DescribeProducers    | 0       | says where the undecided records of a producer begin; Kafka 2.8                 |
 | DescribeTransactions | 0       | says how the last transaction of a transactional id ended; Kafka 2.8            |
@@ -13,6 +12,7 @@
 A broker without these versions raises NotImplementedError, one without the request IncompatibleBrokerVersion.
 """
 
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
@@ -40,6 +40,7 @@ _PARTITIONS = (
     CompactArray(("topic", CompactString("utf-8")), ("partitions", CompactArray(Int32)), _TAGS),
 )
 """Partitions by topic, as the newer requests name them."""
+_NO_ID = bytes(16)
 
 
 def _by_partition(*fields: tuple[str, Any]) -> tuple[str, Any]:
@@ -48,67 +49,7 @@ def _by_partition(*fields: tuple[str, Any]) -> tuple[str, Any]:
     return ("topics", CompactArray(("topic", CompactString("utf-8")), ("partitions", partitions), _TAGS))
 
 
-class _TopicsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
-    API_KEY = 3
-    API_VERSION = 8
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        ("brokers", Array(("node_id", Int32), ("host", String("utf-8")), ("port", Int32), ("rack", String("utf-8")))),
-        ("cluster_id", String("utf-8")),
-        ("controller_id", Int32),
-        (
-            "topics",
-            Array(
-                ("error_code", Int16),
-                ("topic", String("utf-8")),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    Array(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", Array(Int32)),
-                        ("isr", Array(Int32)),
-                        ("offline_replicas", Array(Int32)),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-            ),
-        ),
-        ("cluster_authorized_operations", Int32),
-    )
-
-
-class _TopicsRequest(RequestStruct):  # type: ignore[misc]  # as above
-    API_KEY = 3
-    API_VERSION = 8
-    RESPONSE_TYPE = _TopicsResponse
-    SCHEMA = Schema(
-        ("topics", Array(String("utf-8"))),
-        ("allow_auto_topic_creation", Boolean),
-        ("include_cluster_authorized_operations", Boolean),
-        ("include_topic_authorized_operations", Boolean),
-    )
-
-
-class AuthorizedTopicsRequest(Request[_TopicsRequest]):  # type: ignore[misc]  # as above
-    """Metadata of some topics, with what the user may do with each; makes none."""
-
-    API_KEY = 3
-
-    def __init__(self, topics: list[str]) -> None:
-        self._topics = topics
-
-    def build(self, request_struct_class: type[_TopicsRequest]) -> _TopicsRequest:
-        """See `Request.build`."""
-        return request_struct_class(self._topics, False, False, True)  # noqa: FBT003 - as the schema has them
-
-
-class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # as above
-    _LENGTH = 16
-
+class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types
     @classmethod
     def encode(cls, value: bytes) -> bytes:
         """As it is."""
@@ -117,10 +58,10 @@ class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # as above
     @classmethod
     def decode(cls, data: BytesIO) -> bytes:
         """As it is."""
-        return data.read(cls._LENGTH)
+        return data.read(len(_NO_ID))
 
 
-class _TopicIdsResponse(Response):  # type: ignore[misc]  # as above
+class _TopicsResponse(Response):  # type: ignore[misc]  # as above
     API_KEY = 3
     API_VERSION = 10
     SCHEMA = Schema(
@@ -166,11 +107,11 @@ class _TopicIdsResponse(Response):  # type: ignore[misc]  # as above
     )
 
 
-class _TopicIdsRequest(RequestStruct):  # type: ignore[misc]  # as above
+class _TopicsRequest(RequestStruct):  # type: ignore[misc]  # as above
     API_KEY = 3
     API_VERSION = 10
     FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _TopicIdsResponse
+    RESPONSE_TYPE = _TopicsResponse
     SCHEMA = Schema(
         ("topics", CompactArray(("topic_id", _Uuid), ("topic", CompactString("utf-8")), _TAGS)),
         ("allow_auto_topic_creation", Boolean),
@@ -180,18 +121,18 @@ class _TopicIdsRequest(RequestStruct):  # type: ignore[misc]  # as above
     )
 
 
-class TopicIdRequest(Request[_TopicIdsRequest]):  # type: ignore[misc]  # as above
-    """Metadata of a topic with its id; makes none."""
+class TopicsRequest(Request[_TopicsRequest]):  # type: ignore[misc]  # as above
+    """Metadata of some topics, with their ids and what the user may do with each; makes none."""
 
     API_KEY = 3
 
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
+    def __init__(self, topics: Iterable[str]) -> None:
+        self._topics = topics
 
-    def build(self, request_struct_class: type[_TopicIdsRequest]) -> _TopicIdsRequest:
+    def build(self, request_struct_class: type[_TopicsRequest]) -> _TopicsRequest:
         """See `Request.build`."""
-        topics: list[tuple[bytes, str, dict[int, bytes]]] = [(bytes(_Uuid._LENGTH), self._topic, {})]  # noqa: SLF001 - of this module
-        return request_struct_class(topics, False, False, False, {})  # noqa: FBT003 - as the schema has them
+        named: list[tuple[bytes, str, dict[int, bytes]]] = [(_NO_ID, topic, {}) for topic in self._topics]
+        return request_struct_class(named, False, False, True, {})  # noqa: FBT003 - as the schema has them
 
 
 class _GroupsResponse(Response):  # type: ignore[misc]  # as above

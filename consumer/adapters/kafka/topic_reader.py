@@ -22,7 +22,7 @@ from consumer.adapters.kafka.faults import USER, answered, world_error
 from consumer.adapters.kafka.nodes import reach
 from consumer.adapters.kafka.permissions import Grant, allows
 from consumer.adapters.kafka.records import record_of, standalone_consumer, stop
-from consumer.adapters.kafka.requests import AuthorizedTopicsRequest
+from consumer.adapters.kafka.requests import TopicsRequest
 from consumer.core.record import Record
 from consumer.runtime.ports import Misfit, Unreachable
 from consumer.runtime.settings import Settings
@@ -58,14 +58,14 @@ class TopicReader:
     async def partitions(self, needed: Iterable[Grant]) -> dict[str, int]:
         """How many partitions the topics have. Makes none; raises Misfit with all that lack or may not be used so."""
         grants = {each.name: each for each in needed}
-        asked = self.client.send(self.client.get_random_node(), AuthorizedTopicsRequest(list(grants)))
+        asked = self.client.send(self.client.get_random_node(), TopicsRequest(grants))
         try:
             answer = await self._bounded(asked, "asking for topics")
         except NotImplementedError as error:  # no released broker that has transactions and matters here is so old
             raise Misfit("the broker is too old for this version: upgrade it") from error
         found: dict[str, int] = {}
         problems: list[str] = []
-        for code, name, _, partitions, operations in answer.topics:
+        for code, name, _, _, partitions, operations, _ in answer.topics:
             grant = grants[name]
             missing = tuple(each for each in grant.operations if code or not allows(operations, each))
             if code == UnknownTopicOrPartitionError.errno:
