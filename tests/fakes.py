@@ -13,8 +13,7 @@ import msgspec
 
 from consumer.core.record import Record
 from consumer.runtime.bookmark import Ends, OutputName
-from consumer.runtime.lane import World
-from consumer.runtime.ports import Chunk, Committed, Effects, Fenced, Output, Unreachable, WorldError
+from consumer.runtime.ports import Chunk, Committed, Effects, Fenced, Output, Unreachable, World, WorldError
 from consumer.runtime.settlement import Settlement, Verdict
 from consumer.runtime.standstill import Lag, Standstill
 from consumer.runtime.state_store import StateStore

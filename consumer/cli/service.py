@@ -23,10 +23,9 @@ from consumer.cli import watch
 from consumer.runtime.board import Board
 from consumer.runtime.feed import Feed
 from consumer.runtime.lag_watch import LagWatch
-from consumer.runtime.lane import World
 from consumer.runtime.live_search import LiveSearch
 from consumer.runtime.lookup import Lookup
-from consumer.runtime.ports import Misfit, Publisher
+from consumer.runtime.ports import Misfit, Publisher, World
 from consumer.runtime.settings import Settings
 from consumer.runtime.worker import Worker
 from consumer.version import VERSION

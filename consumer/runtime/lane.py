@@ -13,8 +13,9 @@
    revocation that it must still be the owner (the broker had aborted its transaction).
 6. Once stopping, it commits what is staged and begins nothing new.
 7. The committed offset and the state have to be those of one commit, and not of an older one than the lane knows of. If
-   not they are asked for again: a coordinator that was killed with all its replicas tells an older offset, until these
-   have agreed on how far they were, and a leader that was suspended and replaced an older end, until it hears of it.
+   not they are asked for again: a coordinator that was killed with all its replicas answers with an older offset, until
+   these have agreed on how far they were, and a leader that was suspended and replaced with an older end, until it
+   learns of that.
 """
 
 import asyncio
@@ -23,29 +24,21 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-import msgspec
-from msgspec import Struct
-
 from consumer.core.record import Record
-from consumer.core.step import step
 from consumer.runtime import bookmark
 from consumer.runtime.bookmark import Bookmark, Ends
 from consumer.runtime.breaker import Breaker
-from consumer.runtime.commit_policy import CommitPolicy, Staged
-from consumer.runtime.dead_letters import dead_letter
+from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.ports import (
     Committed,
-    Effects,
     Fenced,
-    Intake,
     Misfit,
-    Output,
     Publisher,
-    StateLog,
-    Telemetry,
     Unreachable,
+    World,
 )
 from consumer.runtime.settings import Settings
+from consumer.runtime.staging import Staging
 from consumer.runtime.standstill import Standstill
 from consumer.runtime.state_restore import StateRestore
 from consumer.runtime.state_store import StateStore
@@ -59,21 +52,6 @@ IDLE_S = 1.0
 MARKERS_S = 10.0
 """How long an idle lane leaves a position uncommitted that moved over markers of transactions only."""
 _BACKOFF_S = 1.0
-_ENCODER = msgspec.json.Encoder()
-
-
-class World(Struct, frozen=True):
-    """What a lane needs of the outside."""
-
-    intake: Intake
-    state_log: StateLog
-    new_publisher: Callable[[int], Publisher]
-    telemetry: Telemetry
-    on_commit: Callable[[Effects], None]
-    """Called with what a lane has committed, as soon as that is certain."""
-    monotonic_s: Callable[[], float]
-    wall_ms: Callable[[], int]
-    version: str
 
 
 class Lane:
@@ -101,14 +79,12 @@ class Lane:
         """Records of the state topic that are left to restore; None before it began to."""
         self.standstill: Standstill | None = None
         """That of its partition, as long as it lasts."""
-        self.next_offset: int | None = None
-        """The offset after the last record that was processed, or passed over as the marker of a transaction."""
         self._settings = settings
-        self._rules = settings.rules()
         self._is_atomic = settings.delivery == "exactly_once"
         self._policy = policy
         self._others_move = others_move
         self._world = world
+        self._staging = Staging(store, self.breaker, settings, world.version, world.monotonic_s)
         self._state = StateRestore(partition, store, world.state_log, settings)
         self._repair = TransactionRepair(partition, settings, world.telemetry, self._progress)
         self._ends = Ends()
@@ -118,7 +94,6 @@ class Lane:
         self._failing_since_s: float | None = None
         self._failure = ""
         """What it failed by last."""
-        self._stream_ms: int | None = None
         self._catching_up = False
         """Whether the last fetch gave as much as it may: there is more."""
         self._committed_s = world.monotonic_s()
@@ -130,7 +105,6 @@ class Lane:
         self._topic_id = ""
         """The id of the input topic that it reads."""
         self._is_topic_replaced = False
-        self._clear_staged()
 
     def __repr__(self) -> str:
         return f"<Lane {self.partition} {self.phase}, {len(self.store)} conversations, next {self.next_offset}>"
@@ -160,6 +134,11 @@ class Lane:
         if self.phase == "opening" and self.restore_records:
             return f"its state is restored, {self.restore_records} records are left"
         return self._failure
+
+    @property
+    def next_offset(self) -> int | None:
+        """The offset after the last record that was processed; None as long as the lane has not opened."""
+        return self._staging.next_offset
 
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""
@@ -197,7 +176,7 @@ class Lane:
                 await self._consume(publisher)
             finally:
                 self.store.drop()
-                self._clear_staged()
+                self._staging.clear()
                 await publisher.close()
         except Unreachable as error:
             await self._fail(error)
@@ -244,12 +223,12 @@ class Lane:
         self._settle_unanswered(committed)
         marked = None if committed is None else bookmark.parse(committed.metadata)
         is_of_another = marked is not None and self._is_of_another(marked.topic_id, topic_id)
-        self.next_offset = await self._world.intake.seek(self.partition, None if is_of_another else wanted)
+        next_offset = await self._world.intake.seek(self.partition, None if is_of_another else wanted)
         self._progress()
-        if wanted is not None and (is_of_another or self.next_offset != wanted):
-            self._world.telemetry.offset_reset(self.partition, wanted, self.next_offset)
-        self.committed_offset = self.next_offset
-        self._stream_ms = None if marked is None else marked.stream_ms
+        if wanted is not None and (is_of_another or next_offset != wanted):
+            self._world.telemetry.offset_reset(self.partition, wanted, next_offset)
+        self.committed_offset = self._staging.next_offset = next_offset
+        self._staging.stream_ms = None if marked is None else marked.stream_ms
         if not await self._restore(marked):
             return
         self._ends = settled.stable
@@ -292,18 +271,18 @@ class Lane:
                 await self._block(publisher)
                 break
             now_s = self._world.monotonic_s()
-            if self._policy().is_due(self._staged, now_s, catching_up=self._catching_up):
+            if self._policy().is_due(self._staging.staged, now_s, catching_up=self._catching_up):
                 await self._commit(publisher)
                 continue
-            records = await self._fetch(self._policy().patience_s(self._staged, now_s, IDLE_S))
+            records = await self._fetch(self._policy().patience_s(self._staging.staged, now_s, IDLE_S))
             self._catching_up = len(records) == self._settings.fetch_records_max
             self._progress()
-            if not records and not self._staged.records:
+            if not records and not self._staging.staged.records:
                 await publisher.confirm()
                 self._failing_since_s = None
                 await self._pass_markers(publisher)
             await self._process(records, publisher)
-        if self._staged.records:
+        if self._staging.staged.records:
             await self._commit(publisher)
 
     async def _pass_markers(self, publisher: Publisher) -> None:
@@ -316,7 +295,7 @@ class Lane:
             return
         position = await self._world.intake.position(self.partition)
         if position is not None and self.next_offset is not None and position > self.next_offset:
-            self.next_offset = position
+            self._staging.next_offset = position
             await self._commit(publisher)
 
     async def _fetch(self, patience_s: float) -> list[Record]:
@@ -341,7 +320,7 @@ class Lane:
         now_ms = self._world.wall_ms()
         started_s = time.perf_counter()
         for record in records:
-            self._step(record, now_ms)
+            self._staging.take(record, now_ms)
             if self.breaker.open_because:
                 break
             elapsed_s = time.perf_counter() - started_s
@@ -351,52 +330,15 @@ class Lane:
                 if self._stop.is_set():
                     return
                 now_s = self._world.monotonic_s()
-                if self._policy().is_due(self._staged, now_s, catching_up=self._catching_up):
+                if self._policy().is_due(self._staging.staged, now_s, catching_up=self._catching_up):
                     await self._commit(publisher)
                 started_s = time.perf_counter()
         self._world.telemetry.spent("process", time.perf_counter() - started_s)
 
-    def _step(self, record: Record, now_ms: int) -> None:
-        """Stage what a record comes to."""
-        outcome = step(record, self._rules, self._stream_ms, self.store.lookup)
-        self._tally.add(record, outcome, self._stream_ms, now_ms)
-        if not self._staged.records:
-            self._staged.since_s = self._world.monotonic_s()
-        self._staged.records += 1
-        self.next_offset = record.next_offset
-        if outcome.known is not None:
-            self.store.stage(outcome.conversation_id, outcome.known)
-            key = outcome.conversation_id.encode()
-            for transition in outcome.transitions:
-                self._transitions.append(Output(key, _ENCODER.encode(transition)))
-            self._staged.bytes += len(outcome.known.published)
-        elif outcome.disposition == "dead_lettered":
-            self._dead_letters.append(
-                dead_letter(
-                    record,
-                    outcome,
-                    keep_payload=self._settings.dead_letter_payload == "keep",
-                    payload_bytes_max=self._settings.dead_letter_bytes_max,
-                    version=self._world.version,
-                )
-            )
-            self._staged.bytes += len(record.value or b"")
-        if outcome.stream_ms is not None and outcome.stream_ms != self._stream_ms:
-            self._stream_ms = outcome.stream_ms
-            self._tally.evicted += self.store.evict(self._stream_ms)
-        self.breaker.add(outcome)
-
     async def _commit(self, publisher: Publisher) -> None:
-        assert self.next_offset is not None
-        effects = Effects(
-            self.next_offset,
-            self._bookmark(),
-            [Output(conversation_id.encode(), state) for conversation_id, state in self.store.staged()],
-            self._transitions,
-            self._dead_letters,
-        )
+        effects, tally = self._staging.effects(self._bookmark()), self._staging.tally
         started_s = self._world.monotonic_s()
-        self._unanswered = (effects.next_offset, self._tally, started_s)
+        self._unanswered = (effects.next_offset, tally, started_s)
         ends = await publisher.commit(effects)
         self._unanswered = None
         self._world.on_commit(effects)
@@ -406,8 +348,7 @@ class Lane:
         self.store.merge(ends.state)
         self._ends = self._ends.advance(ends)
         self.breaker.commit()
-        tally = self._tally
-        self._clear_staged()
+        self._staging.clear()
         self._failing_since_s = None
         self._progress()
         duration_s = self._world.monotonic_s() - started_s
@@ -419,13 +360,13 @@ class Lane:
 
     def _bookmark(self) -> Bookmark:
         if not self._is_atomic:
-            return Bookmark(self._stream_ms, topic_id=self._topic_id)
+            return Bookmark(self._staging.stream_ms, topic_id=self._topic_id)
         ends = self._ends.advance(Ends(self.store.state_offset))
-        return Bookmark(self._stream_ms, self.store.count_staged(), ends, self._topic_id)
+        return Bookmark(self._staging.stream_ms, self.store.count_staged(), ends, self._topic_id)
 
     async def _block(self, publisher: Publisher) -> None:
         """The breaker is open: commit what came before it and consume no more until the process is restarted."""
-        if self._staged.records:
+        if self._staging.staged.records:
             await self._commit(publisher)
         self.phase = "blocked"
         self._world.telemetry.breaker_opened(self.partition, self.breaker.open_because)
@@ -443,9 +384,3 @@ class Lane:
 
     def _progress(self) -> None:
         self.last_progress_s = self._world.monotonic_s()
-
-    def _clear_staged(self) -> None:
-        self._staged = Staged()
-        self._tally = Tally()
-        self._transitions: list[Output] = []
-        self._dead_letters: list[Output] = []

@@ -9,7 +9,7 @@ Errors an adapter may raise, and whose fault they are:
 | `Misfit`      | settings, permissions or topics are wrong | ends the process with the message      |
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol, get_args
 
 import msgspec
@@ -192,3 +192,17 @@ class Telemetry(Protocol):
 
     def spent(self, activity: Activity, seconds: float) -> None:
         """Loop time by what it was spent on."""
+
+
+class World(Struct, frozen=True):
+    """What a lane needs of the outside."""
+
+    intake: Intake
+    state_log: StateLog
+    new_publisher: Callable[[int], Publisher]
+    telemetry: Telemetry
+    on_commit: Callable[[Effects], None]
+    """Called with what a lane has committed, as soon as that is certain."""
+    monotonic_s: Callable[[], float]
+    wall_ms: Callable[[], int]
+    version: str

@@ -14,8 +14,8 @@ from typing import Final
 from msgspec import Struct
 
 from consumer.runtime.commit_policy import CommitPolicy
-from consumer.runtime.lane import Lane, World
-from consumer.runtime.ports import Misfit, WorldError
+from consumer.runtime.lane import Lane
+from consumer.runtime.ports import Misfit, World, WorldError
 from consumer.runtime.settings import Settings
 from consumer.runtime.state_store import StateStore
 

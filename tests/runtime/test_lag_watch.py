@@ -41,7 +41,7 @@ class Scene:
         self.log_ends = FakeLogEnds()
         for number, lane in self.lanes.items():
             lane.phase = "running"
-            self.positions[number] = lane.next_offset = lane.committed_offset = 3
+            self.positions[number] = lane._staging.next_offset = lane.committed_offset = 3
             self.log_ends.ends[number] = LogEnd(3, 3)
         self.watch = LagWatch(
             self.lanes, world.intake, self.log_ends, self.telemetry, settings, self.broker.clock, lambda: WALL_MS
