@@ -1,21 +1,16 @@
 """Watching how far the lanes are from the ends of their partitions, and whether they move.
 
-The ends are asked of the brokers that lead the partitions: what a lane fetched last says nothing of a leader that is
-out of reach, nor of records behind an open transaction.
+The ends are asked of the brokers that lead the partitions: the last fetch does not show that a leader is out of
+reach, nor the records behind an open transaction.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
+from consumer.runtime.commit_policy import CommitPolicy
 from consumer.runtime.lane import Lane
 from consumer.runtime.ports import Intake, LogEnds, Telemetry
 from consumer.runtime.settings import Settings
 from consumer.runtime.standstill import STANDSTILL_S, Cause, Lag, LogEnd, Mark, Movement, describe_undecided
-
-_TODO: Final[dict[Cause, str]] = {
-    "leader": "see that the broker runs and that this worker can reach it; the other partitions go on",
-    "unread": "see what is said of the lane above; if nothing is, restart the worker",
-}
 
 
 class LagWatch:
@@ -42,7 +37,7 @@ class LagWatch:
     async def look(self) -> None:
         """Ask once. Takes as long as `LogEnds.find` may."""
         lanes = list(self._lanes.values())
-        self._movements = {lane: self._movements.get(lane) or self._new_movement() for lane in lanes}
+        self._movements = {lane: self._movements.get(lane) or Movement(self._monotonic_s()) for lane in lanes}
         if not lanes:
             return
         ends = await self._log_ends.find([lane.partition for lane in lanes])
@@ -51,20 +46,21 @@ class LagWatch:
             if self._lanes.get(lane.partition) is lane:
                 self._note(lane, position, ends[lane.partition])
 
-    def _new_movement(self) -> Movement:
-        return Movement(self._monotonic_s(), STANDSTILL_S + self._settings.commit_interval_ms / 1_000)
-
     def _note(self, lane: Lane, position: int | None, end: LogEnd | str) -> None:
         if isinstance(end, LogEnd):
             lane.note_topic_id(end.topic_id)
         self._telemetry.lagging(lane.partition, self._lag(lane, position, end))
         was_still = lane.standstill is not None
         mark = Mark(position, lane.next_offset, lane.committed_offset)
-        lane.standstill = self._movements[lane].note(mark, end, lane.problem, self._monotonic_s())
+        lane.standstill = self._movements[lane].note(mark, end, lane.problem, self._monotonic_s(), self._patience_s())
         if lane.standstill is not None and not was_still:
             self._telemetry.stands_still(lane.partition, lane.standstill, self._todo(lane, lane.standstill.cause, end))
         elif was_still and lane.standstill is None:
             self._telemetry.moves_again(lane.partition)
+
+    def _patience_s(self) -> float:
+        """What is staged may wait for its commit: with many lanes, or by CC_COMMIT_INTERVAL_MS, longer than others."""
+        return STANDSTILL_S + CommitPolicy.of(self._settings, len(self._lanes)).catching_up_s
 
     def _lag(self, lane: Lane, position: int | None, end: LogEnd | str) -> Lag:
         if isinstance(end, str):
@@ -76,6 +72,10 @@ class LagWatch:
         return Lag(lane.lag_records, end.undecided, undecided_s)
 
     def _todo(self, lane: Lane, cause: Cause, end: LogEnd | str) -> str:
-        if isinstance(end, LogEnd) and cause == "open_transaction":
-            return describe_undecided(self._settings, lane.partition, end, self._wall_ms())[1]
-        return _TODO[cause]
+        match end:
+            case str():
+                return "see that the broker runs and that this worker can reach it; the other partitions go on"
+            case LogEnd() if cause == "open_transaction":
+                return describe_undecided(self._settings, lane.partition, end, self._wall_ms())[1]
+            case _:
+                return "see what `found` says of the lane; if it says nothing, restart the worker"

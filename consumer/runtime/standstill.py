@@ -21,7 +21,7 @@ from consumer.runtime.settings import Settings
 Cause = Literal["leader", "open_transaction", "unread"]
 
 STANDSTILL_S: Final = 10.0
-"""How long a partition may not move before it is said to stand still. A leader moves within seconds."""
+"""How long a partition may not move before it stands still, in seconds: the leadership moves faster than that."""
 
 
 class LogEnd(Struct, frozen=True):
@@ -94,16 +94,18 @@ class Mark(Struct, frozen=True):
 class Movement:
     """What was seen of one lane."""
 
-    def __init__(self, now_s: float, patience_s: float = STANDSTILL_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, now_s: float) -> None:
         self._committed: int | None = None
         self._furthest = -2  # before anything that is seen
         self._since_s = now_s
 
-    def note(self, mark: Mark, end: LogEnd | str, problem: str, now_s: float) -> Standstill | None:
+    def note(
+        self, mark: Mark, end: LogEnd | str, problem: str, now_s: float, patience_s: float = STANDSTILL_S
+    ) -> Standstill | None:
         """Whether the partition stands still by now.
 
-        A text in place of its end says why that is not known; `problem` is what keeps the lane from reading, if known.
+        A text in place of its end says why that is not known; `problem` is what keeps the lane from reading, if known;
+        `patience_s` is how long it may not move.
         """
         cause, found = _obstacle(mark, end, problem)
         furthest = max(_or_before_all(mark.position), _or_before_all(mark.next_offset))
@@ -112,7 +114,7 @@ class Movement:
             self._since_s = now_s
         self._committed = mark.committed_offset
         self._furthest = furthest if has_committed else max(furthest, self._furthest)
-        if cause is None or now_s - self._since_s < self._patience_s:
+        if cause is None or now_s - self._since_s < patience_s:
             return None
         return Standstill(cause, found, self._since_s)
 

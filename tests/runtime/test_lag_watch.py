@@ -28,7 +28,7 @@ class FakeLogEnds:
 
 
 class Scene:
-    """Lanes 0 and 1 at offset 3, watched every ten seconds."""
+    """Lanes 0 and 1 at offset 3, watched every twelve seconds."""
 
     def __init__(self) -> None:
         self.broker = Broker([call(0, "alerting", 1)])
@@ -49,7 +49,7 @@ class Scene:
 
     async def look(self, times: int = 1) -> None:
         for _ in range(times):
-            self.broker.clock.now_s += 10.0
+            self.broker.clock.now_s += 12.0
             await self.watch.look()
 
     def lags(self, partition: int) -> list[Lag]:
@@ -114,6 +114,21 @@ async def test_lane_that_does_not_read_is_measured_from_its_committed_offset(pha
     ((_, standstill, _),) = scene.standstills()
     assert standstill.found.startswith("8 records wait and none is read")
     assert ("TimeoutError" in standstill.found) == (phase != "blocked")
+
+
+async def test_what_waits_for_its_commit_is_no_standstill() -> None:
+    """With 300 lanes each commits every 14 seconds."""
+    scene = Scene()
+    for number in range(2, 300):
+        scene.lanes[number] = scene.lanes[0]
+    lane = scene.lanes[0]
+    lane._staging.next_offset = scene.positions[0] = 4
+    scene.log_ends.ends = dict.fromkeys(scene.lanes, LogEnd(4, 4))
+    scene.positions[1] = scene.lanes[1]._staging.next_offset = scene.lanes[1].committed_offset = 4
+    await scene.look(2)
+    assert scene.standstills() == []
+    await scene.look()
+    assert {standstill.found for _, standstill, _ in scene.standstills()} == {"1 records are read and not committed"}
 
 
 async def test_slow_restore_is_named() -> None:
