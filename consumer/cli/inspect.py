@@ -84,10 +84,10 @@ async def _inspect(settings: Settings, asked: _Asked) -> int:
             raise Misfit(f"--partition: {settings.input_topic!r} has {reader.partitions} partitions, counted from 0")
         published = await _published(settings, home, key)
         numbered = _show_state(settings, asked, home, published)
-        undecided = await reader.undecided(home)
+        undecided = (await reader.undecided([home])).get(home)
         if undecided is not None:
-            what = ": ".join(describe_undecided(settings, home, undecided, time.time_ns() // 1_000_000))
-            click.echo(f"there may be more of this conversation: {what}", err=True)
+            what = describe_undecided(settings, home, undecided, time.time_ns() // 1_000_000)
+            click.echo(f"there may be more of this conversation: {': '.join(what)}", err=True)
         if asked.why:
             span = await reader.span(settings.input_topic, home)
             if undecided is not None:  # what follows is not to be had

@@ -102,11 +102,11 @@ async def _verify(settings: Settings, limit: int, only: tuple[int, ...], *, as_j
             shown += min(limit - shown, len(found.different))
             total.add(found.comparison)
             rows.append((partition, work.spans.input, found.comparison))
-            if end := await reader.undecided(partition):
-                what = ": ".join(describe_undecided(settings, partition, end, time.time_ns() // 1_000_000))
-                click.echo(f"not compared, for no worker may read it yet: {what}", err=True)
             if work.spans.input.begin:
                 began.append((partition, work.spans.input.begin, found.first_ms))
+        for partition, end in (await reader.undecided(partitions)).items():
+            what = describe_undecided(settings, partition, end, time.time_ns() // 1_000_000)
+            click.echo(f"not compared, for no worker may read it yet: {': '.join(what)}", err=True)
     summary = _json_lines if as_json else _lines
     for line in summary(total, rows, began, shown):
         click.echo(line)

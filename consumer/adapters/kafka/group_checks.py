@@ -141,11 +141,11 @@ def _lag(settings: Settings, found: GroupFound) -> Finding:
 
 def _undecided(settings: Settings, found: GroupFound) -> list[Finding]:
     now_ms = time.time_ns() // 1_000_000
-    told = [
+    findings = [
         Finding("lag", "warn", *describe_undecided(settings, partition, end, now_ms))
         for partition, end in sorted(found.undecided.items())
     ]
-    return told[:_SHOWN_MAX]
+    return findings[:_SHOWN_MAX]
 
 
 def _size(topic: str, setting: str, spans: Mapping[int, Span], purpose: str) -> Finding:

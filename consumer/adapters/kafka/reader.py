@@ -4,7 +4,7 @@ Nothing is written, committed or created: no group is joined, and the topics are
 for their metadata, which could create them.
 """
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import TopicPartition
@@ -67,10 +67,10 @@ class KafkaReader:
         found: Committed | None = (await self._bounded(asked, "reading the committed offset of the group"))[partition]
         return found
 
-    async def undecided(self, partition: int) -> LogEnd | None:
-        """The end of a partition of the input, if records there wait for the end of a transaction."""
-        end = (await find_log_ends(self._settings, [partition]))[partition]
-        return end if isinstance(end, LogEnd) and end.undecided else None
+    async def undecided(self, partitions: Sequence[int]) -> Mapping[int, LogEnd]:
+        """The ends of those partitions of the input where records wait for the end of a transaction."""
+        ends = await find_log_ends(self._settings, partitions)
+        return {number: end for number, end in ends.items() if isinstance(end, LogEnd) and end.undecided}
 
     async def span(self, topic: str, partition: int) -> Span:
         """What was written to a partition so far, with what is not committed yet."""
