@@ -134,7 +134,7 @@ async def _consuming(
 
 
 def _end_with(worker: Worker, watching: "asyncio.Task[None]") -> None:
-    """What is not watched any more would look healthy for ever."""
+    """End the worker with the error of a watch: what is not watched any more would always look healthy."""
     if not watching.cancelled() and (error := watching.exception()) is not None:
         worker.fail(error if isinstance(error, Exception) else RuntimeError(error))
 

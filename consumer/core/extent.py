@@ -1,4 +1,4 @@
-"""How much a value holds, told before it is read: reading it costs time for each element, and depth for each level.
+"""How much a JSON value holds, found without decoding it: that costs time for each element, and depth for each level.
 
 1. Every step goes over the bytes once, at the speed of memory, or over no more than `ELEMENTS_MAX` elements.
 2. Of a value that is no JSON it says something, but always the same.

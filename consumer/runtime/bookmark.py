@@ -46,7 +46,7 @@ class Bookmark(Struct, frozen=True):
 
     def text(self) -> str:
         """The metadata."""
-        told = (
+        fields = (
             (_STREAM_MS, self.stream_ms),
             (_CONVERSATIONS, self.conversations),
             (_STATE_OFFSET, self.ends.state),
@@ -54,7 +54,7 @@ class Bookmark(Struct, frozen=True):
             (_DEAD_LETTERS_OFFSET, self.ends.dead_letters),
             (_TOPIC_ID, self.topic_id or None),
         )
-        return " ".join(f"{name}={value}" for name, value in told if value is not None)
+        return " ".join(f"{name}={value}" for name, value in fields if value is not None)
 
 
 def parse(metadata: str) -> Bookmark:

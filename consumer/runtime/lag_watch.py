@@ -1,7 +1,7 @@
 """Watching how far the lanes are from the ends of their partitions, and whether they move.
 
-The ends are asked of the brokers that lead the partitions: the last fetch does not show that a leader is out of
-reach, nor the records behind an open transaction.
+The ends are asked of the brokers that lead the partitions: the last fetch does not show that a leader is unreachable,
+nor the records behind an open transaction.
 """
 
 from collections.abc import Callable, Mapping
@@ -78,4 +78,4 @@ class LagWatch:
             case LogEnd() if cause == "open_transaction":
                 return describe_undecided(self._settings, lane.partition, end, self._wall_ms())[1]
             case _:
-                return "see what `found` says of the lane; if it says nothing, restart the worker"
+                return "see the reason in `found`; if it has none, restart the worker"

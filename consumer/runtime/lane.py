@@ -147,7 +147,7 @@ class Lane:
             self._waiting.cancel()
 
     def note_topic_id(self, topic_id: str) -> None:
-        """The id that the input topic has by now. Where it was made anew the lane opens again, from its beginning."""
+        """Take notice of the topic's current id: if the topic was recreated, the lane opens again."""
         if self.is_open and self._is_of_another(self._topic_id, topic_id):
             self._is_topic_replaced = True
 
@@ -159,7 +159,7 @@ class Lane:
     async def run(self) -> None:
         """Consume until stopped.
 
-        Raises Misfit for what only an operator can mend, and when retrying took too long and no other lane moves.
+        Raises Misfit for what only an operator can fix, and when retrying took too long and no other lane moves.
         """
         try:
             while not self._stop.is_set():
@@ -266,7 +266,9 @@ class Lane:
         while not self._stop.is_set():
             if self._is_topic_replaced:
                 self._is_topic_replaced = False
-                raise Unreachable("the input topic was made anew under its name: no offset of the old one counts")
+                raise Unreachable(
+                    "the input topic was deleted and created again: the committed offset is of the old one"
+                )
             if self.breaker.open_because:
                 await self._block(publisher)
                 break

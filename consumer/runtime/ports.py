@@ -92,7 +92,7 @@ class Intake(Protocol):
         """Where the group stands, None if it never committed."""
 
     async def topic_id(self) -> str:
-        """The id of the input topic, which one that is made anew under its name does not have; empty if not known."""
+        """The id of the input topic, which changes when it is deleted and created again; empty if not known."""
 
     async def seek(self, partition: int, next_offset: int | None) -> int:
         """Continue from an offset, None for the beginning; returns where that is.

@@ -1,4 +1,4 @@
-"""How deep a value nests and how much it holds, told without reading it, and in time linear in its size."""
+"""How deep a value nests and how much it holds, found without decoding it, and in time linear in its size."""
 
 import json
 from typing import Any

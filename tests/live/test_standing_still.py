@@ -93,7 +93,7 @@ async def gauge(worker: WorkerProcess, name: str, partition: int) -> float:
 
 
 async def is_seen(worker: WorkerProcess, partition: int, cause: str, said: str) -> float:
-    """Wait until all signals tell of a standstill; returns how long that took."""
+    """Wait until all signals show a standstill; returns how many seconds that took."""
     began_s = time.monotonic()
     async with asyncio.timeout(HEALED_S):
         while not worker.events("lane.stands_still"):
@@ -117,7 +117,7 @@ async def is_seen(worker: WorkerProcess, partition: int, cause: str, said: str) 
 
 
 async def is_over(pipeline: Pipeline, worker: WorkerProcess, partition: int) -> None:
-    """Wait until everything is committed and no signal tells of a standstill any more."""
+    """Wait until everything is committed and no signal shows a standstill any more."""
     await pipeline.caught_up(HEALED_S)
     async with asyncio.timeout(HEALED_S):
         while (await worker.readiness())[0] != 200:
@@ -130,7 +130,7 @@ async def is_over(pipeline: Pipeline, worker: WorkerProcess, partition: int) -> 
 
 
 @pytest.mark.parametrize("way", ["refuses", "hangs"])
-async def test_one_broker_out_of_reach(stage: Stage, way: str) -> None:
+async def test_unreachable_leader(stage: Stage, way: str) -> None:
     """Its partition stands still, and the others go on, also after a restart."""
     proxy = stage.cluster.proxies[FRAGILE]
     address = f"broker 2 at 127.0.0.1:{proxy.port} leads the partition and cannot be reached or does not answer"
@@ -284,8 +284,8 @@ async def test_all_brokers_gone(unique_name: UniqueName, tmp_path: Path, way: st
         print(f"all brokers {way}: not ready after {noticed_s:.1f} s")
         assert noticed_s < READINESS_S[way]
         await asyncio.sleep(max(0.0, OUTAGE_S[way] - noticed_s))
-        told = worker.text().splitlines()[lines:]
-        assert len(told) <= LINES_MAX, "\n".join(told)
+        logged = worker.text().splitlines()[lines:]
+        assert len(logged) <= LINES_MAX, "\n".join(logged)
         status, body = await worker.readiness()
         assert (status, broker.bootstrap_servers in body["connection"] + body["standstill"]) == (503, True)
         await asyncio.to_thread(broker.start if way == "killed" else broker.resume)
@@ -327,7 +327,7 @@ async def test_markers_that_retention_deletes_are_no_loss(pipeline: Pipeline) ->
 
 
 @pytest.mark.parametrize("is_suspended", [True, False])
-async def test_input_made_anew(pipeline: Pipeline, create_topics: CreateTopics, *, is_suspended: bool) -> None:
+async def test_recreated_input(pipeline: Pipeline, create_topics: CreateTopics, *, is_suspended: bool) -> None:
     """It is filled past the committed offsets before the worker can notice. Brokers delete these with the topic, so an
     operator has to say that it is to be read; then all of it is."""
     settings = pipeline.settings
@@ -338,7 +338,7 @@ async def test_input_made_anew(pipeline: Pipeline, create_topics: CreateTopics, 
         worker.send(signal.SIGSTOP)
     else:
         assert await worker.end(signal.SIGTERM) == 0
-    await make_anew(settings, create_topics)
+    await recreate(settings, create_topics)
     await pipeline.feed(Traffic(seed=2, start_ms=now_ms(), conversations=60, broken=0), 400)
     if is_suspended:
         worker.send(signal.SIGCONT)
@@ -355,7 +355,7 @@ async def test_input_made_anew(pipeline: Pipeline, create_topics: CreateTopics, 
     assert written <= (await pipeline.states()).keys()
 
 
-async def make_anew(settings: Settings, create_topics: CreateTopics) -> None:
+async def recreate(settings: Settings, create_topics: CreateTopics) -> None:
     """Delete the input topic and create another one of its name."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
@@ -373,7 +373,7 @@ async def make_anew(settings: Settings, create_topics: CreateTopics) -> None:
 
 async def test_too_few_descriptors_are_told_at_the_start(pipeline: Pipeline) -> None:
     """Four partitions on one broker need 212."""
-    for command, told in (("run", "lane.opened"), ("check", "warn  descriptors")):
+    for command, expected in (("run", "lane.opened"), ("check", "warn  descriptors")):
         process = await asyncio.create_subprocess_exec(
             "sh", "-c", f"ulimit -n 210 && exec {sys.executable} -m consumer {command}",
             env=environment(environ_of(pipeline.settings) | {"CC_ADMIN_PORT": "0", "CC_QUERY_PORT": "0"}),
@@ -382,7 +382,7 @@ async def test_too_few_descriptors_are_told_at_the_start(pipeline: Pipeline) -> 
         assert process.stdout is not None
         printed = ""
         async with asyncio.timeout(WAIT_S):
-            while told not in printed:
+            while expected not in printed:
                 line = await process.stdout.readline()
                 assert line, printed
                 printed += line.decode()

@@ -1,4 +1,4 @@
-"""What is seen of lanes and the ends of their partitions, and told once."""
+"""Lanes against the ends of their partitions: lag, and each standstill reported once."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

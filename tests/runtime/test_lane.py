@@ -986,8 +986,8 @@ async def test_only_what_is_committed_is_passed_on() -> None:
     assert scene.observed == scene.partition.commits
 
 
-async def test_topic_made_anew_is_read_from_its_beginning() -> None:
-    """Its offsets say nothing of the records that had them before, though there are as many."""
+async def test_recreated_topic_is_read_from_its_beginning() -> None:
+    """Its offsets are not those of the records before, though there are as many."""
     broker = Broker(story())
     broker.topic_id = "a1"
     await Scene(broker).consume(18)
@@ -1012,7 +1012,7 @@ async def test_same_topic_is_gone_on_with(before: str, after: str) -> None:
     assert scene.telemetry.of("offset_reset") == []
 
 
-async def test_topic_made_anew_under_a_running_lane_opens_it_again() -> None:
+async def test_recreated_topic_reopens_a_running_lane() -> None:
     broker = Broker(story())
     broker.topic_id = "a1"
     scene = Scene(broker)
@@ -1027,7 +1027,7 @@ async def test_topic_made_anew_under_a_running_lane_opens_it_again() -> None:
         await until(lambda: bool(scene.telemetry.of("offset_reset")))
         await until(scene.went_to(18))
     ((_, error),) = scene.telemetry.of("commit_failed")
-    assert "made anew" in str(error)
+    assert "created again" in str(error)
 
 
 async def test_offsets_that_were_deleted_with_the_topic_are_asked_for() -> None:
@@ -1040,7 +1040,7 @@ async def test_offsets_that_were_deleted_with_the_topic_are_asked_for() -> None:
         broker.topic_id, scene.partition.committed = "b2", None
         scene.lane.note_topic_id("b2")
         await until(lambda: len(scene.telemetry.of("commit_failed")) > 2)
-    told = [str(error) for _, error in scene.telemetry.of("commit_failed")]
-    assert "made anew" in told[0]
-    assert "the group has no committed offset" in told[1]
-    assert "kafka-consumer-groups" in told[1]
+    failures = [str(error) for _, error in scene.telemetry.of("commit_failed")]
+    assert "created again" in failures[0]
+    assert "the group has no committed offset" in failures[1]
+    assert "kafka-consumer-groups" in failures[1]

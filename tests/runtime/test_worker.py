@@ -117,7 +117,7 @@ async def test_a_drain_and_a_revocation_at_the_same_time_end_a_lane_once(first: 
     await turns()
     held.set()
     async with asyncio.timeout(WAIT_S):
-        assert True in await ending
+        assert set(await ending) == {True, None}  # the drain says whether it was in time
     assert scene.reasons() == [(0, first)]
     assert scene.partition.committed is not None
 

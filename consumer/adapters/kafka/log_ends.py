@@ -1,6 +1,6 @@
 """Where the partitions of the input end, asked of their leaders over connections of its own.
 
-What the group member fetched last says nothing of a leader that is out of reach; and a request to one that does not
+The last fetch of the group member does not show that a leader is unreachable; and a request to a leader that does not
 answer must not hold up what the member asks others.
 """
 

@@ -1,6 +1,6 @@
-"""Brokers that are out of reach must not hold up what is asked of others.
+"""Brokers that are unreachable must not hold up what is asked of others.
 
-Facts of aiokafka 0.14 that shape it: where any broker would do, it asks one at random, also one that is out of reach;
+Facts of aiokafka 0.14 that shape it: where any broker would do, it asks one at random, also one that is unreachable;
 connecting may take as long as a request, and no other connection of the client is made meanwhile; and it tries again
 ten times a second, in each client by itself.
 """
@@ -34,7 +34,7 @@ _attempts: dict[tuple[str, int], _Attempts] = {}
 
 
 def spare_unreachable() -> None:
-    """Have every client prefer brokers that it is connected to, and waste no time on those that are out of reach."""
+    """Have every client prefer brokers that it is connected to, and waste no time on those that are unreachable."""
     AIOKafkaClient.get_random_node = _choose
     AIOKafkaClient._get_conn = _connect_within_bounds  # noqa: SLF001 - as above
 

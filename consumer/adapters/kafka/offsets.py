@@ -78,7 +78,7 @@ async def find_leaders(client: AIOKafkaClient, tps: Iterable[TopicPartition]) ->
 
 
 async def find_topic_id(client: AIOKafkaClient, topic: str) -> str:
-    """The id of a topic, which one that is made anew under the same name does not have; empty if no broker says it.
+    """The id of a topic, which changes when it is deleted and created again; empty if the brokers are too old.
 
     Raises KafkaError.
     """

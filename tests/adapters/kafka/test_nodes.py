@@ -1,4 +1,4 @@
-"""Clients and brokers that are out of reach."""
+"""Clients and unreachable brokers."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The brokers that were tried; those above 10 are out of reach."""
+    """The brokers that were tried; those above 10 are unreachable."""
     found: list[Any] = []
 
     async def connect(client: AIOKafkaClient, node: Any, *, group: int, no_hint: bool) -> Connection | None:
