@@ -1,80 +1,138 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+TOOLS := $(VENV)/tools
+COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
 MINUTES := 10
 PARTS := throughput latency
 # Most tests wait for brokers most of the time.
-SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
-.PHONY: help demo test test-4.2 lint format lock dashboards picture bench soak deploy-check sbom clean
+SIDE_BY_SIDE := --numprocesses 3 --dist worksteal
+ENGINE := consumer/engine/_native.abi3.so
+CRATE := consumer/engine/rust
+CARGO := $(shell command -v cargo 2>/dev/null)
+SEED :=
+SCENARIO :=
+.PHONY: help demo check test test-4.2 engine engine-of-tests fuzz fuzz-http lint lint-engine format lock docs schemas dashboards picture bench soak deploy-check sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 # One stamp per locked set: nothing is installed again until the lock changes.
-$(VENV)/.demo: requirements-demo.txt
+$(VENV)/.demo: requirements/demo.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-demo.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/demo.txt
 	touch $@
 
-$(VENV)/.test: requirements-test.txt
+$(VENV)/.test: requirements/test.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	touch $@
+
+# Tools that see the locks have an environment of their own.
+$(TOOLS)/.tools: requirements/tools.txt
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
 	touch $@
 
 demo: $(VENV)/.demo ## See the main job on an embedded broker, in about half a minute
 	$(BIN)/python -m consumer demo
 
-test: lint test-4.2 ## Run every test that can run on this machine
+# The wheel's own build, in the folder of the sources. What is there goes first, so that a failure leaves nothing.
+$(ENGINE): $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock $(shell find $(CRATE)/src -name '*.rs' 2>/dev/null) | $(VENV)/.test
+	rm -f $@
+	$(BIN)/python -W ignore -c 'import setuptools; setuptools.setup()' --quiet build_rust --inplace
+	test -f $@
+
+engine: $(ENGINE) ## Build the native engine in place, which needs a Rust compiler
+
+ifneq ($(CARGO),)
+engine-of-tests: engine
+else ifneq ($(CI),)
+engine-of-tests:
+	@echo 'CI tests the native engine, and there is no cargo to build it' >&2; exit 1
+else
+engine-of-tests: ; # the tests run on the Python engine
+endif
+
+check: lint ## Check style, types and layers, and run the tests without Kafka and browser, in under a minute
+	$(BIN)/python -m pytest --quiet $(SIDE_BY_SIDE) --hypothesis-profile check \
+		-m 'not (browser or deep or kafka or slow)'
+
+test: lint engine-of-tests test-4.2 ## Run every test that can run on this machine
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # Brokers from 4.3 on lose markers of transactions, which lanes repair; here they have nothing to repair. A broker that
-# somebody else runs may be of any version, so the tests start one of their own.
-test-4.2: $(VENV)/.test ## Run the tests of transactions on Kafka 4.2, in about two minutes
+# other people run may be of any version, so the tests start one of their own.
+test-4.2: $(VENV)/.test engine-of-tests ## Run the tests of transactions on Kafka 4.2, in about two minutes
 	env -u KAFKA_BOOTSTRAP_SERVERS KAFKA_VERSION=4.2.2 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -k 'not at_least_once' \
 		tests/live/test_exactly_once.py tests/live/test_late_requests.py
 
-lint: $(VENV)/.test ## Check style, types and layers
+lint: $(VENV)/.test lint-engine ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+lint-engine:
+ifneq ($(CARGO),)
+	cargo fmt --manifest-path $(CRATE)/Cargo.toml --check
+	cargo clippy --quiet --locked --all-targets --manifest-path $(CRATE)/Cargo.toml -- -D warnings
+endif
 
 format: $(VENV)/.test ## Put the code into shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+ifneq ($(CARGO),)
+	cargo fmt --manifest-path $(CRATE)/Cargo.toml
+endif
 
-dashboards: $(VENV)/.test ## Generate the dashboards and the PrometheusRule anew
+docs: $(VENV)/.test ## Generate the pages of docs/reference from the code
+	$(BIN)/python -m docs.generate
+
+schemas: $(VENV)/.test ## Generate openapi.json and the schemas of the topics from the Structs
+	$(BIN)/python -m generate
+
+dashboards: $(VENV)/.test ## Generate the dashboards and the PrometheusRule
 	$(BIN)/python -m deploy.generate
 
-picture: $(VENV)/.test ## Take the pictures of the dashboards anew, on real Kafka, Prometheus and Chromium; five minutes
+picture: $(VENV)/.test ## Take the pictures of the dashboards on real Kafka, Prometheus and Chromium; five minutes
 	$(BIN)/python -m tests.deploy.picture
 
 bench: $(VENV)/.test ## Measure PARTS on a real Kafka: throughput, latency and more
 	$(BIN)/python -m tests.benchmarks $(PARTS)
 
-soak: $(VENV)/.test ## Let faults befall workers on a real Kafka for MINUTES
+soak: $(VENV)/.test ## Inject faults into a real Kafka and its workers for MINUTES
 	$(BIN)/python -m tests.live.faults --minutes $(MINUTES)
+
+fuzz: $(VENV)/.test engine ## Compare the engines for MINUTES on generated and damaged traffic, from SEED and SCENARIO if given
+	$(BIN)/python -m tests.engine.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO))
+
+fuzz-http: $(VENV)/.test ## Attack both ports with hostile bytes for MINUTES, from SEED if given
+	$(BIN)/python -m tests.web.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 deploy-check: $(VENV)/.test ## Prove deploy/ on a real API server, a simulated cluster and a built image (buildah, podman, Go)
 	$(BIN)/python -m tests.deploy.binaries
 	$(BIN)/python -m pytest tests/deploy -m 'deep or not deep'
 
-sbom: ## Write the bill of materials of the image's lock to build/
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+sbom: $(TOOLS)/.tools ## Write the bill of materials of the image's lock to build/
 	mkdir -p build
-	$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
-		--output-reproducible --pyproject pyproject.toml --output-file build/sbom.cdx.json requirements.txt
+	$(TOOLS)/bin/cyclonedx-py requirements \
+		--output-reproducible --pyproject pyproject.toml --output-file build/sbom.cdx.json requirements/run.txt
 
-lock: ## Resolve the dependencies anew
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(COMPILE) pyproject.toml -o requirements.txt
-	$(COMPILE) --extra demo pyproject.toml -o requirements-demo.txt
-	echo 'setuptools>=77' | $(COMPILE) - -o requirements-build.txt
-	$(COMPILE) --all-extras pyproject.toml -o requirements-test.txt
+# Strict: a package whose vulnerabilities cannot be asked for, as with most mirrors, is a failure.
+audit: $(TOOLS)/.tools ## Look for known vulnerabilities in the locks of the image, of its build and of the tools
+	for lock in run build tools; do \
+		$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements/$$lock.txt || exit 1; \
+	done
+
+lock: $(TOOLS)/.tools ## Resolve the dependencies again
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) --extra demo pyproject.toml -o requirements/demo.txt
+	printf '%s\n' 'setuptools>=77' 'setuptools-rust>=1.10' | $(COMPILE) - -o requirements/build.txt
+	printf '%s\n' 'uv' 'cyclonedx-bom>=7.5' 'pip-audit>=2.9' | $(COMPILE) - -o requirements/tools.txt
+	$(COMPILE) --extra demo --group dev pyproject.toml -o requirements/test.txt
 
 clean: ## Remove the environment and all caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info $(CRATE)/target $(ENGINE)

@@ -1,12 +1,12 @@
-"""The conversation updates of Genesys Cloud, as far as this service uses them.
+"""The conversation updates of Genesys Cloud, limited to the properties that this service uses.
 
 Property names and types are those of the public Genesys models `ConversationEventTopic*` (nested shape) and
 `Conversation<Medium>EventTopic*` (flat shape). Every property is optional there, and null occurs everywhere, list
-elements included; an empty string says as little. Undeclared properties are skipped while decoding, unread: declare a
-field only where it is used.
+elements included; an empty string means no value, like null. Undeclared properties are skipped while decoding, so
+declare only fields that are used.
 
-A time is decoded as it comes, an ISO-8601 string or epoch milliseconds, and parsed by the core: a malformed one is
-an implausible time, not a broken record.
+A time is decoded as an ISO-8601 text or as epoch milliseconds, and the core parses it: a malformed one is an
+implausible time, not a broken record.
 """
 
 from typing import Annotated
@@ -16,7 +16,7 @@ from msgspec import Meta, Raw, Struct, field
 WireTime = str | int | float | None
 """A time as it stands on the wire: ISO-8601 text, epoch milliseconds, or absent."""
 WireInteger = int | Annotated[float, Meta(multiple_of=1)] | None
-"""An integer as it stands on the wire: `12.0` is one, as writers of JSON have it that know one kind of number."""
+"""An integer as it stands on the wire. JSON writers that know only one kind of number write it as `12.0`."""
 
 
 class Wrapup(Struct, rename="camel", gc=False):
@@ -35,7 +35,7 @@ class AfterCallWork(Struct, rename="camel", gc=False):
 
 
 class Communication(Struct, rename="camel", gc=False):
-    """What all eleven media have in common: one leg of one participant in one medium."""
+    """What all eleven media have in common: one leg of one participant."""
 
     id: str | None = None
     state: str | None = None
@@ -47,7 +47,7 @@ class Communication(Struct, rename="camel", gc=False):
 
 
 class RoutedCommunication(Communication, rename="camel", gc=False):
-    """The nine media that can be routed to an agent: peer, wrap-up and after-call work are known."""
+    """The nine media that can be routed to an agent: they have a peer, a wrap-up and after-call work."""
 
     peer_id: str | None = None
     wrapup: Wrapup | None = None
@@ -79,8 +79,8 @@ class Chat(RoutedCommunication, rename="camel", gc=False):
 class CobrowseSession(RoutedCommunication, rename="camel", gc=False):
     """One leg of a co-browse session: a sharer (usually the customer) or a viewer (usually the agent).
 
-    `viewer_url` opens the live session and is a secret: only that it was shown is kept. Left out: see
-    `COBROWSE_LEFT_OUT`.
+    `viewer_url` opens the live session and is a secret: only the fact that it was shown is kept. `COBROWSE_LEFT_OUT`
+    lists what is not declared.
     """
 
     room_id: str | None = None
@@ -92,7 +92,7 @@ class CobrowseSession(RoutedCommunication, rename="camel", gc=False):
 
 
 COBROWSE_LEFT_OUT = {
-    "self": "names and addresses of a person; the participant and its user id say who it is",
+    "self": "names and addresses of a person; the participant and its user id identify it",
     "scriptId": "the agent's script is no property of the session",
     "queueMediaSettings": "configuration of the queue, the same for all its sessions",
 }
@@ -168,7 +168,7 @@ class Reference(Struct, gc=False):
 
 
 class FlatParticipant(Struct, rename="camel", gc=False):
-    """A participant in the flat shape: the state of its one communication stands on itself, without an id."""
+    """A participant in the flat shape: its one communication has no id, and its fields are the participant's own."""
 
     id: str | None = None
     purpose: str | None = None
@@ -208,14 +208,14 @@ FLAT_COBROWSE_LEFT_OUT = {
     "resumeTime": "a plan, not a fact",
     "errorInfo": "carries ids and addresses",
     "script": "the agent's script is no property of the session",
-    "externalOrganization": "the external contact says enough of who it is",
+    "externalOrganization": "the external contact identifies it well enough",
     "externalContactInitialDivisionId": "administration of the contact, not of the session",
-    "conversationRoutingData": "how the participant was chosen; the queue id says where from",
+    "conversationRoutingData": "how the participant was chosen; the queue id names the source",
     "queueMediaSettings": "configuration of the queue, the same for all its sessions",
     "alertingTimeoutMs": "configuration of the queue",
     "wrapupPrompt": "configuration of the queue",
     "wrapupTimeoutMs": "configuration of the queue",
-    "wrapupSkipped": "the wrap-up itself says what was entered",
+    "wrapupSkipped": "the wrap-up itself holds what was entered",
     "screenRecordingState": "of the participant's screen, not of the session",
     "flaggedReason": "a mark for supervisors",
     "journeyContext": "identifies the customer in another system",
@@ -227,8 +227,8 @@ FLAT_COBROWSE_LEFT_OUT = {
 class Conversation(Struct, gc=False):
     """The body of a conversation update.
 
-    Its participants are left as JSON: the topic tells whether each is a `Participant`
-    (`v2.users.{id}.conversations` and the like) or a `FlatParticipant` (the topics of one medium).
+    Its participants are left as JSON, because the topic decides their shape: `Participant` on topics like
+    `v2.users.{id}.conversations`, `FlatParticipant` on the topics of one medium.
     """
 
     id: str | None = None

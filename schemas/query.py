@@ -1,52 +1,45 @@
-"""The answers of the query port. `consumer/adapters/web/openapi.json` documents them for its users."""
+"""The responses of the query port. `make schemas` writes `openapi.json` from them, docstrings included."""
 
 from typing import Literal
 
 from msgspec import Struct
 
-from schemas.state import ConversationState, Media, TimeClass
+from schemas.state import ConversationState, Media, TimeClass, Timestamp
+from schemas.transition import WIRE_NAMES
 
 Origin = Literal["worker", "state_topic"]
-"""Where an answer is from: the memory of the worker that owns the partition, or the state topic, read just now."""
+"""Where a response is from: the memory of the worker that owns the partition, or the state topic, read on request."""
 
 
-class StandingTransition(
-    Struct,
-    frozen=True,
-    rename={
-        "from_state": "from",
-        "to_state": "to",
-        "event_time": "eventTime",
-        "time_class": "timeClass",
-        "milliseconds_in_from": "millisecondsInFrom",
-    },
-):
+class StandingTransition(Struct, frozen=True, rename=WIRE_NAMES):
     """A transition that was asserted and not retracted."""
 
     id: str
+    """That of the transition in the transitions topic."""
     from_state: str | None
     """None for the first state."""
     to_state: str
-    event_time: str
-    """ISO-8601 UTC with milliseconds."""
+    event_time: Timestamp
     time_class: TimeClass
     milliseconds_in_from: int | None
     """Time spent in `from`, None for the first state."""
 
 
 class CommunicationView(Struct, rename="camel", frozen=True, kw_only=True):
-    """One communication: the state it is in, or was in at `asOf`, and how it came there."""
+    """One communication: its state, now or at `asOf`, and the transitions that led to it."""
 
     participant_id: str
     media: Media
     communication_id: str | None
-    """None for a communication that only the flat shape has shown, which has no id there."""
+    """None for a communication that only the flat shape showed, and without a co-browse session."""
     purpose: str | None
-    """This and the following two are the participant's, as known now."""
+    """The participant's, as known now."""
     user_id: str | None
+    """The participant's, as known now."""
     queue_id: str | None
+    """The participant's, as known now."""
     state: str
-    state_time: str
+    state_time: Timestamp
     time_class: TimeClass
     live: bool
     """Whether it has not ended."""
@@ -59,17 +52,19 @@ class ConversationFound(Struct, rename="camel", frozen=True):
     """The newest committed state of a conversation."""
 
     partition: int
+    """The partition of the conversation in the input and in the state topic."""
     origin: Origin
     state: ConversationState
 
 
 class Timeline(Struct, rename="camel", frozen=True):
-    """What happened in a conversation, by the best knowledge there is now."""
+    """The transitions of a conversation, as known now."""
 
     partition: int
+    """The partition of the conversation in the input and in the state topic."""
     origin: Origin
     conversation_id: str
-    as_of: str | None
+    as_of: Timestamp | None
     """Later transitions are left out; None for all."""
     live: int
     """How many communications had not ended."""
@@ -88,9 +83,9 @@ class LiveCommunication(Struct, rename="camel", frozen=True, kw_only=True):
     user_id: str | None
     queue_id: str | None
     state: str
-    state_time: str
+    state_time: Timestamp
     time_class: TimeClass
-    since: str
+    since: Timestamp
     """When its first state began."""
 
 
@@ -98,16 +93,16 @@ class LiveCommunications(Struct, rename="camel", frozen=True):
     """A page of live communications of this worker's partitions, the oldest first."""
 
     partitions: list[int]
-    """Those that were searched: other workers own the others."""
+    """The partitions that were searched; other workers own the rest."""
     items: list[LiveCommunication]
     next: str | None
     """The `cursor` of the next page; None at the end. A page may hold fewer than `limit`, even none, before the end."""
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):
-    """Why there is no answer (RFC 9457)."""
+    """Why a request failed (RFC 9457)."""
 
     title: str
     status: int
     partition: int | None = None
-    """Where the conversation would be, if that is known."""
+    """The partition of the conversation, if it is known."""

@@ -1,19 +1,19 @@
 """The state of a conversation: the value of the compacted topic `conversation-state`, keyed by conversation id.
 
 Times are ISO-8601 UTC text with exactly milliseconds (`2026-01-01T10:05:01.123Z`): of fixed width, so they sort as
-text. Lists are sorted by the ids of their members, and a field that says nothing is omitted, so equal states are
+text. Lists are sorted by the ids of their members, and a field without a value is omitted, so equal states are
 equal bytes. Everything but `source` is a pure function of the set of the conversation's records.
-
-States are values: whoever changes one makes a new one, which shares what stayed the same. The lists and dicts in
-them are never changed either.
 """
 
-from typing import Literal
+# States are values: a change makes a new state, which shares what stayed the same. The lists and dicts in them never
+# change either.
 
-from msgspec import Struct
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 STATE_SCHEMA = 1
-"""The `schema` number of the state: it rises when a reader of the older form would go wrong."""
+"""The `schema` number of the state: it rises when readers of the older form would misread it."""
 
 Media = Literal[
     "call",
@@ -28,14 +28,16 @@ Media = Literal[
     "socialexpression",
     "video",
 ]
+Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""ISO-8601 in UTC with exactly milliseconds, such as `2026-01-01T10:05:01.123Z`."""
 TimeClass = Literal["provider", "state", "snapshot"]
-"""Where a time is from, best first: the provider's event, the state's own time, the snapshot's (an upper bound)."""
+"""Source of a time, best first: the provider's event, the state's own time, the snapshot's time (an upper bound)."""
 
 Standing = Literal["alone", "joined", "ambiguous"]
 
 
 class Source(Struct, frozen=True, gc=False):
-    """The input record that an output stems from. It tells of arrival, so a replay may give another."""
+    """The input record that caused an output. It depends on arrival, so a replay may give another."""
 
     topic: str
     partition: int
@@ -46,13 +48,13 @@ class Observation(Struct, rename="camel", omit_defaults=True, frozen=True, gc=Fa
     """A communication entered `state` at `time`; at most one is kept per (rank, state, cycle).
 
     `rank`: 0 before, 1 live, 2 disconnected, 3 terminated. `cycle`: the park time that a live communication shows,
-    empty where it shows none. One of a cycle without a `parked` is no transition: the park was dropped, and it tells
-    when the state before the next park was entered last.
+    empty where it shows none. An observation whose cycle has no `parked` is no transition: the park was dropped, and
+    the observation dates when the state before the next park was entered last.
     """
 
     state: str
     rank: int
-    time: str
+    time: Timestamp
     time_class: TimeClass
     cycle: str = ""
 
@@ -68,7 +70,7 @@ class Version(Struct, rename="camel", omit_defaults=True, order=True, frozen=Tru
 
 
 class CommunicationDetails(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
-    """What else is known of a communication. Enumerations are folded to lower case with dots."""
+    """The details of a communication. Enumerations are folded to lower case with dots."""
 
     initial_state: str | None = None
     disconnect_type: str | None = None
@@ -82,54 +84,59 @@ class CommunicationDetails(Struct, rename="camel", omit_defaults=True, frozen=Tr
     wrapup_duration_seconds: int | None = None
     after_call_work_required: bool | None = None
     after_call_work_state: str | None = None
-    after_call_work_start_time: str | None = None
-    after_call_work_end_time: str | None = None
+    after_call_work_start_time: Timestamp | None = None
+    after_call_work_end_time: Timestamp | None = None
     cobrowse_session_digest: str | None = None
     room_digest: str | None = None
     cobrowse_role: str | None = None
     controlling: list[str] | None = None
     viewable: bool | None = None
-    """True once a viewer URL was shown; the URL itself is a secret and kept nowhere."""
+    """True once a viewer URL was shown; the URL itself is a secret and never kept."""
 
 
 class CommunicationState(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
     """One leg of a participant in one medium.
 
-    The flat shape shows no communication id: such an entry has a `standing` instead. `joined` to the nested
-    communication `joined_to` it counts there; `alone` it counts under `session_digest` (or no id at all);
-    `ambiguous` it counts nowhere until it is clear where it belongs.
+    The flat shape has no communication ids; an entry from it has a `standing` instead:
 
-    `state`, `state_time` and `time_class` are the last entry of the folded timeline and `began` is the time of its
-    first; a joined or ambiguous communication has none. They and `details` follow from what the communication showed
-    itself and what those showed that joined it; `version`, `detail_versions` and `timeline` are its own.
+    | standing    | counts                                                                  |
+    | ----------- | ----------------------------------------------------------------------- |
+    | `joined`    | as part of the nested communication `joined_to`                         |
+    | `alone`     | under its `session_digest`, or under no id if it has none               |
+    | `ambiguous` | not at all, until later records show which nested communication it is   |
+
+    `state`, `state_time` and `time_class` are the last entry of the folded timeline and `began` is the time of the
+    first; a joined or ambiguous communication has none. Those and `details` include what joined the communication;
+    `version`, `detail_versions` and `timeline` are its own.
     """
 
     media: Media
     details: CommunicationDetails
-    """What counts."""
+    """The newest value of each detail, those of joined communications included."""
     version: Version
-    """The newest version at which the communication was shown: that of each detail not in `detail_versions`."""
+    """The newest version at which the communication was shown, and that of every detail not in `detail_versions`."""
     timeline: list[Observation]
     communication_id: str | None = None
     session_digest: str | None = None
     standing: Standing | None = None
     joined_to: str | None = None
     state: str | None = None
-    state_time: str | None = None
+    state_time: Timestamp | None = None
     time_class: TimeClass | None = None
-    began: str | None = None
+    began: Timestamp | None = None
+    """When it entered its first state."""
     live: bool = False
-    """Whether it has not ended: the last observation that counts is before or live."""
+    """Whether it has not ended: the last observation of the folded timeline has rank 0 or 1."""
     detail_versions: dict[str, Version] = {}
-    """Versions of the details, by published name, that the newest showing left out."""
+    """Versions of the details, by published name, that its newest update left out."""
     own_details: CommunicationDetails | None = None
-    """What the communication showed itself, None where that is `details`."""
+    """The details that the communication showed itself, None if those are `details`."""
     other_session_digests: list[str] = []
-    """Digests of the co-browse sessions that it has shown besides the one in `details`, sorted."""
+    """Digests of the other co-browse sessions that it ever showed, sorted."""
 
 
 class ParticipantDetails(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
-    """What is known of a participant. Ids only: names and addresses are personal data."""
+    """The details of a participant. Ids only: names and addresses are personal data."""
 
     purpose: str | None = None
     user_id: str | None = None
@@ -143,29 +150,29 @@ class ParticipantState(Struct, rename="camel", omit_defaults=True, frozen=True, 
     """One participant with its communications, sorted by (media, communication id, session digest)."""
 
     participant_id: str
-    snapshot_time: str
-    """The newest snapshot that showed the participant: the time of each detail not in `detail_times`."""
+    snapshot_time: Timestamp
+    """The newest snapshot that showed the participant, and the time of every detail not in `detail_times`."""
     details: ParticipantDetails
     communications: list[CommunicationState] = []
-    detail_times: dict[str, str] = {}
-    """Snapshot times of the details, by published name, that the newest showing left out."""
+    detail_times: dict[str, Timestamp] = {}
+    """Snapshot times of the details, by published name, that its newest update left out."""
 
 
 class ConversationState(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
     """The whole state of a conversation.
 
-    What sums it up comes first, up to the conversation id: a reader that wants no more can stop there.
+    Its summary comes first, up to the conversation id: a reader that needs only the summary can stop there.
     """
 
     schema: int
-    snapshot_time: str
+    snapshot_time: Timestamp
     """The newest snapshot of the conversation."""
     live: int
-    """How many communications are live."""
+    """How many communications have not ended; ambiguous ones are not counted."""
     communications: dict[str, dict[str, int]]
-    """How many communications there are by media and state, both sorted; those without a state are not counted."""
-    live_since: dict[str, list[str]]
-    """By media: when live communications began, each time once; all sorted. Media without one are left out."""
+    """The number of communications by media and state, both sorted; those without a state are not counted."""
+    live_since: dict[str, list[Timestamp]]
+    """By media, the times at which live communications began, sorted and without repetition; no media without one."""
     conversation_id: str
     source: Source
     """The last record that changed this state."""
@@ -173,15 +180,15 @@ class ConversationState(Struct, rename="camel", omit_defaults=True, frozen=True,
 
 
 SUMMARY_END = b',"conversationId":'
-"""What follows the summary in the bytes of a state. It cannot occur earlier: a quote within a JSON text is escaped."""
+"""What follows the summary in the bytes of a state. It cannot occur earlier: quotes within JSON texts are escaped."""
 
 
 class Summary(Struct, rename="camel", frozen=True, gc=False):
-    """What the first bytes of a state, up to `SUMMARY_END`, say of it once they are closed with a brace."""
+    """What the first bytes of a state, up to `SUMMARY_END`, decode to once they are closed with a brace."""
 
     schema: Literal[1]
-    """Any other is written by a version that this one does not understand."""
-    snapshot_time: str
+    """Any other number is from a version of the service that this one cannot read."""
+    snapshot_time: Timestamp
     live: int
     communications: dict[str, dict[str, int]]
-    live_since: dict[str, list[str]]
+    live_since: dict[str, list[Timestamp]]

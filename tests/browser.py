@@ -1,4 +1,4 @@
-"""A headless Chromium: the one that is installed. Without one its tests are skipped; under CI that is a failure."""
+"""The installed Chromium, headless. Without one the tests that need it are skipped, and fail under CI."""
 
 import os
 import shutil
@@ -11,25 +11,25 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 60_000
-"""For everything that is waited for: it only ends what would not come."""
+"""The timeout of every wait, far above what a busy machine needs."""
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 
 
-def executable() -> str:
-    """The path of a Chromium; skips the test, or fails it under CI, where there is none."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
+def find_chromium() -> str:
+    """The path of a Chromium. Without one the test is skipped, and fails under CI."""
+    executable_path = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if executable_path is None:
         missing = "no Chromium is installed (Debian: apt-get install chromium)"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
-    return found
+    return executable_path
 
 
 @asynccontextmanager
-async def browsing() -> AsyncGenerator[Browser, None]:
-    """A browser without profile, without a network but loopback."""
-    path = executable()
+async def open_browser() -> AsyncGenerator[Browser, None]:
+    """A browser with a fresh profile."""
+    path = find_chromium()
     expect.set_options(timeout=WAIT_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -42,10 +42,10 @@ async def browsing() -> AsyncGenerator[Browser, None]:
 
 
 @asynccontextmanager
-async def page(browser: Browser, refused: int = 0, **options: Any) -> AsyncGenerator[Page, None]:
-    """A page of a context of its own; fails if its console told of an error, such as what a policy has blocked.
+async def open_page(browser: Browser, refused: int = 0, **options: Any) -> AsyncGenerator[Page, None]:
+    """A page in a context of its own; fails if its console logs an error, such as a violation of the content policy.
 
-    So does an answer that is an error but of the status `refused`.
+    The console logs a response with an error status too; only the status `refused` is allowed.
     """
     context = await browser.new_context(**options)
     context.set_default_timeout(WAIT_MS)
@@ -56,6 +56,6 @@ async def page(browser: Browser, refused: int = 0, **options: Any) -> AsyncGener
     opened.on("pageerror", lambda error: errors.append(str(error)))
     try:
         yield opened
-        assert [each for each in errors if f"status of {refused} " not in each] == []
+        assert [error for error in errors if f"status of {refused} " not in error] == []
     finally:
         await context.close()

@@ -1,18 +1,31 @@
-"""What holds for all tests: how examples are drawn; and under CI a real-Kafka test that did not run is a failure."""
+"""Shared by all tests: the Hypothesis profiles, markers and fixtures. Under CI a skipped real-Kafka test fails."""
 
 import asyncio
 import gc
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from consumer.engine import choice
+from consumer.engine.choice import EngineName
+from tests.engines import engine_class
+
 settings.register_profile(
     "default", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
+# `make check` is quick, for the inner loop; `make test` draws more examples.
+settings.register_profile("check", settings.get_profile("default"), max_examples=20)
 settings.load_profile("default")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that use the browser fixture."""
+    if "browser" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.browser)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -24,22 +37,32 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.fixture(scope="module", params=get_args(EngineName))
+def each_engine(request: pytest.FixtureRequest) -> Iterator[EngineName]:
+    """Run the test on each engine: every lane gets this one."""
+    name: EngineName = request.param
+    engine_class(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "name_engine", lambda _: name)
+        yield name
+
+
 @pytest.fixture
 def turns_s(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The CPU time of each turn of the event loop, in its own thread: what else the machine does has no part in it.
+    """The CPU seconds of every turn of the event loop, by the clock of its thread: other load does not count.
 
-    What the tests before have left behind is frozen: a collection of garbage that looks at all of it is no work of the
-    test's, and takes longer than any turn.
+    The objects of earlier tests are frozen: a garbage collection that visits them takes longer than any turn, and would
+    count as work of this test.
     """
     taken_s: list[float] = []
     turn: Callable[[asyncio.BaseEventLoop], None] = getattr(asyncio.BaseEventLoop, "_run_once")  # noqa: B009 - no stub
 
-    def measured(loop: asyncio.BaseEventLoop) -> None:
+    def measure(loop: asyncio.BaseEventLoop) -> None:
         began_s = time.thread_time()
         turn(loop)
         taken_s.append(time.thread_time() - began_s)
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "_run_once", measured)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "_run_once", measure)
     gc.collect()
     gc.freeze()
     yield taken_s

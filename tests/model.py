@@ -1,43 +1,43 @@
-"""The reference model: what the service must say about a set of records, computed from scratch, slowly and plainly.
+"""The reference model: what the service must publish for a set of records, computed from scratch and without tricks.
 
-It keeps no state between records: whatever it says, it says of the whole set, so order and repetition cannot matter.
-It shares nothing with the service but `Record`; the wire types are written down here a second time.
+It keeps no state between records. A result is a function of the whole set, so order and repetition cannot matter.
+It shares only `Record` with the service; the wire types are written down here a second time.
 
-Arrival is not modelled: nothing is ever late, evicted or too large as a conversation, and `source` is left out.
+Arrival is not modelled: no record is late, no conversation is evicted or too large, and `source` is left out.
 
-Where the rules are silent, this model reads them so:
+Where the rules leave a case open, this model decides it so:
 
-1.  An envelope whose `detail` is an object, or with a text for `detail-type`, is EventBridge's, else one with
-    `topicName` or `eventBody` is the WebSocket's, else the value is a bare body. An envelope's body is only its
-    `eventBody`; without one there is no conversation id. What another envelope would use is not looked at.
+1.  An envelope whose `detail` is an object, or with a text for `detail-type`, is EventBridge's. Otherwise one with
+    `topicName` or `eventBody` is the WebSocket's. Otherwise the value is a bare body. An envelope's body is only its
+    `eventBody`; without one there is no conversation id. Members that only another envelope uses are not read.
 2.  The topic of an EventBridge event is its detail's `topicName`; `detail-type` is used only where there is none.
 3.  Values that are not well-formed JSON are rejected whatever topic they begin with: only a well-formed value has a
     topic. So are those whose topic itself has a wrong type.
 4.  In a subscription reply `result` and `status` may be anything but null; id, participants and eventBody are null.
 5.  A bare flat body's `state` is a string that is not empty. An empty list is an array with a non-null value.
-6.  The first `snapshot-time` header that is readable and plausible counts. The times that a body shows are those of
-    communications that are used, as they are read of any record; that they are later than anything is no fault there.
+6.  The first `snapshot-time` header that is readable and plausible counts. Without any snapshot time the newest time
+    in the body counts. Only communications that are used contribute to it, and it may be in the future.
 7.  A null record key is a key mismatch.
-8.  A duplicated member of an object counts with its last value, but each of its values must have the right type.
+8.  A duplicated member of an object counts with its last value, but all of its values must have the right type.
 9.  An empty string is null wherever a text or a time is read, within lists too.
 10. Numbers follow msgspec: an integer of more than 4300 characters, or a fraction beyond the range of a double, in a
     used field is a wrong type. An integer field takes `3.0` and `3e2`, but not `3.5`.
 11. A value that nests deeper than `NESTING_MAX` is too deep, and one of more than `ELEMENTS_MAX` elements and members
-    too large, whether they are used or not and before anything else is said of it. What stands within strings does
-    not count; where the strings of a malformed value end is anybody's guess, so that one may be called `bad_json` as
-    well. So is one too large that lists more than `PARTICIPANTS_MAX` participants, or more communications than may
-    be kept, those without an id or state among them. A list of more than `PARTICIPANTS_MAX` controlled participants
-    counts as so many communications.
-12. The park cycles kept by `park_cycles_max` n are the smallest one and the n - 1 largest ones. Of the largest one
-    among the others that shows another state all but its park is remembered. It makes no transition; it says when the
-    state before the next park, if it is the same, was entered last.
+    too large. This is decided first, and it counts elements that are not used. Brackets and commas within strings do
+    not count. Where the strings of a malformed value end is ambiguous, so such a value may be called `bad_json` too.
+    A value is also too large if it lists more than `PARTICIPANTS_MAX` participants, or more communications than may
+    be kept; communications without an id or state count. A list of more than `PARTICIPANTS_MAX` controlled
+    participants counts as that many communications.
+12. `park_cycles_max` n keeps the smallest park cycle and the n - 1 largest ones. Of the dropped cycles that show a
+    state other than parked, the largest leaves its observations except the park: the remainder. A remainder makes no
+    transition. It only dates when the state before the next park was entered last, if that state is the same.
 13. Half of a surrogate pair, in a key or a value and whether it is used or not, is the replacement character U+FFFD.
-    Only a value with more than `SURROGATES_MAX` escapes that look like surrogates is not looked into: such a half
-    makes it malformed.
+    A value with more than `SURROGATES_MAX` escapes that look like surrogates is not repaired: there such a half makes
+    the value malformed.
 14. `millisecondsInFrom` runs from the transition into `from`, not from the last observation of it.
-15. `details` is what counts, `ownDetails` what the communication showed itself, left out where that is the same;
-    `version` and `detailVersions` are of the latter. To whom a flat one belongs is told by what the nested ones
-    showed themselves.
+15. `details` are the details that count. `ownDetails` are those from the communication's own updates, left out where
+    they are equal; `version` and `detailVersions` belong to `ownDetails`. A flat communication is matched against the
+    own details of the nested ones.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Any
 
 from consumer.core.record import Record
 
@@ -59,7 +59,6 @@ class Rules:
 
     future_skew_max_s: int = 300
     park_cycles_max: int = 32
-    key_mismatch: Literal["dead_letter", "apply"] = "dead_letter"
     digest_key: bytes = b""
     record_bytes_max: int = 4_194_304
     communications_max: int = 500
@@ -74,7 +73,7 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record for the dead letters. A value with several faults may be called after any of `reasons`."""
+    """A record for the dead letters. For a value with several faults any of `reasons` is right."""
 
     reason: str
     reasons: frozenset[str] = frozenset()
@@ -95,12 +94,12 @@ class Observation:
 
 
 Version = tuple[int, str, str, str]
-"""Rank of the state shown, cycle shown, latest own time shown, snapshot time."""
+"""Rank of the state, park cycle, latest own time, snapshot time: all of one update."""
 
 
 @dataclass(frozen=True)
-class CommunicationSight:
-    """What one record says about one communication that shows a state."""
+class CommunicationUpdate:
+    """One record's update of one communication that has a state."""
 
     media: str
     communication_id: str | None
@@ -111,24 +110,24 @@ class CommunicationSight:
 
 
 @dataclass(frozen=True)
-class ParticipantSight:
-    """What one record says about one participant that has an id."""
+class ParticipantUpdate:
+    """One record's update of one participant that has an id."""
 
     participant_id: str
     details: dict[str, Any] = field(hash=False)
-    communications: tuple[CommunicationSight, ...]
+    communications: tuple[CommunicationUpdate, ...]
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What one usable record says."""
+class Snapshot:
+    """The content of one usable record."""
 
     conversation_id: str
     snapshot_ms: int
-    participants: tuple[ParticipantSight, ...]
+    participants: tuple[ParticipantUpdate, ...]
 
 
-Verdict = Ignored | Rejected | Sight
+Verdict = Ignored | Rejected | Snapshot
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - arithmetic on UTC without a zone cannot overflow by an offset
 YEAR_2010_MS = 1_262_304_000_000
@@ -161,7 +160,7 @@ def text_ms(text: str) -> int | None:
 
 
 def wire_ms(value: str | float | None) -> int | None:
-    """The epoch milliseconds of a time as it stands on the wire, None if absent or unreadable."""
+    """The epoch milliseconds of a time on the wire, None if it is absent or unreadable."""
     if value is None:
         return None
     ms = text_ms(value) if isinstance(value, str) else math.trunc(value)
@@ -169,7 +168,7 @@ def wire_ms(value: str | float | None) -> int | None:
 
 
 def plausible(ms: int | None, latest_ms: int) -> int | None:
-    """The time, if it is one and lies between 2010 and `latest_ms`."""
+    """The time if it lies between 2010 and `latest_ms`, else None."""
     return ms if ms is not None and YEAR_2010_MS <= ms <= latest_ms else None
 
 
@@ -219,7 +218,7 @@ NOT_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
 
 def nesting(value: bytes) -> int:
-    """How many arrays and objects are open at most at the same time."""
+    """The greatest number of arrays and objects that are open at the same time."""
     deepest = depth = 0
     for byte in JSON_STRING.sub(b"", value).translate(None, NOT_BRACKETS):
         depth += 1 if byte in b"[{" else -1
@@ -228,13 +227,13 @@ def nesting(value: bytes) -> int:
 
 
 def elements(value: bytes) -> int:
-    """How many elements and members there are, give or take an empty array: each begins after a bracket or a comma."""
+    """The number of elements and members: they begin after a bracket or a comma. An empty array counts as one too."""
     outside = JSON_STRING.sub(b"", value)
     return sum(outside.count(mark) for mark in (b"[", b"{", b","))
 
 
 def parse(value: bytes) -> Any:
-    """The JSON value; bytes that are no UTF-8 survive as lone surrogates. ValueError if it is malformed."""
+    """The JSON value; bytes that are not UTF-8 become lone surrogates. Raises ValueError if it is malformed."""
     if b"\\u" in value and any(match[1] for match in LONE_SURROGATE.finditer(value)):
         if sum(match[0].lower().count(rb"\ud") for match in LONE_SURROGATE.finditer(value)) > SURROGATES_MAX:
             raise ValueError("half of a surrogate pair")
@@ -342,13 +341,13 @@ ENVELOPES = {"EventBridge": ["detail"], "WebSocket": ["topicName", "eventBody"],
 
 
 def read(shape: Shape, tree: Any, faults: list[str]) -> Any:
-    """The value as the shape declares it, undeclared members and null members left out; faults are added in order."""
+    """The value as the shape declares it, without undeclared and null members; faults are appended in order."""
     if tree is None:
         return None
     match shape:
         case dict() if isinstance(tree, Members):
-            found = {name: read(shape[name], value, faults) for name, value in tree if name in shape}
-            return {name: value for name, value in found.items() if value is not None}
+            members = {name: read(shape[name], value, faults) for name, value in tree if name in shape}
+            return {name: value for name, value in members.items() if value is not None}
         case [element] if isinstance(tree, list) and not isinstance(tree, Members):
             return [read(element, value, faults) for value in tree]
         case "str" | "time" if type(tree) is str:
@@ -407,22 +406,22 @@ KNOWN_RANKS = (
 CLASS_ORDER = ["provider", "state", "snapshot"]
 
 
-def folded_enum(value: str) -> str:
-    """The value of an enumeration in its one spelling."""
+def fold_enum(value: str) -> str:
+    """The canonical spelling of an enumeration's value."""
     return value.lower().replace("_", ".")
 
 
 def digest(text: str, key: bytes) -> str:
-    """What stands for a capability-like id in all outputs."""
+    """The digest that replaces a capability-like id in all outputs."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=key).hexdigest()
 
 
 MALFORMED_TOO = frozenset({"bad_utf8", "wrong_type"})
-"""What a decoder that stops at the first fault may find before it comes to the place that is no JSON."""
+"""Faults that a decoder may report first, if it stops before the position where the JSON is malformed."""
 
 
 def judge(record: Record, rules: Rules) -> Verdict:
-    """What one record says, whatever came before it."""
+    """Classify one record, independently of all others."""
     value = record.value
     if value is None:
         return Ignored("tombstone")
@@ -450,7 +449,7 @@ def judge(record: Record, rules: Rules) -> Verdict:
 
 
 def judge_payload(tree: Members, record: Record, rules: Rules) -> Verdict:
-    """What a well-formed JSON object says."""
+    """Classify a well-formed JSON object."""
     faults: list[str] = []
     envelope = envelope_of(tree.last())
     topic = topic_of(envelope, tree.last(), faults)
@@ -463,7 +462,7 @@ def judge_payload(tree: Members, record: Record, rules: Rules) -> Verdict:
     document = read({name: shapes[name] for name in ENVELOPES[envelope]}, tree, faults)
     if faults:
         return Rejected(faults[0], frozenset(faults))
-    body, body_tree, timestamp = unwrapped(envelope, document, tree)
+    body, body_tree, timestamp = unwrap(envelope, document, tree)
     if envelope == "bare" and is_subscription_reply(tree.last(), document):
         return Ignored("subscription_reply")
     if topic is None and is_bare_flat(body_tree):
@@ -482,7 +481,7 @@ def envelope_of(members: dict[str, Any]) -> str:
 
 
 def topic_of(envelope: str, members: dict[str, Any], faults: list[str]) -> str | None:
-    """The topic that an envelope tells; faults are added."""
+    """The topic in an envelope; faults are appended to `faults`."""
     if envelope == "bare":
         return None
     if envelope == "WebSocket":
@@ -493,12 +492,12 @@ def topic_of(envelope: str, members: dict[str, Any], faults: list[str]) -> str |
 
 
 def read_text(tree: Any, faults: list[str]) -> str | None:
-    """The value as a text, if it says anything; faults are added."""
+    """The value as a text, None if it is null or empty; faults are appended to `faults`."""
     text: str | None = read(STR, tree, faults)
     return text
 
 
-def unwrapped(
+def unwrap(
     envelope: str, document: dict[str, Any], tree: Members
 ) -> tuple[dict[str, Any], Members, str | float | None]:
     """The conversation's body as read, the same with all its members, and EventBridge's timestamp."""
@@ -513,57 +512,70 @@ def unwrapped(
 def judge_body(
     body: dict[str, Any], medium: str | None, timestamp: str | float | None, record: Record, rules: Rules
 ) -> Verdict:
-    """What the body of a conversation update says; `medium` is that of the flat shape."""
+    """Classify the body of a conversation update; `medium` is None for the nested shape."""
     conversation_id = body.get("id") or None
     if conversation_id is None:
         return Rejected("no_conversation_id")
-    listed = [each for each in body.get("participants", []) if each is not None]
-    usable = [each for each in listed if each.get("id")]
-    shown = [nested(each) if medium is None else flat(each, medium) for each in usable]
+    listed = [participant for participant in body.get("participants", []) if participant is not None]
+    usable = [participant for participant in listed if participant.get("id")]
+    normalized = [
+        normalize_nested(participant) if medium is None else normalize_flat(participant, medium)
+        for participant in usable
+    ]
     snapshot_ms = snapshot_time(record, timestamp)
     if snapshot_ms is None:
-        snapshot_ms = newest_shown([each for _, found in shown for _, each in used(found, medium)])
+        snapshot_ms = newest_time(
+            communication
+            for _, communications in normalized
+            for _, communication in select_used(communications, medium)
+        )
     if snapshot_ms is None:
         return Rejected("no_time")
-    if rules.key_mismatch == "dead_letter" and record.key != conversation_id.encode():
+    if record.key != conversation_id.encode():
         return Rejected("key_mismatch")
     if too_many(body.get("participants", []), medium, rules):
         return Rejected("too_large")
     if listed and not usable:
         return Rejected("nothing_usable")
-    return Sight(
+    return Snapshot(
         conversation_id,
         snapshot_ms,
         tuple(
-            ParticipantSight(
+            ParticipantUpdate(
                 participant["id"],
                 participant_details(participant),
                 tuple(
-                    communication_sight(kind, communication, snapshot_ms, rules)
-                    for kind, communication in used(communications, medium)
+                    read_communication(kind, communication, snapshot_ms, rules)
+                    for kind, communication in select_used(communications, medium)
                 ),
             )
-            for participant, communications in shown
+            for participant, communications in normalized
         ),
     )
 
 
-def used(
+def select_used(
     communications: Iterable[tuple[str, dict[str, Any]]], medium: str | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Those that show a state, and in the nested shape an id."""
+    """Those with a state, and in the nested shape with an id."""
     for kind, communication in communications:
         if communication.get("state") and (medium is not None or communication.get("id")):
             yield kind, communication
 
 
 def too_many(participants: list[dict[str, Any] | None], medium: str | None, rules: Rules) -> bool:
-    """Whether a record lists more participants, communications or participants controlled than are gone through."""
-    shown = [each for each in participants if each is not None]
+    """Whether a record lists more participants, communications or controlled participants than the limits allow."""
+    present = [participant for participant in participants if participant is not None]
     communications = (
-        shown if medium is not None else [each for who in shown for name in ARRAYS for each in who.get(name, [])]
+        present
+        if medium is not None
+        else [
+            communication for participant in present for name in ARRAYS for communication in participant.get(name, [])
+        ]
     )
-    controlled = [len(each.get("controlling", [])) for each in communications if each is not None]
+    controlled = [
+        len(communication.get("controlling", [])) for communication in communications if communication is not None
+    ]
     listed = len(communications) + sum(count for count in controlled if count > PARTICIPANTS_MAX)
     return len(participants) > PARTICIPANTS_MAX or listed > rules.communications_max
 
@@ -575,15 +587,15 @@ def is_subscription_reply(members: dict[str, Any], document: dict[str, Any]) -> 
 
 def is_bare_flat(body: Members) -> bool:
     """Whether a body without a topic is of the flat shape, so that its medium cannot be known."""
-    participants = [each.last() for each in body.last().get("participants") or [] if each is not None]
-    arrays_shown = any(each.get(array) is not None for each in participants for array in ARRAYS)
-    state_shown = any(type(each.get("state")) is str and each["state"] for each in participants)
-    return state_shown and not arrays_shown
+    participants = [members.last() for members in body.last().get("participants") or [] if members is not None]
+    has_array = any(participant.get(array) is not None for participant in participants for array in ARRAYS)
+    has_state = any(type(participant.get("state")) is str and participant["state"] for participant in participants)
+    return has_state and not has_array
 
 
 def snapshot_time(record: Record, detail_timestamp: str | float | None) -> int | None:
-    """When the snapshot was taken, in epoch milliseconds: the first plausible of what the record offers."""
-    offered = [
+    """When the snapshot was taken, in epoch milliseconds: the first plausible of header, timestamp and record time."""
+    header_times = [
         int(value)
         for name, value in record.headers
         if name == "snapshot-time" and value is not None and re.fullmatch(rb"[0-9]{1,40}", value)
@@ -591,38 +603,38 @@ def snapshot_time(record: Record, detail_timestamp: str | float | None) -> int |
     latest_ms = YEAR_9999_END_MS
     if record.timestamp_ms >= YEAR_2010_MS:
         latest_ms = min(latest_ms, record.timestamp_ms + DAY_MS)
-    candidates = [*offered, wire_ms(detail_timestamp), record.timestamp_ms]
+    candidates = [*header_times, wire_ms(detail_timestamp), record.timestamp_ms]
     return next((ms for ms in candidates if plausible(ms, latest_ms) is not None), None)
 
 
-def newest_shown(communications: Iterable[dict[str, Any]]) -> int | None:
-    """The newest plausible time that communications show, where nothing tells when the snapshot was taken."""
-    found = []
-    for each in communications:
-        work = each.get("afterCallWork", {})
-        wire = [each.get(f"{name}Time") for name in ("providerEvent", "connected", "disconnected", "park")]
-        found += [plausible(wire_ms(time), YEAR_9999_END_MS) for time in [*wire, *map(work.get, WORK_TIMES)]]
-    return max((ms for ms in found if ms is not None), default=None)
+def newest_time(communications: Iterable[dict[str, Any]]) -> int | None:
+    """The newest plausible time in communications, in epoch milliseconds: for a record without a snapshot time."""
+    times = []
+    for communication in communications:
+        work = communication.get("afterCallWork", {})
+        wire = [communication.get(f"{name}Time") for name in ("providerEvent", "connected", "disconnected", "park")]
+        times += [plausible(wire_ms(time), YEAR_9999_END_MS) for time in [*wire, *map(work.get, WORK_TIMES)]]
+    return max((ms for ms in times if ms is not None), default=None)
 
 
 WORK_TIMES = ("startTime", "endTime")
-Shown = tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]
-"""A participant, and its communications with their media; both under the names of the nested shape."""
+Normalized = tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]
+"""A participant and its (medium, communication) pairs, under the member names of the nested shape."""
 
 
-def nested(participant: dict[str, Any]) -> Shown:
-    """A participant of the nested shape."""
-    found = [
+def normalize_nested(participant: dict[str, Any]) -> Normalized:
+    """A participant of the nested shape with its communications."""
+    communications = [
         (medium, communication)
         for array, (medium, _) in ARRAYS.items()
         for communication in participant.get(array, [])
         if communication is not None
     ]
-    return participant, found
+    return participant, communications
 
 
-def flat(participant: dict[str, Any], medium: str) -> Shown:
-    """A participant of the flat shape, brought to the names of the nested one."""
+def normalize_flat(participant: dict[str, Any], medium: str) -> Normalized:
+    """A participant of the flat shape, its members renamed to those of the nested one."""
     same = ["state", "initialState", "provider", "disconnectType", "direction", "held", "wrapup"]
     same += ["connectedTime", "parkTime"]
     same += ["muted"] if medium == "call" else []
@@ -641,17 +653,17 @@ def flat(participant: dict[str, Any], medium: str) -> Shown:
 
 
 def participant_details(participant: dict[str, Any]) -> dict[str, Any]:
-    """What a record says of a participant, under the published names."""
+    """A participant's details under their published names."""
     names = ["purpose", "userId", "queueId", "teamId", "externalContactId", "wrapupRequired"]
     details = {name: participant[name] for name in names if participant.get(name) is not None}
     if "purpose" in details:
-        details["purpose"] = folded_enum(details["purpose"])
+        details["purpose"] = fold_enum(details["purpose"])
     return details
 
 
 @dataclass(frozen=True)
 class Times:
-    """The plausible times that a communication shows, in epoch milliseconds."""
+    """The plausible times in an update of a communication, in epoch milliseconds."""
 
     provider: int | None
     connected: int | None
@@ -663,30 +675,32 @@ class Times:
     @property
     def latest(self) -> str:
         """The latest of them, empty if there is none."""
-        shown = [self.provider, self.connected, self.disconnected, self.park, self.work_start, self.work_end]
-        known = [ms for ms in shown if ms is not None]
+        times = [self.provider, self.connected, self.disconnected, self.park, self.work_start, self.work_end]
+        known = [ms for ms in times if ms is not None]
         return canonical(max(known)) if known else ""
 
 
-def communication_sight(medium: str, shown: dict[str, Any], snapshot_ms: int, rules: Rules) -> CommunicationSight:
-    """What a record says of a communication that shows a state."""
+def read_communication(
+    medium: str, communication: dict[str, Any], snapshot_ms: int, rules: Rules
+) -> CommunicationUpdate:
+    """The update of a communication that has a state."""
     latest_ms = min(snapshot_ms + rules.future_skew_max_s * 1000, YEAR_9999_END_MS)
-    work = shown.get("afterCallWork", {})
-    wire = [shown.get(f"{name}Time") for name in ("providerEvent", "connected", "disconnected", "park")]
+    work = communication.get("afterCallWork", {})
+    wire = [communication.get(f"{name}Time") for name in ("providerEvent", "connected", "disconnected", "park")]
     wire += [work.get("startTime"), work.get("endTime")]
-    times = Times(*(plausible(wire_ms(each), latest_ms) for each in wire))
-    state = folded_enum(shown["state"])
+    times = Times(*(plausible(wire_ms(time), latest_ms) for time in wire))
+    state = fold_enum(communication["state"])
     rank = KNOWN_RANKS.get(state, LIVE if times.disconnected is None else DISCONNECTED)
     cycle = canonical(times.park) if times.park is not None and rank == LIVE else ""
-    details = communication_details(shown, times, rules)
-    communication_id = shown.get("id")
-    return CommunicationSight(
+    details = communication_details(communication, times, rules)
+    communication_id = communication.get("id")
+    return CommunicationUpdate(
         medium,
         communication_id,
         details.get("cobrowseSessionDigest") if communication_id is None else None,
         (rank, cycle, times.latest, canonical(snapshot_ms)),
         details,
-        (entered(state, rank, cycle, times, snapshot_ms), *implied(rank, times)),
+        (observe_state(state, rank, cycle, times, snapshot_ms), *observe_past(rank, times)),
     )
 
 
@@ -700,8 +714,8 @@ def own_time(state: str, rank: int, times: Times) -> int | None:
     return times.connected if state == "connected" and not resumed else None
 
 
-def entered(state: str, rank: int, cycle: str, times: Times, snapshot_ms: int) -> Observation:
-    """When the communication entered the state that it shows."""
+def observe_state(state: str, rank: int, cycle: str, times: Times, snapshot_ms: int) -> Observation:
+    """The observation of the current state: when the communication entered it."""
     own = own_time(state, rank, times)
     if times.provider is not None and (own is None or times.provider - own <= OTHER_EVENT_MS):
         return Observation(state, rank, times.provider, "provider", cycle)
@@ -710,50 +724,50 @@ def entered(state: str, rank: int, cycle: str, times: Times, snapshot_ms: int) -
     return Observation(state, rank, snapshot_ms, "snapshot", cycle)
 
 
-def implied(rank: int, times: Times) -> list[Observation]:
-    """What the times of a live or ended communication tell of states that it does not show."""
-    found = []
+def observe_past(rank: int, times: Times) -> list[Observation]:
+    """The observations of earlier states that follow from the times of a live or ended communication."""
+    observations = []
     if rank >= LIVE and times.connected is not None:
-        found.append(Observation("connected", LIVE, times.connected, "state"))
+        observations.append(Observation("connected", LIVE, times.connected, "state"))
     if rank >= LIVE and times.park is not None:
-        found.append(Observation("parked", LIVE, times.park, "state", canonical(times.park)))
+        observations.append(Observation("parked", LIVE, times.park, "state", canonical(times.park)))
     if rank == TERMINATED and times.disconnected is not None:
-        found.append(Observation("disconnected", DISCONNECTED, times.disconnected, "state"))
-    return found
+        observations.append(Observation("disconnected", DISCONNECTED, times.disconnected, "state"))
+    return observations
 
 
-def communication_details(shown: dict[str, Any], times: Times, rules: Rules) -> dict[str, Any]:
-    """What a record says of a communication besides its state, under the published names."""
+def communication_details(communication: dict[str, Any], times: Times, rules: Rules) -> dict[str, Any]:
+    """A communication's details, without its state, under their published names."""
 
-    def digested(value: str | None) -> str | None:
+    def digest_optional(value: str | None) -> str | None:
         return digest(value, rules.digest_key) if value else None
 
-    def folded(value: str | None) -> str | None:
-        return None if value is None else folded_enum(value)
+    def fold_optional(value: str | None) -> str | None:
+        return None if value is None else fold_enum(value)
 
-    wrapup, work = shown.get("wrapup", {}), shown.get("afterCallWork", {})
+    wrapup, work = communication.get("wrapup", {}), communication.get("afterCallWork", {})
     seconds = wrapup.get("durationSeconds")
-    controlling = shown.get("controlling")
+    controlling = communication.get("controlling")
     details = {
-        "initialState": folded(shown.get("initialState")),
-        "disconnectType": folded(shown.get("disconnectType")),
-        "provider": shown.get("provider"),
-        "direction": folded(shown.get("direction")),
-        "held": shown.get("held"),
-        "muted": shown.get("muted"),
-        "peerId": shown.get("peerId"),
-        "messageType": folded(shown.get("type")),
+        "initialState": fold_optional(communication.get("initialState")),
+        "disconnectType": fold_optional(communication.get("disconnectType")),
+        "provider": communication.get("provider"),
+        "direction": fold_optional(communication.get("direction")),
+        "held": communication.get("held"),
+        "muted": communication.get("muted"),
+        "peerId": communication.get("peerId"),
+        "messageType": fold_optional(communication.get("type")),
         "wrapupCode": wrapup.get("code"),
         "wrapupDurationSeconds": seconds if seconds is not None and abs(seconds) <= 2**53 else None,
-        "afterCallWorkRequired": shown.get("afterCallWorkRequired"),
-        "afterCallWorkState": folded(work.get("state")),
+        "afterCallWorkRequired": communication.get("afterCallWorkRequired"),
+        "afterCallWorkState": fold_optional(work.get("state")),
         "afterCallWorkStartTime": None if times.work_start is None else canonical(times.work_start),
         "afterCallWorkEndTime": None if times.work_end is None else canonical(times.work_end),
-        "cobrowseSessionDigest": digested(shown.get("cobrowseSessionId")),
-        "roomDigest": digested(shown.get("roomId")),
-        "cobrowseRole": folded(shown.get("cobrowseRole")),
-        "controlling": None if controlling is None else sorted({each for each in controlling if each is not None}),
-        "viewable": True if shown.get("viewerUrl") else None,
+        "cobrowseSessionDigest": digest_optional(communication.get("cobrowseSessionId")),
+        "roomDigest": digest_optional(communication.get("roomId")),
+        "cobrowseRole": fold_optional(communication.get("cobrowseRole")),
+        "controlling": None if controlling is None else sorted({name for name in controlling if name is not None}),
+        "viewable": True if communication.get("viewerUrl") else None,
     }
     return {name: value for name, value in details.items() if value is not None}
 
@@ -768,28 +782,32 @@ def fold_order(observation: Observation) -> tuple[Any, ...]:
 def timeline(observations: Iterable[Observation], rules: Rules) -> list[Observation]:
     """The observations that are kept, in fold order, with their raw times."""
     kept: dict[tuple[int, str, str], Observation] = {}
-    for each in observations:
-        place = (each.rank, each.state, each.cycle)
-        if place not in kept or strength(each) < strength(kept[place]):
-            kept[place] = each
-    _first, *others = sorted({each.cycle for each in kept.values()} - {""}) or [""]
+    for observation in observations:
+        key = (observation.rank, observation.state, observation.cycle)
+        if key not in kept or strength(observation) < strength(kept[key]):
+            kept[key] = observation
+    _first, *others = sorted({observation.cycle for observation in kept.values()} - {""}) or [""]
     dropped = others[: len(others) - (rules.park_cycles_max - 1)] if len(others) >= rules.park_cycles_max else []
-    resumes = [each for each in kept.values() if each.cycle in dropped and each.state != "parked"]
-    remembered = [each for each in resumes if each.cycle == max(resume.cycle for resume in resumes)]
-    return sorted([each for each in kept.values() if each.cycle not in dropped] + remembered, key=fold_order)
+    resumes = [resume for resume in kept.values() if resume.cycle in dropped and resume.state != "parked"]
+    newest_cycle = max((resume.cycle for resume in resumes), default="")
+    remainder = [resume for resume in resumes if resume.cycle == newest_cycle]
+    rest = [observation for observation in kept.values() if observation.cycle not in dropped]
+    return sorted(rest + remainder, key=fold_order)
 
 
 def strength(observation: Observation) -> tuple[int, int]:
-    """How good an observation's time is: the least wins."""
+    """The sort key of an observation's time: the smallest takes precedence."""
     return (CLASS_ORDER.index(observation.time_class), observation.time_ms)
 
 
-def put_right(observations: Sequence[Observation]) -> list[int]:
-    """The times of observations in fold order, put right."""
+def correct_times(observations: Sequence[Observation]) -> list[int]:
+    """The times of observations in fold order, corrected so that none is earlier than the one before."""
     times: list[int] = []
-    for at, each in enumerate(observations):
-        firm = [later.time_ms for later in observations[at + 1 :] if later.time_class != "snapshot"]
-        time_ms = min(each.time_ms, firm[0]) if each.time_class == "snapshot" and firm else each.time_ms
+    for index, observation in enumerate(observations):
+        time_ms = observation.time_ms
+        firm = [later.time_ms for later in observations[index + 1 :] if later.time_class != "snapshot"]
+        if observation.time_class == "snapshot" and firm:
+            time_ms = min(time_ms, firm[0])
         times.append(max([*times, time_ms]))
     return times
 
@@ -806,27 +824,27 @@ class Change:
 
 def changes(observations: Sequence[Observation]) -> list[Change]:
     """The transitions that follow from observations in fold order."""
-    found: list[Change] = []
-    parks = {each.cycle for each in observations if each.state == "parked"}
-    dated = list(zip(observations, put_right(observations), strict=True))
+    history: list[Change] = []
+    parks = {observation.cycle for observation in observations if observation.state == "parked"}
+    dated = list(zip(observations, correct_times(observations), strict=True))
     entered_ms = 0
-    for at, (each, time_ms) in enumerate(dated):
-        if is_remainder(each, parks):
-            if found and each.state == found[-1].observation.state:
+    for index, (observation, time_ms) in enumerate(dated):
+        if is_remainder(observation, parks):
+            if history and observation.state == history[-1].observation.state:
                 entered_ms = time_ms
-        elif not found:
-            found.append(Change(None, each, time_ms, None))
+        elif not history:
+            history.append(Change(None, observation, time_ms, None))
             entered_ms = time_ms
-        elif each.state != found[-1].observation.state:
-            found.append(Change(found[-1].observation.state, each, time_ms, time_ms - entered_ms))
+        elif observation.state != history[-1].observation.state:
+            history.append(Change(history[-1].observation.state, observation, time_ms, time_ms - entered_ms))
             entered_ms = time_ms
-        elif is_remainder(dated[at - 1][0], parks):
+        elif is_remainder(dated[index - 1][0], parks):
             entered_ms = time_ms
-    return found
+    return history
 
 
 def is_remainder(observation: Observation, parks: Iterable[str]) -> bool:
-    """Whether it is what is remembered of a park cycle that is not kept."""
+    """Whether it belongs to a park cycle whose park was dropped (reading 12)."""
     return observation.cycle != "" and observation.cycle not in parks
 
 
@@ -835,13 +853,18 @@ def canonical_bytes(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def registers(shown: Iterable[tuple[Any, dict[str, Any]]]) -> dict[str, tuple[Any, Any]]:
-    """Name -> (version, value) of the newest showing of each detail."""
-    found: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
-    for version, details in shown:
+def registers(updates: Iterable[tuple[Any, dict[str, Any]]]) -> dict[str, tuple[Any, Any]]:
+    """Name -> (version, value): the newest value of every detail."""
+    entries: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+    for version, details in updates:
         for name, value in details.items():
-            found[name].append((version, value))
-    return {name: max(all_, key=lambda each: (each[0], canonical_bytes(each[1]))) for name, all_ in found.items()}
+            entries[name].append((version, value))
+
+    def precedence(entry: tuple[Any, Any]) -> tuple[Any, bytes]:
+        version, value = entry
+        return version, canonical_bytes(value)
+
+    return {name: max(versions, key=precedence) for name, versions in entries.items()}
 
 
 @dataclass
@@ -856,119 +879,130 @@ class Leg:
     details: dict[str, tuple[Version, Any]]
     kept: list[Observation]
     sessions: frozenset[str]
-    """The digests of all co-browse sessions that it has ever shown."""
+    """The digests of all co-browse sessions in its updates."""
     standing: str | None = None
     joined_to: str | None = None
-    sights: Sequence[CommunicationSight] = ()
-    """All that was said of it."""
+    updates: Sequence[CommunicationUpdate] = ()
+    """All its own updates."""
     counted: list[Observation] = field(default_factory=list)
     """The observations that it counts with: its own and those of the flat ones that joined it."""
-    known: dict[str, Any] = field(default_factory=dict)
-    """The details that it counts with, as if all that was said of the flat ones that joined it were said of it."""
+    effective_details: dict[str, Any] = field(default_factory=dict)
+    """The details that it counts with, as if the updates of the flat ones that joined it were its own."""
 
     @property
-    def shown_id(self) -> str | None:
-        """The communication id of its transitions."""
+    def effective_id(self) -> str | None:
+        """The communication id in its transitions."""
         return self.communication_id or self.session_digest
 
 
-def legs(sights: Iterable[Sight], rules: Rules) -> list[Leg]:
-    """The communications of a conversation, each flat one in its place, sorted as they are published."""
-    shown: dict[tuple[str, str, str, str], list[CommunicationSight]] = defaultdict(list)
-    for sight in sights:
-        for participant in sight.participants:
-            for each in participant.communications:
+def legs(snapshots: Iterable[Snapshot], rules: Rules) -> list[Leg]:
+    """The communications of a conversation in their published order; flat ones are matched to nested ones."""
+    updates_by_id: dict[tuple[str, str, str, str], list[CommunicationUpdate]] = defaultdict(list)
+    for snapshot in snapshots:
+        for participant in snapshot.participants:
+            for update in participant.communications:
                 identity = (
                     participant.participant_id,
-                    each.media,
-                    each.communication_id or "",
-                    each.session_digest or "",
+                    update.media,
+                    update.communication_id or "",
+                    update.session_digest or "",
                 )
-                shown[identity].append(each)
-    found = [
+                updates_by_id[identity].append(update)
+    all_legs = [
         Leg(
             participant_id,
             medium,
             communication_id or None,
             session_digest or None,
-            max(each.version for each in all_),
-            registers((each.version, each.details) for each in all_),
-            timeline((observation for each in all_ for observation in each.observations), rules),
+            max(update.version for update in updates),
+            registers((update.version, update.details) for update in updates),
+            timeline((observation for update in updates for observation in update.observations), rules),
             frozenset(
-                each.details["cobrowseSessionDigest"] for each in all_ if "cobrowseSessionDigest" in each.details
+                update.details["cobrowseSessionDigest"]
+                for update in updates
+                if "cobrowseSessionDigest" in update.details
             ),
-            sights=all_,
+            updates=updates,
         )
-        for (participant_id, medium, communication_id, session_digest), all_ in sorted(shown.items())
+        for (participant_id, medium, communication_id, session_digest), updates in sorted(updates_by_id.items())
     ]
-    for leg in found:
+    for leg in all_legs:
         if leg.communication_id is None:
-            place(leg, found)
-    for leg in found:
-        joined = [each for each in found if each.joined_to is not None and belongs(each, leg)]
+            match_flat(leg, all_legs)
+    for leg in all_legs:
+        sources = [leg, *(flat_leg for flat_leg in all_legs if has_joined(flat_leg, leg))]
         if leg.standing in (None, "alone"):
-            leg.counted = timeline([each for source in [leg, *joined] for each in source.kept], rules)
-        leg.known = newest_details(each for source in [leg, *joined] for each in source.sights)
-    return found
+            leg.counted = timeline([observation for source in sources for observation in source.kept], rules)
+        leg.effective_details = newest_details(update for source in sources for update in source.updates)
+    return all_legs
 
 
-def newest_details(sights: Iterable[CommunicationSight]) -> dict[str, Any]:
-    """What these say together: of each detail the newest value."""
-    return {name: value for name, (_, value) in registers((each.version, each.details) for each in sights).items()}
+def newest_details(updates: Iterable[CommunicationUpdate]) -> dict[str, Any]:
+    """The newest value of every detail in these updates."""
+    newest = registers((update.version, update.details) for update in updates)
+    return {name: value for name, (_, value) in newest.items()}
 
 
-def belongs(flat_leg: Leg, nested_leg: Leg) -> bool:
-    """Whether the flat one joined that nested one."""
-    same_place = (flat_leg.participant_id, flat_leg.medium) == (nested_leg.participant_id, nested_leg.medium)
-    return same_place and flat_leg.joined_to == nested_leg.communication_id
+def has_joined(flat_leg: Leg, nested_leg: Leg) -> bool:
+    """Whether the flat communication joined that nested one."""
+    if flat_leg.joined_to is None:
+        return False
+    joined = (flat_leg.participant_id, flat_leg.medium, flat_leg.joined_to)
+    return joined == (nested_leg.participant_id, nested_leg.medium, nested_leg.communication_id)
 
 
-def place(leg: Leg, all_legs: Iterable[Leg]) -> None:
-    """Decide where a flat communication belongs among the participant's nested ones of its medium."""
+def match_flat(leg: Leg, all_legs: Iterable[Leg]) -> None:
+    """Decide which of the participant's nested communications of its medium a flat one is."""
     candidates = [
-        each
-        for each in all_legs
-        if each.communication_id and (each.participant_id, each.medium) == (leg.participant_id, leg.medium)
+        candidate
+        for candidate in all_legs
+        if candidate.communication_id
+        and (candidate.participant_id, candidate.medium) == (leg.participant_id, leg.medium)
     ]
     if leg.session_digest is not None:
-        same = [each for each in candidates if leg.session_digest in each.sessions]
-        candidates = same or [each for each in candidates if not each.sessions]
+        same = [candidate for candidate in candidates if leg.session_digest in candidate.sessions]
+        candidates = same or [candidate for candidate in candidates if not candidate.sessions]
     if len(candidates) == 1:
         leg.standing, leg.joined_to = "joined", candidates[0].communication_id
     else:
         leg.standing = "ambiguous" if candidates else "alone"
 
 
-def sights_by_conversation(records: Iterable[Record], rules: Rules) -> dict[str, list[Sight]]:
-    """The usable records' sights of each conversation."""
-    found: dict[str, list[Sight]] = defaultdict(list)
+def snapshots_by_conversation(records: Iterable[Record], rules: Rules) -> dict[str, list[Snapshot]]:
+    """Conversation id -> the snapshots in its usable records."""
+    grouped: dict[str, list[Snapshot]] = defaultdict(list)
     for record in records:
         verdict = judge(record, rules)
-        if isinstance(verdict, Sight):
-            found[verdict.conversation_id].append(verdict)
-    return found
+        if isinstance(verdict, Snapshot):
+            grouped[verdict.conversation_id].append(verdict)
+    return grouped
 
 
 def conversations(records: Iterable[Record], rules: Rules) -> dict[str, dict[str, Any]]:
     """Conversation id -> the document of the state topic, as `json.loads` gives it, without `source`."""
-    grouped = sights_by_conversation(records, rules)
-    return {each: conversation_document(each, sights, rules) for each, sights in grouped.items()}
+    grouped = snapshots_by_conversation(records, rules)
+    return {
+        conversation_id: conversation_document(conversation_id, snapshots, rules)
+        for conversation_id, snapshots in grouped.items()
+    }
 
 
-def conversation_document(conversation_id: str, sights: Sequence[Sight], rules: Rules) -> dict[str, Any]:
+def conversation_document(conversation_id: str, snapshots: Sequence[Snapshot], rules: Rules) -> dict[str, Any]:
     """The published state of one conversation."""
-    all_legs = legs(sights, rules)
-    participants = sorted({each.participant_id for sight in sights for each in sight.participants})
+    all_legs = legs(snapshots, rules)
+    participants = sorted({update.participant_id for snapshot in snapshots for update in snapshot.participants})
     document: dict[str, Any] = {
         "schema": 1,
         "conversationId": conversation_id,
-        "snapshotTime": canonical(max(sight.snapshot_ms for sight in sights)),
+        "snapshotTime": canonical(max(snapshot.snapshot_ms for snapshot in snapshots)),
         "live": sum(is_live(leg) for leg in all_legs),
         "communications": counts(all_legs),
         "liveSince": live_since(all_legs),
     }
     if participants:
-        document["participants"] = [participant_document(each, sights, all_legs) for each in participants]
+        document["participants"] = [
+            participant_document(participant_id, snapshots, all_legs) for participant_id in participants
+        ]
     return document
 
 
@@ -979,29 +1013,29 @@ def is_live(leg: Leg) -> bool:
 
 def counts(all_legs: Iterable[Leg]) -> dict[str, dict[str, int]]:
     """Communications that count, by media and state."""
-    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    by_media: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for leg in all_legs:
         if leg.counted:
-            found[leg.medium][leg.counted[-1].state] += 1
-    return found
+            by_media[leg.medium][leg.counted[-1].state] += 1
+    return by_media
 
 
 def live_since(all_legs: Iterable[Leg]) -> dict[str, list[str]]:
     """When the live communications of each medium began."""
     began = [(leg.medium, canonical(changes(leg.counted)[0].time_ms)) for leg in all_legs if is_live(leg)]
-    return {medium: sorted({time for each, time in began if each == medium}) for medium, _ in began}
+    return {medium: sorted({time for other, time in began if other == medium}) for medium, _ in began}
 
 
-def participant_document(participant_id: str, sights: Iterable[Sight], all_legs: Iterable[Leg]) -> dict[str, Any]:
+def participant_document(participant_id: str, snapshots: Iterable[Snapshot], all_legs: Iterable[Leg]) -> dict[str, Any]:
     """The published state of one participant."""
-    shown = [
-        (canonical(sight.snapshot_ms), each.details)
-        for sight in sights
-        for each in sight.participants
-        if each.participant_id == participant_id
+    updates = [
+        (canonical(snapshot.snapshot_ms), update.details)
+        for snapshot in snapshots
+        for update in snapshot.participants
+        if update.participant_id == participant_id
     ]
-    newest = max(time for time, _ in shown)
-    details = registers(shown)
+    newest = max(time for time, _ in updates)
+    details = registers(updates)
     document: dict[str, Any] = {
         "participantId": participant_id,
         "snapshotTime": newest,
@@ -1017,7 +1051,7 @@ def participant_document(participant_id: str, sights: Iterable[Sight], all_legs:
 
 
 def communication_document(leg: Leg, newest: str) -> dict[str, Any]:
-    """The published state of one communication, whose participant was shown last at `newest`."""
+    """The published state of one communication; `newest` is the snapshot time of its participant."""
     optional: dict[str, Any] = {
         "communicationId": leg.communication_id,
         "sessionDigest": leg.session_digest,
@@ -1032,9 +1066,9 @@ def communication_document(leg: Leg, newest: str) -> dict[str, Any]:
         optional["began"] = canonical(history[0].time_ms)
         optional["live"] = is_live(leg) or None
     own = {name: value for name, (_, value) in leg.details.items()}
-    if own != leg.known:
+    if own != leg.effective_details:
         optional["ownDetails"] = own
-    older = {name: version_document(at) for name, (at, _) in leg.details.items() if at != leg.version}
+    older = {name: version_document(version) for name, (version, _) in leg.details.items() if version != leg.version}
     if older:
         optional["detailVersions"] = older
     if leg.sessions:
@@ -1044,9 +1078,9 @@ def communication_document(leg: Leg, newest: str) -> dict[str, Any]:
         del version["snapshotTime"]
     return {
         "media": leg.medium,
-        "details": leg.known,
+        "details": leg.effective_details,
         "version": version,
-        "timeline": [observation_document(each) for each in leg.kept],
+        "timeline": [observation_document(observation) for observation in leg.kept],
     } | {name: value for name, value in optional.items() if value is not None}
 
 
@@ -1080,34 +1114,37 @@ STANDING_KEYS = (
     "timeClass",
     "millisecondsInFrom",
 )
-"""The members of a transition that do not tell of arrival."""
+"""The members of a transition that do not depend on arrival."""
 
 
 def standing(records: Iterable[Record], rules: Rules) -> dict[str, list[dict[str, Any]]]:
-    """Conversation id -> its standing transitions, communication by communication, each in order."""
-    grouped = sights_by_conversation(records, rules)
-    return {each: standing_of(each, sights, rules) for each, sights in grouped.items()}
+    """Conversation id -> its standing transitions, communication by communication, in order of time."""
+    grouped = snapshots_by_conversation(records, rules)
+    return {
+        conversation_id: standing_of(conversation_id, snapshots, rules)
+        for conversation_id, snapshots in grouped.items()
+    }
 
 
-def standing_of(conversation_id: str, sights: Sequence[Sight], rules: Rules) -> list[dict[str, Any]]:
+def standing_of(conversation_id: str, snapshots: Sequence[Snapshot], rules: Rules) -> list[dict[str, Any]]:
     """The standing transitions of one conversation."""
     return [
         transition_document(conversation_id, leg, change)
-        for leg in legs(sights, rules)
+        for leg in legs(snapshots, rules)
         for change in changes(leg.counted)
     ]
 
 
 def transition_document(conversation_id: str, leg: Leg, change: Change) -> dict[str, Any]:
-    """The published form of a transition, without what tells of arrival."""
+    """The published form of a transition, without the members that depend on arrival."""
     into, time = change.observation, canonical(change.time_ms)
-    identity = [conversation_id, leg.participant_id, leg.medium, leg.shown_id or "", change.from_state or ""]
+    identity = [conversation_id, leg.participant_id, leg.medium, leg.effective_id or "", change.from_state or ""]
     identity += [into.state, str(into.rank), into.cycle, time]
     return {
         "id": digest("\x1f".join(identity), b""),
         "conversationId": conversation_id,
         "participantId": leg.participant_id,
-        "communicationId": leg.shown_id,
+        "communicationId": leg.effective_id,
         "media": leg.medium,
         "from": change.from_state,
         "to": into.state,
@@ -1118,48 +1155,50 @@ def transition_document(conversation_id: str, leg: Leg, change: Change) -> dict[
 
 
 def contexts(records: Iterable[Record], rules: Rules) -> dict[str, dict[str, Any]]:
-    """Id of each standing transition -> the `context` that it would be asserted with by all these records."""
-    found = {}
-    for conversation_id, sights in sights_by_conversation(records, rules).items():
-        for leg in legs(sights, rules):
-            context = context_document(leg, sights)
+    """Id of a standing transition -> its `context`, if all these records were known when it was asserted."""
+    by_id = {}
+    for conversation_id, snapshots in snapshots_by_conversation(records, rules).items():
+        for leg in legs(snapshots, rules):
+            context = context_document(leg, snapshots)
             for change in changes(leg.counted):
-                found[transition_document(conversation_id, leg, change)["id"]] = context
-    return found
+                by_id[transition_document(conversation_id, leg, change)["id"]] = context
+    return by_id
 
 
-def context_document(leg: Leg, sights: Iterable[Sight]) -> dict[str, Any]:
-    """What is known of a communication and its participant, as far as a transition tells of it."""
-    shown = [
-        (sight.snapshot_ms, each.details)
-        for sight in sights
-        for each in sight.participants
-        if each.participant_id == leg.participant_id
+def context_document(leg: Leg, snapshots: Iterable[Snapshot]) -> dict[str, Any]:
+    """The details of a communication and its participant that a transition carries."""
+    updates = [
+        (snapshot.snapshot_ms, update.details)
+        for snapshot in snapshots
+        for update in snapshot.participants
+        if update.participant_id == leg.participant_id
     ]
-    participant = registers(shown)
+    participant = registers(updates)
     context = {name: participant[name][1] for name in ("purpose", "userId", "queueId") if name in participant}
-    return context | ({"disconnectType": leg.known["disconnectType"]} if "disconnectType" in leg.known else {})
+    return context | (
+        {"disconnectType": leg.effective_details["disconnectType"]} if "disconnectType" in leg.effective_details else {}
+    )
 
 
 def net(operations: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Transition id -> the transition, of those whose last operation is an assertion; only `STANDING_KEYS` are kept."""
+    """Transition id -> the transition, if its last operation is an assertion; only `STANDING_KEYS` are kept."""
     last = {operation["id"]: operation for operation in operations}
     return {
-        each: {name: operation[name] for name in STANDING_KEYS}
-        for each, operation in last.items()
+        transition_id: {name: operation[name] for name in STANDING_KEYS}
+        for transition_id, operation in last.items()
         if operation["op"] == "assert"
     }
 
 
 def check_log(operations: Iterable[dict[str, Any]], *, parks_fall_out: bool = False) -> None:
-    """Assert that the log, read in order, tells a right story of each communication after every operation.
+    """Assert that the standing transitions of every communication are consistent after every operation of the log.
 
-    Where parks fall out, which is from the middle, it is right after the last of the operations that a record gave
-    rise to, and the time spent in a state may be shorter: it was left and entered again.
+    The first starts from no state and the others from the state before. Ranks and times never go back, and
+    `millisecondsInFrom` is exact. A retraction therefore removes the last standing transition, with the values of its
+    assertion, and an assertion is appended.
 
-    What stands must at each moment begin in no state, continue where the one before ended, run through the ranks and
-    through time without going back, and say rightly how long it took. So a retraction takes the last that stands,
-    with the values it was asserted with, and an assertion is appended to what stands.
+    With `parks_fall_out` parks may disappear from the middle. Consistency then holds after the last operation of a
+    record, and `millisecondsInFrom` may be shorter, because the state was left and entered again.
     """
     stories: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     ids: set[str] = set()
@@ -1185,19 +1224,19 @@ def check_log(operations: Iterable[dict[str, Any]], *, parks_fall_out: bool = Fa
 
 
 def check_story(story: Sequence[dict[str, Any]], where: str, *, parks_fall_out: bool = False) -> None:
-    """Assert that the standing transitions of one communication follow from each other."""
+    """Assert that the standing transitions of one communication are consistent with one another."""
     state: str | None = None
     rank, time_ms = BEFORE, 0
-    for each in story:
-        entered_ms = text_ms(each["eventTime"])
+    for transition in story:
+        entered_ms = text_ms(transition["eventTime"])
         assert entered_ms is not None, f"no time: {where}"
-        assert each["from"] == state, f"starts in {each['from']!r}, not in {state!r}: {where}"
-        assert each["to"] != state, f"changes nothing: {where}"
+        assert transition["from"] == state, f"starts in {transition['from']!r}, not in {state!r}: {where}"
+        assert transition["to"] != state, f"changes nothing: {where}"
         assert entered_ms >= time_ms, f"goes back in time: {where}"
-        assert KNOWN_RANKS.get(each["to"], rank) >= rank, f"goes back in the lifecycle: {where}"
+        assert KNOWN_RANKS.get(transition["to"], rank) >= rank, f"goes back in the lifecycle: {where}"
         spent = None if state is None else entered_ms - time_ms
         if parks_fall_out and spent is not None:
-            assert 0 <= each["millisecondsInFrom"] <= spent, f"took at most {spent} ms: {where}"
+            assert 0 <= transition["millisecondsInFrom"] <= spent, f"took at most {spent} ms: {where}"
         else:
-            assert each["millisecondsInFrom"] == spent, f"took {spent} ms: {where}"
-        state, rank, time_ms = each["to"], KNOWN_RANKS.get(each["to"], max(rank, LIVE)), entered_ms
+            assert transition["millisecondsInFrom"] == spent, f"took {spent} ms: {where}"
+        state, rank, time_ms = transition["to"], KNOWN_RANKS.get(transition["to"], max(rank, LIVE)), entered_ms

@@ -1,4 +1,4 @@
-"""Where a process listens, by what the system says of it; and where another may."""
+"""The ports on which a process listens, from /proc, and ports that are free."""
 
 import contextlib
 import random
@@ -8,9 +8,9 @@ from pathlib import Path
 _LISTENING = "0A"  # of the states in /proc/net/tcp
 
 
-def listening(pid: int | str = "self") -> dict[int, str]:
-    """Addresses, as the system writes them, on which a process accepts connections, by port."""
-    mine = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
+def find_listeners(pid: int | str = "self") -> dict[int, str]:
+    """By port, the addresses on which a process accepts connections, in the hexadecimal form of /proc/net/tcp."""
+    mine = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
     rows = [
         line.split()
         for table in ("tcp", "tcp6")
@@ -20,20 +20,20 @@ def listening(pid: int | str = "self") -> dict[int, str]:
     return {int(port, 16): address for address, port in local}
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback on which nothing listens.
+def find_free_ports(count: int) -> list[int]:
+    """Loopback ports on which nothing listens.
 
-    The system gives a port of its own choice to the next connection that anybody makes, once the socket is closed that
-    found it, and then no server can have it. These are drawn at random from those below, which it gives to nobody.
+    They are drawn at random from below the ephemeral range: the system may give a port of that range to an outgoing
+    connection before a server binds it.
     """
     chosen_by_system = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
     end = int(chosen_by_system[0])
     candidates = list(range(10_000, end if end > 20_000 else 65_536))
     random.SystemRandom().shuffle(candidates)
-    found: list[int] = []
-    while len(found) < count:
+    ports: list[int] = []
+    while len(ports) < count:
         port = candidates.pop()
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
+            ports.append(port)
+    return ports

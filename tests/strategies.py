@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from consumer.core.record import Record
 
 BASE_MS = 1_767_261_600_000
-"""2026-01-01T10:00:00Z, the arbitrary start of everything."""
+"""2026-01-01T10:00:00Z, the arbitrary start of all histories."""
 TOPIC = "conversation-updates"
 CONVERSATION_IDS = ("c1", "c2")
 COMMUNICATION_IDS = ("m1", "m2", "m3")
 SESSION_IDS = ("s1", "s2")
+FEWER = settings(max_examples=settings().max_examples * 3 // 10)
+"""For properties whose examples are expensive."""
 
 Json = dict[str, Any]
 
@@ -32,7 +35,7 @@ def iso(ms: int) -> str:
 
 
 def at(seconds: float) -> str:
-    """The wire time so many seconds after the start."""
+    """The wire time `seconds` after the start."""
     return iso(BASE_MS + round(seconds * 1000))
 
 
@@ -44,7 +47,7 @@ def make_record(
     offset: int = 0,
     headers: tuple[tuple[str, bytes | None], ...] = (),
 ) -> Record:
-    """The record of a JSON document (or of raw bytes), published so many seconds after the start."""
+    """The record of a JSON document (or of raw bytes), published `seconds` after the start."""
     value = document if isinstance(document, bytes) else json.dumps(document, ensure_ascii=False).encode()
     timestamp_ms = BASE_MS + round(seconds * 1000)
     return Record(TOPIC, 0, offset, timestamp_ms, None if key is None else key.encode(), value, headers)
@@ -133,11 +136,11 @@ states: st.SearchStrategy[str | None] = st.one_of(
 near_ms: st.SearchStrategy[int] = st.sampled_from(
     [0, 1, 500, 1000, 1999, 2000, 2001, 3000, 4000, 5000, 5100, 9000, 60_000, 299_999, 300_000, 300_001, 3_600_000]
 ).map(lambda offset_ms: BASE_MS + offset_ms)
-"""Epoch milliseconds near the start, from so few that ties are frequent."""
+"""Epoch milliseconds near the start, from few values, so that ties are frequent."""
 
 
-def spelled(ms: int) -> st.SearchStrategy[Any]:
-    """One of the spellings of a time that mean the same."""
+def spell(ms: int) -> st.SearchStrategy[Any]:
+    """A time in one of its equivalent spellings."""
     text = iso(ms)
     seconds, fraction = text[:-5], text[-4:-1]
     shifted = iso(ms + 5_400_000)[:-1]
@@ -194,9 +197,9 @@ unusable_times: st.SearchStrategy[Any] = st.sampled_from(
         253_402_300_800_000,
     ]
 )
-"""Times of a right type that are malformed, from before 2010 or far in the future."""
+"""Times of a valid type that are malformed, before 2010 or far in the future."""
 
-wire_times: st.SearchStrategy[Any] = st.one_of(near_ms.map(iso), near_ms.flatmap(spelled), unusable_times)
+wire_times: st.SearchStrategy[Any] = st.one_of(near_ms.map(iso), near_ms.flatmap(spell), unusable_times)
 
 rarely = st.sampled_from([False] * 19 + [True])
 words = st.sampled_from(["a", "b", "A_b", "\u00e9", "\U0001f600", "\ufffd", "", None])
@@ -241,7 +244,7 @@ PARKABLE: dict[str, st.SearchStrategy[Any]] = DIRECTED | {"parkTime": wire_times
 EVERYTHING: dict[str, st.SearchStrategy[Any]] = (
     ROUTED | PARKABLE | COBROWSE | {"muted": flags, "type": words, "roomId": words, "scriptId": words}
 )
-"""All properties at once: also those that a medium does not have, which must not be read there."""
+"""All members at once, also those that a medium does not have: they must not be read there."""
 FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "calls": ROUTED | DIRECTED | {"muted": flags},
     "callbacks": ROUTED | DIRECTED | {"callbackScheduledTime": wire_times},
@@ -258,27 +261,28 @@ FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 
 
 DETAIL_NAMES = ("disconnectType", "held", "wrapup")
-"""Details that both shapes show under the same name."""
+"""Details that have the same name in both shapes."""
 TIME_NAMES = ("connectedTime", "disconnectedTime", "parkTime", "providerEventTime")
 
 
 @st.composite
 def some_of(draw: st.DrawFn, fields: Mapping[str, st.SearchStrategy[Any]], size_max: int = 6) -> Json:
-    """An object with some of these members; cheaper than optional keys, and it may come out small or full."""
+    """An object with up to `size_max` of these members; cheaper than optional keys of Hypothesis."""
     names = draw(st.lists(st.sampled_from(sorted(fields)), unique=True, max_size=size_max))
     return {name: draw(fields[name]) for name in names}
 
 
 @st.composite
 def communications(draw: st.DrawFn, array: str) -> Json | None:
-    """A communication of the nested shape, now and then null, without id or with members that are not its own."""
+    """A communication of the nested shape; rarely null, without id or with members of other media."""
     if draw(rarely):
         return None
     fields = EVERYTHING if draw(rarely) else FIELDS[array]
-    found = draw(some_of(fields)) | draw(some_of({name: near_ms.map(iso) for name in fields if name in TIME_NAMES}, 3))
-    found["id"] = draw(st.sampled_from([*COMMUNICATION_IDS] * 6 + [None, ""]))
-    found["state"] = draw(states)
-    return found
+    times = {name: near_ms.map(iso) for name in fields if name in TIME_NAMES}
+    communication = draw(some_of(fields)) | draw(some_of(times, 3))
+    communication["id"] = draw(st.sampled_from([*COMMUNICATION_IDS] * 6 + [None, ""]))
+    communication["state"] = draw(states)
+    return communication
 
 
 PARTICIPANT: dict[str, st.SearchStrategy[Any]] = {
@@ -296,16 +300,16 @@ participant_ids = st.sampled_from(["p1"] * 9 + ["p2", "p3"] * 4 + [None, ""])
 @st.composite
 def nested_participants(draw: st.DrawFn, arrays: tuple[str, ...] = tuple(MEDIA)) -> Json:
     """A participant of the nested shape with few communications."""
-    found = draw(some_of(NESTED_PARTICIPANT, 3))
-    found["id"] = draw(participant_ids)
+    participant = draw(some_of(NESTED_PARTICIPANT, 3))
+    participant["id"] = draw(participant_ids)
     for array in draw(st.lists(st.sampled_from(arrays), unique=True, min_size=1, max_size=2)):
-        found[array] = None if draw(rarely) else draw(st.lists(communications(array), min_size=1, max_size=2))
-    return found
+        participant[array] = None if draw(rarely) else draw(st.lists(communications(array), min_size=1, max_size=2))
+    return participant
 
 
 @st.composite
 def flat_participants(draw: st.DrawFn, suffix: str) -> Json:
-    """A participant of the flat shape; its state stands on itself."""
+    """A participant of the flat shape, which has the state itself."""
     common = (
         DIRECTED
         | CORE
@@ -324,20 +328,20 @@ def flat_participants(draw: st.DrawFn, suffix: str) -> Json:
         common |= COBROWSE
     elif draw(st.integers(0, 3)) == 0:
         common |= foreign
-    found = draw(some_of(FLAT_PARTICIPANT, 2)) | draw(some_of(common))
-    found["id"] = draw(participant_ids)
-    found["state"] = draw(states)
-    return found
+    participant = draw(some_of(FLAT_PARTICIPANT, 2)) | draw(some_of(common))
+    participant["id"] = draw(participant_ids)
+    participant["state"] = draw(states)
+    return participant
 
 
 @st.composite
 def bodies(draw: st.DrawFn, conversation_id: str | None, participants: st.SearchStrategy[Json]) -> Json:
-    """A conversation with one or two participants; now and then one is null, or there are none."""
+    """A conversation with one or two participants; rarely one is null, or there are none."""
     body: Json = {"id": conversation_id, "maxParticipants": 9}
     if draw(rarely):
         return body | draw(st.sampled_from([{}, {"participants": None}, {"participants": []}]))
     listed = draw(st.lists(participants, min_size=1, max_size=2))
-    return body | {"participants": [None if draw(rarely) else each for each in listed]}
+    return body | {"participants": [None if draw(rarely) else participant for participant in listed]}
 
 
 @st.composite
@@ -375,7 +379,7 @@ def records(
     arrays: tuple[str, ...] = tuple(MEDIA),
     suffixes: tuple[str, ...] = FLAT_SUFFIXES,
 ) -> Record:
-    """A conversation update on Kafka, offset 0: mostly with the right key, sometimes with a `snapshot-time` header."""
+    """A conversation update on Kafka, offset 0; rarely with a wrong key, sometimes with a `snapshot-time` header."""
     conversation_id = draw(st.sampled_from(conversation_ids))
     document = draw(documents(conversation_id, arrays, suffixes))
     timestamp_ms = draw(near_ms)
@@ -392,36 +396,33 @@ def records(
     return make_record(document, seconds=(timestamp_ms - BASE_MS) / 1000, key=key, headers=headers)
 
 
-def placed(found: Iterable[Record], first_offset: int = 0) -> list[Record]:
-    """The records with unique offsets in this order."""
-    return [
-        Record(each.topic, each.partition, offset, each.timestamp_ms, each.key, each.value, each.headers)
-        for offset, each in enumerate(found, first_offset)
-    ]
+def number_offsets(history: Iterable[Record], first_offset: int = 0) -> list[Record]:
+    """The records with consecutive offsets in this order."""
+    return [replace(record, offset=offset) for offset, record in enumerate(history, first_offset)]
 
 
 @st.composite
 def focused_histories(draw: st.DrawFn, size_max: int = 8) -> list[Record]:
-    """Records about the communications of one participant in one medium, nested and flat: all that can collide does."""
+    """Records about one participant's communications in one medium, nested and flat, so that they collide often."""
     suffix = draw(st.sampled_from([*FLAT_SUFFIXES, *["cobrowseSessions"] * 6, *["messages"] * 3]))
-    array = next(each for each in MEDIA if each.lower() == suffix.lower())
-    found = []
+    array = next(name for name in MEDIA if name.lower() == suffix.lower())
+    history = []
     for _ in range(draw(st.integers(1, size_max))):
         times = draw(some_of(dict.fromkeys(TIME_NAMES, near_ms.map(iso)), 3))
-        shown: Json = {"state": draw(states)} | times
-        shown |= draw(some_of({name: FIELDS[array][name] for name in DETAIL_NAMES if name in FIELDS[array]}, 2))
+        communication: Json = {"state": draw(states)} | times
+        communication |= draw(some_of({name: FIELDS[array][name] for name in DETAIL_NAMES if name in FIELDS[array]}, 2))
         if array == "cobrowsesessions":
-            shown["cobrowseSessionId"] = draw(st.sampled_from([*SESSION_IDS, None]))
+            communication["cobrowseSessionId"] = draw(st.sampled_from([*SESSION_IDS, None]))
         if draw(st.booleans()):
-            shown["id"] = draw(st.sampled_from(COMMUNICATION_IDS))
-            document = websocket(NESTED_TOPICS[0], {"id": "c1", "participants": [{"id": "p1", array: [shown]}]})
+            communication["id"] = draw(st.sampled_from(COMMUNICATION_IDS))
+            document = websocket(NESTED_TOPICS[0], {"id": "c1", "participants": [{"id": "p1", array: [communication]}]})
         else:
-            shown["endTime"] = shown.pop("disconnectedTime", None)
-            participant = {"id": "p1"} | shown
+            communication["endTime"] = communication.pop("disconnectedTime", None)
+            participant = {"id": "p1"} | communication
             document = websocket(f"v2.users.u1.conversations.{suffix}", {"id": "c1", "participants": [participant]})
-        made = make_record(document, seconds=(draw(near_ms) - BASE_MS) / 1000)
-        found.append(replace(made, timestamp_ms=draw(st.sampled_from((-1, 0)))) if draw(rarely) else made)
-    return placed(found)
+        record = make_record(document, seconds=(draw(near_ms) - BASE_MS) / 1000)
+        history.append(replace(record, timestamp_ms=draw(st.sampled_from((-1, 0)))) if draw(rarely) else record)
+    return number_offsets(history)
 
 
 @st.composite
@@ -430,18 +431,18 @@ def histories(
 ) -> list[Record]:
     """Records that contradict each other, with unique offsets.
 
-    Some histories are of everything at once, some of one medium in both shapes, some of one participant in one medium.
+    Some histories mix everything, some have one medium in both shapes, some one participant in one medium.
     """
     match draw(st.sampled_from(["wide", "narrow", "narrow", "focused", "focused"])):
         case "focused":
             return draw(focused_histories(size_max))
         case "narrow":
             array = draw(st.sampled_from([*MEDIA, *["cobrowsesessions"] * 5, *["messages"] * 3]))
-            suffixes = tuple(each for each in FLAT_SUFFIXES if each.lower() == array.lower())
+            suffixes = tuple(suffix for suffix in FLAT_SUFFIXES if suffix.lower() == array.lower())
             source = records(conversation_ids, (array,), suffixes)
         case _:
             source = records(conversation_ids)
-    return placed(draw(st.lists(source, min_size=1, max_size=size_max)))
+    return number_offsets(draw(st.lists(source, min_size=1, max_size=size_max)))
 
 
 noise_documents: st.SearchStrategy[Any] = st.one_of(
@@ -508,7 +509,7 @@ noise_bytes: st.SearchStrategy[bytes | None] = st.one_of(
 
 @st.composite
 def noise_records(draw: st.DrawFn) -> Record:
-    """A record that is no conversation update, or one that nothing can be read from. Offset 0."""
+    """A record that is not a conversation update, or not readable. Offset 0."""
     value = draw(noise_bytes | noise_documents.map(lambda document: json.dumps(document).encode()))
     timestamp_ms = draw(st.sampled_from([BASE_MS, BASE_MS, BASE_MS, 0, -1]))
     key = draw(st.sampled_from([b"c1", b"c1", None, b"\xff"]))
@@ -517,10 +518,10 @@ def noise_records(draw: st.DrawFn) -> Record:
 
 @st.composite
 def damaged(draw: st.DrawFn, values: st.SearchStrategy[bytes]) -> bytes:
-    """A valid value with one thing wrong: a flipped bit, another byte, too few or too many bytes, deep nesting."""
+    """A valid value with one fault: a flipped bit, another byte, too few or too many bytes, deep nesting."""
     value = draw(values)
-    place = draw(st.integers(0, max(0, len(value) - 1)))
-    before, after = value[:place], value[place:]
+    index = draw(st.integers(0, max(0, len(value) - 1)))
+    before, after = value[:index], value[index:]
     match draw(st.sampled_from(["bit", "byte", "end", "insert", "repeat", "drop", "retype", "deep"])):
         case "bit":
             flipped = (after[:1] or b"{")[0] ^ (1 << draw(st.integers(0, 7)))
@@ -567,19 +568,19 @@ deep_values: st.SearchStrategy[bytes] = st.builds(
     st.sampled_from([1, 127, 128, 129, 255, 256, 257, 3000]),
     st.binary(max_size=4),
 )
-"""Values that nest about as deep as is allowed, or far deeper, and never close."""
+"""Values that nest about as deep as the limit, or far deeper, and are not closed."""
 noise: st.SearchStrategy[bytes | None] = st.one_of(
     noise_bytes,
     noise_documents.map(lambda document: json.dumps(document).encode()),
     damaged(values),
     deep_values,
 )
-"""The value of a record that is no conversation update, or of one that was and is damaged."""
+"""The value of a record that is not a conversation update, or of a damaged one."""
 
 
 @dataclass(frozen=True)
 class LifeStory:
-    """What truly happened to one conversation, and the full snapshots that told of it, one after each event."""
+    """The true history of one conversation, with a full snapshot after every event."""
 
     records: tuple[Record, ...]
     truth: dict[tuple[str, str, str], tuple[tuple[str, int], ...]]
@@ -604,10 +605,10 @@ PATHS = {
 
 @st.composite
 def life_stories(draw: st.DrawFn, arrays: tuple[str, ...] = tuple(MEDIA), conversation_id: str = "c1") -> LifeStory:
-    """A conversation whose communications live realistic lives; the snapshots are in their true order, none is lost.
+    """A conversation whose communications live realistic lives; its snapshots are complete and in their true order.
 
-    Snapshots follow the event by up to 900 ms, and termination the disconnection by a second. Co-browse sessions show
-    the provider's time of their last event.
+    A snapshot follows its event by up to 900 ms, termination follows disconnection by a second. Co-browse sessions
+    carry the provider's time of their last event.
     """
     legs: dict[tuple[str, str, str], Json] = {}
     truth: dict[tuple[str, str, str], list[tuple[str, int]]] = {}
@@ -616,28 +617,28 @@ def life_stories(draw: st.DrawFn, arrays: tuple[str, ...] = tuple(MEDIA), conver
         leg = (f"p{number % 2 + 1}", draw(st.sampled_from(arrays)), f"m{number + 1}")
         path = PATHS[leg[1]]
         plans[leg] = list(path[draw(st.integers(0, path.index("connected"))) :])
-    now_ms, found = BASE_MS, []
+    now_ms, history = BASE_MS, []
     while any(plans.values()):
-        ending = [each for each, plan in plans.items() if plan == ["terminated"] and each in legs]
-        leg = draw(st.sampled_from(ending or [each for each, plan in plans.items() if plan]))
+        ending = [planned for planned, plan in plans.items() if plan == ["terminated"] and planned in legs]
+        leg = draw(st.sampled_from(ending or [planned for planned, plan in plans.items() if plan]))
         participant_id, array, communication_id = leg
         state = plans[leg].pop(0)
         now_ms += 1000 if state == "terminated" else draw(st.sampled_from([1000, 1500, 5000, 60_000]))
-        shown = legs.setdefault(leg, {"id": communication_id, "initialState": state})
-        shown["state"] = state
-        if state == "connected" and "connectedTime" not in shown:
-            shown["connectedTime"] = iso(now_ms)
+        communication = legs.setdefault(leg, {"id": communication_id, "initialState": state})
+        communication["state"] = state
+        if state == "connected" and "connectedTime" not in communication:
+            communication["connectedTime"] = iso(now_ms)
         if state == "parked":
-            shown |= {"parkTime": iso(now_ms), "resumeTime": iso(now_ms + 86_400_000)}
+            communication |= {"parkTime": iso(now_ms), "resumeTime": iso(now_ms + 86_400_000)}
         if state == "disconnected":
-            shown |= {"disconnectedTime": iso(now_ms), "disconnectType": "peer"}
+            communication |= {"disconnectedTime": iso(now_ms), "disconnectType": "peer"}
         if array == "cobrowsesessions":
-            shown |= {"providerEventTime": iso(now_ms), "cobrowseSessionId": communication_id}
+            communication |= {"providerEventTime": iso(now_ms), "cobrowseSessionId": communication_id}
         truth.setdefault((participant_id, MEDIA[array], communication_id), []).append((state, now_ms))
         participants: dict[str, Json] = {}
-        for (owner, kind, _), each in legs.items():
-            participants.setdefault(owner, {"id": owner, "purpose": "agent"}).setdefault(kind, []).append(dict(each))
+        for (owner, kind, _), newest in legs.items():
+            participants.setdefault(owner, {"id": owner, "purpose": "agent"}).setdefault(kind, []).append(dict(newest))
         document = websocket(NESTED_TOPICS[0], {"id": conversation_id, "participants": list(participants.values())})
         delay_ms = draw(st.integers(0, 900))
-        found.append(make_record(document, seconds=(now_ms + delay_ms - BASE_MS) / 1000, key=conversation_id))
-    return LifeStory(tuple(placed(found)), {leg: tuple(story) for leg, story in truth.items()})
+        history.append(make_record(document, seconds=(now_ms + delay_ms - BASE_MS) / 1000, key=conversation_id))
+    return LifeStory(tuple(number_offsets(history)), {leg: tuple(story) for leg, story in truth.items()})

@@ -16,7 +16,7 @@ def imports(folder: str) -> Iterator[tuple[str, str]]:
         name = path.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                yield from ((name, each.name) for each in node.names)
+                yield from ((name, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{name}: a relative import hides its layer"
                 yield name, node.module or ""

@@ -1,4 +1,4 @@
-"""`demo`: the real worker against an embedded broker, for half a minute, with a check of what it did."""
+"""`demo`: the real worker against an embedded broker, for half a minute, with a check of its result."""
 
 import asyncio
 import sys
@@ -7,16 +7,16 @@ from itertools import islice
 
 import click
 
-from consumer.adapters import logs
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.cli.exits import FAILED, OK, exit_on_world_error
-from consumer.cli.service import Service, running
-from consumer.core.arrival import without_source
-from consumer.core.known import Known, summary
+from consumer.app.service import Service, running
+from consumer.cli.exit_codes import FAILED, OK, exit_on_external_error
+from consumer.cli.output import write_line
 from consumer.core.record import Record
-from consumer.core.step import step
-from consumer.runtime.settings import Settings
+from consumer.core.state_codec import summary, without_source
+from consumer.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
+from consumer.telemetry import logs
+from consumer.tools.replay import Replay
+from consumer.tools.traffic_writer import TrafficWriter
 
 _SETTLE_S = 30.0
 _TICK_S = 0.5
@@ -33,20 +33,20 @@ _SAMPLES = {
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same traffic.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port of /metrics; 0 takes a free one.")
 def demo(*, seconds: int, rate: int, seed: int, port: int) -> None:
-    """See the main job: disordered traffic in, ordered state and transitions out. Needs no Kafka.
+    """Watch the service at work: disordered traffic in, ordered state and transitions out. Needs no Kafka.
 
     \b
     Examples:
       conversation-consumer demo
       conversation-consumer demo --seconds 120 --rate 1000 --seed 7
 
-    Exit codes: 0 as it should be; 1 the final state is not that of the records in true order; 2 wrong options.
+    Exit codes: 0 success; 1 the final state is not that of the records in true order; 2 wrong options.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     try:
-        from consumer.adapters.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - only the demo needs librdkafka
+        from consumer.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - only the demo needs librdkafka
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error}: install conversation-consumer[demo]") from error
-    with EmbeddedBroker() as broker, exit_on_world_error():
+    with EmbeddedBroker() as broker, exit_on_external_error():
         settings = Settings(
             bootstrap_servers=broker.bootstrap_servers,
             delivery="at_least_once",
@@ -64,15 +64,15 @@ async def _demo(settings: Settings, seconds: int, rate: int, seed: int) -> int:
     start_ms = time.time_ns() // 1_000_000
     traffic = Traffic(seed=seed, start_ms=start_ms, records_per_s=rate / 1.3, conversations=max(10, rate // 8))
     drafts = list(islice(records(traffic), seconds * rate))
-    async with running(settings) as service, KafkaWriter(settings) as writer:
-        click.echo(f"metrics at http://{settings.admin_host}:{service.admin_port}/metrics")
-        click.echo(f"live page at http://{settings.query_host}:{service.query_port}/")
+    async with running(settings) as service, TrafficWriter(settings) as writer:
+        write_line(f"metrics at http://{settings.admin_host}:{service.admin_port}/metrics")
+        write_line(f"live page at http://{settings.query_host}:{service.query_port}/")
         started_s = time.monotonic()
         written = 0
         while written < len(drafts):
-            owed = int((time.monotonic() - started_s) * rate)
-            await writer.write(drafts[written:owed])
-            written = min(owed, len(drafts))
+            due = int((time.monotonic() - started_s) * rate)
+            await writer.write(drafts[written:due])
+            written = min(due, len(drafts))
             _show(service, written, len(drafts))
             await asyncio.sleep(_TICK_S)
         await writer.flush()
@@ -80,7 +80,7 @@ async def _demo(settings: Settings, seconds: int, rate: int, seed: int) -> int:
             _show(service, written, len(drafts))
             await asyncio.sleep(_TICK_S)
         elapsed_s = time.monotonic() - started_s
-        return _summarise(service, drafts, settings, elapsed_s)
+        return _summarize(service, drafts, settings, elapsed_s)
 
 
 def _total(service: Service, name: str) -> int:
@@ -90,44 +90,39 @@ def _total(service: Service, name: str) -> int:
 
 
 def _show(service: Service, written: int, of: int) -> None:
-    told = ", ".join(f"{name} {_total(service, name)}" for name in _SAMPLES)
-    click.echo(f"  written {written} of {of}, {told}")
+    totals = ", ".join(f"{name} {_total(service, name)}" for name in _SAMPLES)
+    write_line(f"  written {written} of {of}, {totals}")
 
 
-def _summarise(service: Service, drafts: list[Draft], settings: Settings, elapsed_s: float) -> int:
-    """Print what was done; returns `FAILED` if the final state is not that of the same records in true order."""
-    click.echo("\nrecords by disposition")
+def _summarize(service: Service, drafts: list[Draft], settings: Settings, elapsed_s: float) -> int:
+    """Print the result; returns `FAILED` if a record is missing or the final state is not that of the true order."""
+    write_line()
+    write_line("records by disposition")
     for family in service.metrics.registry.collect():
         for sample in family.samples:
             if sample.name == _SAMPLES["consumed"] and sample.value:
                 reason = sample.labels["reason"]
-                click.echo(
+                write_line(
                     f"  {sample.labels['disposition'] + (f' ({reason})' if reason else ''):36}{sample.value:8.0f}"
                 )
-    states = {key: value for lane in service.worker.lanes.values() for key, value in lane.store.items()}
+    states = {key: value for lane in service.worker.lanes.values() for key, value in lane.engine.states.items()}
     live = sum(summary(state).live for state in states.values())
-    expected = _in_true_order(drafts, settings)
+    expected = _replay_in_true_order(drafts, settings)
     equal = {key: without_source(state) for key, state in states.items()} == expected
     consumed = _total(service, "consumed")
-    click.echo(f"transitions {_total(service, 'transitions')}, corrections {_total(service, 'corrections')}")
-    click.echo(f"conversations {len(states)}, live communications {live}")
-    click.echo(f"{consumed / elapsed_s:.0f} events per second over {elapsed_s:.0f} s (limited by the traffic)")
-    click.echo(f"all {len(drafts)} records accounted for: {'yes' if consumed == len(drafts) else f'NO, {consumed}'}")
-    click.echo(f"final state equals that of the same records in true order: {'yes' if equal else 'NO'}")
+    write_line(f"transitions {_total(service, 'transitions')}, corrections {_total(service, 'corrections')}")
+    write_line(f"conversations {len(states)}, live communications {live}")
+    write_line(f"{consumed / elapsed_s:.0f} events per second over {elapsed_s:.0f} s (limited by the traffic)")
+    write_line(f"all {len(drafts)} records accounted for: {'yes' if consumed == len(drafts) else f'NO, {consumed}'}")
+    write_line(f"final state equals that of the same records in true order: {'yes' if equal else 'NO'}")
     return OK if equal and consumed == len(drafts) else FAILED
 
 
-def _in_true_order(drafts: list[Draft], settings: Settings) -> dict[str, bytes]:
-    """The states after the same records, once each and in the order in which things happened."""
-    states: dict[str, Known] = {}
-    stream_ms: int | None = None
-    rules = settings.rules()
-    once = {draft.true_order: draft for draft in drafts}
-    for offset, order in enumerate(sorted(once)):
-        draft = once[order]
-        record = Record(settings.input_topic, 0, offset, draft.timestamp_ms, draft.key, draft.value)
-        outcome = step(record, rules, stream_ms, states.get)
-        stream_ms = outcome.stream_ms
-        if outcome.known is not None:
-            states[outcome.conversation_id] = outcome.known
-    return {key: without_source(state.published) for key, state in states.items()}
+def _replay_in_true_order(drafts: list[Draft], settings: Settings) -> dict[str, bytes]:
+    """The states after the same records, without the duplicates and in the order in which they were created."""
+    replay = Replay(settings.rules())
+    in_true_order = sorted({draft.true_order: draft for draft in drafts}.items())
+    for offset, (_, draft) in enumerate(in_true_order):
+        replay.apply(Record(settings.input_topic, 0, offset, draft.timestamp_ms, draft.key, draft.value))
+    replay.commit()
+    return {key: without_source(state) for key, state in replay.store.items()}

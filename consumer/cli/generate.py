@@ -10,12 +10,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.cli.exits import exit_on_world_error, settings_or_exit
+from consumer.cli.exit_codes import exit_on_external_error, settings_or_exit
+from consumer.cli.output import write_line
 from consumer.cli.progress import progress
-from consumer.runtime.settings import Settings
+from consumer.settings import Settings
 from consumer.simulator.recording import LINE_BYTES_MAX, RecordingError, lines, read
 from consumer.simulator.traffic import Draft, Traffic, records
+from consumer.tools.traffic_writer import TrafficWriter
 
 _COUNT = 10_000
 _COUNT_MAX = 100_000_000
@@ -48,7 +49,7 @@ _option = partial(click.option, show_default=True)
 @_option("--flat", type=_SHARE, default=_DEFAULT.flat, help="Share published in the flat shape as well.")
 @_option("--eventbridge", type=_SHARE, default=_DEFAULT.eventbridge, help="Share in that envelope.")
 @_option("--bare", type=_SHARE, default=_DEFAULT.bare, help="Share without an envelope; the rest is WebSocket.")
-@_option("--ignorable", type=_SHARE, default=_DEFAULT.ignorable, help="Share of frames that are no updates.")
+@_option("--ignorable", type=_SHARE, default=_DEFAULT.ignorable, help="Share of frames that are not updates.")
 @click.option("--output", type=click.File("wb", lazy=True), help="Write JSON lines to a file instead, - for stdout.")
 @click.option("--input", "recording", type=click.File("rb"), help="Replay such a file, - for stdin.")
 def generate(
@@ -74,73 +75,73 @@ def generate(
     69 the broker does not answer; 78 settings, permissions or topic are wrong; 130 interrupted.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     if output is not None and recording is not None:
-        raise click.UsageError("--output and --input exclude each other: a recording is a file already")
+        raise click.UsageError("--output and --input exclude each other: a recording is already a file")
     if recording is not None:
         drafts = islice(read(iter(partial(recording.readline, LINE_BYTES_MAX), b"")), count or _COUNT_MAX)
     else:
         count = count or _COUNT
-        drafts = islice(_simulated(start_ms, shape), count)
+        drafts = islice(_simulate(start_ms, shape), count)
     try:
         if output is not None:
             written = _save(output, drafts, count)
         else:
-            given = {"CC_BOOTSTRAP_SERVERS": bootstrap_servers, "CC_INPUT_TOPIC": topic}
-            settings = settings_or_exit(**{name: value for name, value in given.items() if value is not None})
-            with exit_on_world_error():
+            options = {"CC_BOOTSTRAP_SERVERS": bootstrap_servers, "CC_INPUT_TOPIC": topic}
+            settings = settings_or_exit(**{name: value for name, value in options.items() if value is not None})
+            with exit_on_external_error():
                 written = asyncio.run(_produce(settings, drafts, rate, count))
     except RecordingError as error:
         raise click.ClickException(f"--input: {error}") from error
-    click.echo(f"wrote {written} records", err=True)
+    write_line(f"wrote {written} records", err=True)
 
 
-def _simulated(start_ms: int | None, shape: dict[str, Any]) -> Iterator[Draft]:
+def _simulate(start_ms: int | None, shape: dict[str, Any]) -> Iterator[Draft]:
     start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
     try:
         traffic = Traffic(start_ms=start_ms, **shape)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(f"--seed {traffic.seed} --start-ms {start_ms} repeats these records", err=True)
+    write_line(f"--seed {traffic.seed} --start-ms {start_ms} repeats these records", err=True)
     return records(traffic)
 
 
 def _save(file: BinaryIO, drafts: Iterator[Draft], count: int | None) -> int:
     written = 0
-    saved = lines(drafts)
+    encoded = lines(drafts)
     try:
-        with _bar(file, count) as advance:
-            while burst := list(islice(saved, _BURST)):
+        with _progress(file, count) as advance:
+            while burst := list(islice(encoded, _BURST)):
                 for line in burst:
                     file.write(line)
                     written += 1
                 advance(len(burst))
         file.flush()
     except BrokenPipeError:
-        raise  # whoever read the pipe has enough; click ends quietly
+        raise  # the reader of the pipe has closed it; click ends quietly
     except OSError as error:
         raise click.ClickException(f"--output: {error.strerror} after {written} records") from error
     return written
 
 
-def _bar(file: BinaryIO, count: int | None) -> AbstractContextManager[Callable[[int], None]]:
-    """None among records that are shown on the terminal."""
+def _progress(file: BinaryIO, count: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """No progress bar where the terminal shows the records."""
     return nullcontext(lambda _: None) if file.isatty() else progress("writing", count)
 
 
 async def _produce(settings: Settings, drafts: Iterator[Draft], rate: float, count: int | None) -> int:
-    """Write all of them, no faster than `rate` per second if it is not 0; how many."""
-    async with KafkaWriter(settings) as writer:
+    """Write all drafts and return how many; no faster than `rate` per second unless that is 0."""
+    async with TrafficWriter(settings) as writer:
         with progress("writing", count) as advance:
             written = await _write(writer, drafts, rate, advance)
         await writer.flush()
     return written
 
 
-async def _write(writer: KafkaWriter, drafts: Iterator[Draft], rate: float, advance: Callable[[int], None]) -> int:
+async def _write(writer: TrafficWriter, drafts: Iterator[Draft], rate: float, advance: Callable[[int], None]) -> int:
     started_s, written = time.monotonic(), 0
     while True:
-        owed = int((time.monotonic() - started_s) * rate) - written if rate else _BURST
-        if owed > 0:
-            burst = await writer.write(islice(drafts, min(owed, _BURST)))
+        due = int((time.monotonic() - started_s) * rate) - written if rate else _BURST
+        if due > 0:
+            burst = await writer.write(islice(drafts, min(due, _BURST)))
             written += burst
             advance(burst)
             if not burst:

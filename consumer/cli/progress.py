@@ -1,4 +1,4 @@
-"""A progress bar on stderr, and nothing where that is no terminal: output stays fit for pipes and logs."""
+"""Progress bars and warnings on stderr."""
 
 import itertools
 import sys
@@ -8,15 +8,20 @@ from typing import Any
 
 import click
 
+from consumer.cli.output import write_line
+
 
 def warn(sentence: str) -> None:
-    """Tell something on stderr that needs attention but stops nothing."""
-    click.echo(f"warning: {sentence}", err=True)
+    """Print a warning: something needs attention but does not stop the command."""
+    write_line(f"warning: {sentence}", err=True)
 
 
 @contextmanager
 def progress(label: str, length: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar of so many steps, None if nobody knows; call what is given with the steps done since the last call."""
+    """Show a progress bar of `length` steps, None if their number is not known; yields a function that adds steps.
+
+    If stderr is not a terminal it shows nothing, so that pipes and logs stay clean.
+    """
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -3,13 +3,13 @@
 import click
 import msgspec
 
-from consumer.adapters import logs
-from consumer.adapters.kafka.rekey import Progress
-from consumer.adapters.kafka.rekey import rekey as copied
-from consumer.cli.exits import exit_on_world_error, settings_or_exit
-from consumer.cli.long_work import run_until_terminated
+from consumer.cli.exit_codes import exit_on_external_error, settings_or_exit
+from consumer.cli.output import write_json, write_line
 from consumer.cli.progress import progress, warn
-from consumer.runtime.republish import REKEY_OUTCOMES
+from consumer.cli.signals import run_until_terminated
+from consumer.telemetry import logs
+from consumer.tools.rekey import Progress, copy_topic
+from consumer.tools.republish import REKEY_OUTCOMES
 
 
 @click.command()
@@ -21,8 +21,8 @@ def rekey(*, source: str, target: str, follow: bool, as_json: bool) -> None:
     """Copy the records of topic SOURCE into topic TARGET, each under its conversation id.
 
     Values, headers, timestamps and the order of each source partition stay, and every record is in TARGET exactly
-    once: interrupted or killed, the same command goes on where it was. A record without a readable conversation id
-    is copied under the key it has. TARGET has to exist and, at the beginning, to be empty.
+    once: interrupted or killed, the same command continues where it was. A record without a readable conversation id
+    keeps its key. TARGET has to exist and, before the first run, to be empty.
 
     \b
     Examples:
@@ -36,35 +36,38 @@ def rekey(*, source: str, target: str, follow: bool, as_json: bool) -> None:
         raise click.UsageError("SOURCE and TARGET must differ")
     settings = settings_or_exit()
     logs.mute_libraries()
-    done = Progress()
+    latest = Progress()
     try:
-        with exit_on_world_error(), progress("copying", None) as advance:
+        with exit_on_external_error(), progress("copying", None) as advance:
 
-            def note(now: Progress) -> None:
-                nonlocal done
-                advance(now.outcomes.total() - done.outcomes.total())
-                done = now
+            def note(done: Progress) -> None:
+                nonlocal latest
+                advance(done.outcomes.total() - latest.outcomes.total())
+                latest = done
 
-            run_until_terminated(copied(settings, source, target, follow=follow, on_progress=note, on_repair=warn))
+            run_until_terminated(copy_topic(settings, source, target, follow=follow, on_progress=note, on_repair=warn))
     finally:
-        if done.has_begun:
-            click.echo(_json(done) if as_json else "\n".join(told(done)))
+        if latest.has_begun:
+            if as_json:
+                write_json(_to_json(latest))
+            else:
+                for line in describe(latest):
+                    write_line(line)
 
 
-def told(done: Progress) -> list[str]:
+def describe(done: Progress) -> list[str]:
     """What this run has done, in words."""
     outcomes = done.outcomes
     summary = (
-        f"{'resumed, and ' if done.is_resumed else ''}copied {outcomes.total()} records: {outcomes['rekeyed']} under "
-        f"another key, {outcomes['kept']} under the same, {outcomes['copied']} as they are, for no conversation id can "
-        f"be read"
+        f"{'resumed, and ' if done.is_resumed else ''}copied {outcomes.total()} records: {outcomes['rekeyed']} with a "
+        f"new key, {outcomes['kept']} with the same key, {outcomes['copied']} unchanged (no readable conversation id)"
     )
     lines = [summary]
     if done.lost:
-        lines.append(f"{done.lost} offsets of the source were gone before they were read: its retention is too short")
+        lines.append(f"retention deleted {done.lost} offsets of the source before they were read: it is too short")
     return lines
 
 
-def _json(done: Progress) -> bytes:
+def _to_json(done: Progress) -> bytes:
     counts = {name: done.outcomes[name] for name in REKEY_OUTCOMES}
     return msgspec.json.encode({**counts, "lostOffsets": done.lost, "resumed": done.is_resumed})

@@ -9,14 +9,16 @@ import sys
 
 import click
 
-from consumer.adapters import logs
-from consumer.adapters.kafka.finding import Finding
-from consumer.adapters.kafka.topics import TopicAdmin
-from consumer.cli.exits import OK, SOFTWARE, TERMINATED, exit_code, settings_or_exit
-from consumer.cli.service import running
+from consumer.app.service import running
+from consumer.cli.exit_codes import OK, SOFTWARE, TERMINATED, exit_code, settings_or_exit
 from consumer.cli.signals import on_signals
-from consumer.runtime.ports import WorldError
-from consumer.runtime.settings import Settings
+from consumer.environment import find_secret_files
+from consumer.preflight import engine_check, security_checks
+from consumer.preflight.check_result import CheckResult, refuse
+from consumer.preflight.topic_admin import TopicAdmin
+from consumer.settings import Settings
+from consumer.telemetry import logs
+from consumer.worker.ports import ExternalError
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -36,10 +38,10 @@ def run() -> None:
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
     logs.configure(settings)
-    # State is bytes and records make no cycles: collecting as often as Python does by itself costs a quarter more CPU.
+    # State is bytes and records make no cycles: the collections that Python does by default cost a quarter more CPU.
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
-    # A lane has sockets to several brokers; the usual soft limit is as low as it is for programs that use select().
+    # A lane has sockets to several brokers. The usual soft limit is low for the sake of programs that use select().
     _, descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, descriptors_max))
     sys.exit(asyncio.run(_run(settings)))
@@ -53,7 +55,7 @@ async def _run(settings: Settings) -> int:
 
     def ask() -> None:
         stop.set()
-        if not started.is_set():  # a broker that does not answer may hold it up for longer than a supervisor waits
+        if not started.is_set():  # a broker that does not answer may delay the start for longer than a supervisor waits
             serving.cancel()
 
     on_signals(_SIGNALS, ask, lambda: os._exit(TERMINATED))
@@ -64,38 +66,41 @@ async def _run(settings: Settings) -> int:
             raise
         logs.logger().info("consumer.stopped")
         return TERMINATED
-    except WorldError as error:
-        return _failed(str(error), exit_code(error))
-    except Exception as error:  # noqa: BLE001 - the last resort: told by type and place, since its text may hold a value
-        return _failed(logs.place_of(error), SOFTWARE)
+    except ExternalError as error:
+        return _report_failure(str(error), exit_code(error))
+    except Exception as error:  # noqa: BLE001 - the last resort: logged by type and place, since its text may hold a value
+        return _report_failure(logs.place_of(error), SOFTWARE)
     logs.logger().info("consumer.stopped")
     return OK
 
 
 async def _serve(settings: Settings, started: asyncio.Event, stop: asyncio.Event) -> None:
-    """Serve from the start until the stop; may be cancelled until `started` is set."""
+    """Start the service and run it until `stop` is set; may be cancelled until it sets `started`."""
+    refuse([engine_check.check(settings.engine)])
     async with TopicAdmin(settings) as admin:
         partitions = await admin.verify()
-        for finding in await admin.brokers():
-            _warn("consumer.broker_defect", finding)
+        for result in await admin.brokers():
+            _warn("consumer.broker_defect", result)
         _warn("consumer.descriptors_low", admin.descriptors(partitions))
+    for result in security_checks.all_checks(settings, find_secret_files(os.environ)):
+        _warn("consumer.insecure", result)
     async with running(settings) as service:
         started.set()
         await _until(stop, asyncio.ensure_future(service.worker.failure()))
 
 
-def _warn(event: str, finding: Finding) -> None:
-    if finding.verdict == "warn":
-        logs.logger().warning(event, found=finding.found, todo=finding.remedy)
+def _warn(event: str, result: CheckResult) -> None:
+    if result.status == "warn":
+        logs.logger().warning(event, message=result.message, remedy=result.remedy)
 
 
-def _failed(reason: str, code: int) -> int:
+def _report_failure(reason: str, code: int) -> int:
     logs.logger().error("consumer.failed", error=reason, exit_code=code)
     return code
 
 
 async def _until(stop: asyncio.Event, failure: asyncio.Future[None]) -> None:
-    """Wait for the stop; raises what ended the worker before."""
+    """Wait for the stop; raises the error of the worker if it fails first."""
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((stopping, failure), return_when=asyncio.FIRST_COMPLETED)

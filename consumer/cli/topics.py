@@ -4,15 +4,16 @@ import asyncio
 
 import click
 
-from consumer.adapters import logs
-from consumer.adapters.kafka.finding import told
-from consumer.adapters.kafka.topic_checks import TopicFound, checks, plans
-from consumer.adapters.kafka.topics import TopicAdmin
-from consumer.cli.columns import columns
-from consumer.cli.exits import CONFIG, exit_on_world_error, settings_or_exit
-from consumer.runtime.settings import Settings
+from consumer.cli.exit_codes import CONFIG, exit_on_external_error, settings_or_exit
+from consumer.cli.output import write_line
+from consumer.cli.tables import align
+from consumer.preflight.check_result import sentences
+from consumer.preflight.topic_admin import TopicAdmin
+from consumer.preflight.topic_checks import TopicFound, checks, plans
+from consumer.settings import Settings
+from consumer.telemetry import logs
 
-_SHOWN = ("cleanup.policy", "max.message.bytes", "min.insync.replicas")
+_CONFIGS = ("cleanup.policy", "max.message.bytes", "min.insync.replicas")
 
 
 @click.command()
@@ -28,7 +29,7 @@ _SHOWN = ("cleanup.policy", "max.message.bytes", "min.insync.replicas")
     "--replication-factor", type=click.IntRange(1, 10), default=1, show_default=True, help="Replicas of new topics."
 )
 def topics(*, create: bool, partitions: int, replication_factor: int) -> None:
-    """Verify that the topics fit the settings, and say what to do where they do not.
+    """Verify that the topics fit the settings, and give the remedy if they do not.
 
     \b
     Examples:
@@ -39,34 +40,34 @@ def topics(*, create: bool, partitions: int, replication_factor: int) -> None:
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
     logs.mute_libraries()
-    with exit_on_world_error():
+    with exit_on_external_error():
         created, found = asyncio.run(
             _create_and_find(settings, partitions, replication_factor) if create else _find(settings)
         )
     for line in table(settings, found, created):
-        click.echo(line)
-    findings = checks(settings, found)
-    problems = told(findings, "fail")
+        write_line(line)
+    results = checks(settings, found)
+    problems = sentences(results, "fail")
     for problem in problems:
-        click.echo(problem, err=True)
-    for warning in told(findings, "warn"):
-        click.echo(f"warning: {warning}", err=True)
+        write_line(problem, err=True)
+    for warning in sentences(results, "warn"):
+        write_line(f"warning: {warning}", err=True)
     if problems:
         raise SystemExit(CONFIG)
 
 
 def table(settings: Settings, found: dict[str, TopicFound], created: list[str]) -> list[str]:
-    """A line per topic under a line of headings, in columns; values that the broker did not tell are `-`."""
-    rows: list[tuple[str, ...]] = [("topic", "status", "partitions", "replicas", *_SHOWN)]
+    """A heading and a line per topic; a value that the broker does not report is `-`."""
+    rows: list[tuple[str, ...]] = [("topic", "status", "partitions", "replicas", *_CONFIGS)]
     for plan in plans(settings):
         topic = found.get(plan.name)
         if topic is None:
-            rows.append((plan.name, "missing", "", "", *("" for _ in _SHOWN)))
+            rows.append((plan.name, "missing", "", "", *("" for _ in _CONFIGS)))
         else:
             status = "created" if plan.name in created else "exists"
-            shown = (topic.configs.get(name, "") for name in _SHOWN)
-            rows.append((plan.name, status, str(topic.partitions), str(topic.replicas), *shown))
-    return columns(rows)
+            configs = (topic.configs.get(name, "") for name in _CONFIGS)
+            rows.append((plan.name, status, str(topic.partitions), str(topic.replicas), *configs))
+    return align(rows)
 
 
 async def _find(settings: Settings) -> tuple[list[str], dict[str, TopicFound]]:

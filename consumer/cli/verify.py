@@ -1,53 +1,26 @@
-"""`verify`: is what is published what the input says? Recomputes it, and lists what differs with both sides."""
+"""`verify`: recompute from the input what should be published, and list what differs with both sides."""
 
 import asyncio
 import json
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from contextlib import aclosing
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any
 
 import click
 import msgspec
-from msgspec import Struct
 
-from consumer.adapters import logs
-from consumer.adapters.kafka.finding import refuse
-from consumer.adapters.kafka.reader import KafkaReader
-from consumer.adapters.kafka.records import Span
-from consumer.cli.columns import columns, printable
-from consumer.cli.exits import DIFFERENCES, OK, exit_on_world_error, settings_or_exit
+from consumer.cli.exit_codes import DIFFERENCES, OK, exit_on_external_error, settings_or_exit
+from consumer.cli.output import write_json, write_line
 from consumer.cli.progress import progress
-from consumer.core import times
-from consumer.core.record import Record
-from consumer.runtime import bookmark
-from consumer.runtime.ports import Committed, Misfit
-from consumer.runtime.settings import Settings
-from consumer.runtime.standstill import describe_undecided
-from consumer.runtime.verification import APART, Comparison, Shown, Verification, shown_of
-from schemas.transition import Transition
+from consumer.cli.tables import align
+from consumer.core import timestamps
+from consumer.telemetry import logs
+from consumer.tools.verification import EXCLUSIONS, Comparison
+from consumer.tools.verify import ListedDifference, PartitionReport, Report, verify_topics
+from consumer.worker.standstill import describe_undecided
 
-_PER_CONVERSATION_MAX = 10
-"""Differences shown of one conversation."""
 _VALUE_LENGTH_MAX = 160
-_TRANSITION = msgspec.json.Decoder(Transition)
-
-
-class _Spans(Struct, frozen=True):
-    """What is read of one partition of each topic."""
-
-    letters: Span
-    input: Span
-    states: Span
-    transitions: Span
-
-    @property
-    def records(self) -> int:
-        """Offsets in all of them."""
-        return sum(each.end - each.begin for each in (self.letters, self.input, self.states, self.transitions))
 
 
 @click.command()
@@ -57,14 +30,14 @@ class _Spans(Struct, frozen=True):
 def verify(*, limit: int, only: tuple[int, ...], as_json: bool) -> None:
     """Recompute state and standing transitions from the input and compare them with what is published.
 
-    Reads only, joins no group, and may run beside the workers: compared is what the group has committed. Memory is that
-    of one lane: partitions are read one after the other, their states held as bytes, and of what is published a digest
-    each. Run it with the settings of the workers: other rules give other states.
+    It reads only, joins no group, and may run beside the workers: it compares what the group has committed. It needs
+    the memory of one lane: it reads one partition after the other, and holds the recomputed states as bytes and a
+    digest of everything published. Run it with the settings of the workers: other rules give other states.
 
-    What may differ by design is counted apart, with the reason, and is no difference. `source` and the context of
-    transitions tell of arrival and are not compared. Where retention has deleted the beginning of the input, only
-    conversations first seen after that can be verified, and the others are counted apart unless they are equal. A
-    compacted input is refused: what it lacks cannot be known.
+    Conversations that may differ by design are excluded and counted by the reason. `source` and the context of
+    transitions depend on arrival and are not compared. If retention has deleted the beginning of the input, only
+    conversations first seen after that can be verified; the others are excluded unless they are equal. A compacted
+    input is refused: the records it lacks cannot be recomputed.
 
     \b
     Examples:
@@ -77,229 +50,115 @@ def verify(*, limit: int, only: tuple[int, ...], as_json: bool) -> None:
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
     logs.mute_libraries()
-    with exit_on_world_error():
-        sys.exit(asyncio.run(_verify(settings, limit, only, as_json=as_json)))
 
+    def show(difference: ListedDifference) -> None:
+        if as_json:
+            write_json(_to_json(msgspec.to_builtins(difference)))
+            return
+        for line in _difference_lines(difference):
+            write_line(line)
 
-async def _verify(settings: Settings, limit: int, only: tuple[int, ...], *, as_json: bool) -> int:
-    total, rows, began, shown = Comparison(), [], [], 0
-    async with KafkaReader(settings) as reader:
-        refuse([reader.compaction])
-        partitions = sorted(set(only)) or list(range(reader.partitions))
-        if partitions[-1] >= reader.partitions:
-            raise Misfit(f"--partition: {settings.input_topic!r} has {reader.partitions} partitions, counted from 0")
-        committed = {each: await reader.offset_of_group(each) for each in partitions}
-        if not any(committed.values()):
-            raise Misfit(
-                f"the group {settings.group_id!r} (CC_GROUP_ID) has committed nothing of {settings.input_topic!r} "
-                f"(CC_INPUT_TOPIC): check both, there is nothing to compare"
-            )
-        for partition in partitions:
-            work = _Partition(settings, reader, partition)
-            found = await work.compare()
-            for told in await work.differences(islice(found.different, limit - shown)):
-                _show(told, as_json=as_json)
-            shown += min(limit - shown, len(found.different))
-            total.add(found.comparison)
-            rows.append((partition, work.spans.input, found.comparison))
-            if work.spans.input.begin:
-                began.append((partition, work.spans.input.begin, found.first_ms))
-        for partition, end in (await reader.undecided(partitions)).items():
-            what = describe_undecided(settings, partition, end, time.time_ns() // 1_000_000)
-            click.echo(f"not compared, for no worker may read it yet: {': '.join(what)}", err=True)
-    summary = _json_lines if as_json else _lines
-    for line in summary(total, rows, began, shown):
-        click.echo(line)
-    return DIFFERENCES if total.different else OK
-
-
-class _Partition:
-    """Reading one partition of the four topics for a verification."""
-
-    def __init__(self, settings: Settings, reader: KafkaReader, partition: int) -> None:
-        self._settings = settings
-        self._reader = reader
-        self._partition = partition
-
-    async def compare(self) -> Verification:
-        """Read everything up to what the group has committed, and compare."""
-        settings, reader, partition = self._settings, self._reader, self._partition
-        committed = await reader.offset_of_group(partition)
-        # The ends are asked for after the offset: everything that was committed with it is before them.
-        self.spans = spans = await self._spans(committed)
-        found = self._found = Verification(settings.rules(), settings.input_topic, spans.input.begin, spans.input.end)
-        with progress(f"partition {partition}", spans.records) as advance:
-            await self._read(settings.dead_letters_topic, spans.letters, advance, _each(found.take_letter))
-            await self._read(settings.input_topic, spans.input, advance, found.take_input)
-            await self._read(settings.state_topic, spans.states, advance, _each(found.take_state))
-            found.begin_transitions(complete=spans.transitions.begin == 0)
-            await self._read(settings.transitions_topic, spans.transitions, advance, _each(found.take_transition))
-        latest = await reader.offset_of_group(partition)
-        found.compare(None if latest is None else bookmark.parse(latest.metadata).stream_ms)
-        return found
-
-    async def differences(self, conversation_ids: Iterable[str]) -> list[dict[str, Any]]:
-        """Differences of these conversations with both sides; for that the outputs are read once more."""
-        states: dict[str, bytes | None] = dict.fromkeys(conversation_ids)
-        if not states:
-            return []
-        standing: dict[str, dict[str, Shown]] = defaultdict(dict)
-        wanted = {each.encode(): each for each in states}
-
-        def take_state(record: Record) -> None:
-            if record.key in wanted and self._found.compares(record):
-                states[wanted[record.key]] = record.value
-
-        def take_transition(record: Record) -> None:
-            if record.key in wanted and self._found.compares(record):
-                operation = _TRANSITION.decode(record.value or b"")
-                if operation.op == "assert":
-                    standing[wanted[record.key]][operation.id] = shown_of(operation)
-                else:
-                    standing[wanted[record.key]].pop(operation.id, None)
-
-        both = (self.spans.states.end - self.spans.states.begin) + (
-            self.spans.transitions.end - self.spans.transitions.begin
-        )
-        with progress(f"partition {self._partition}: both sides", both) as advance:
-            await self._read(self._settings.state_topic, self.spans.states, advance, _each(take_state))
-            await self._read(self._settings.transitions_topic, self.spans.transitions, advance, _each(take_transition))
-        told = []
-        for conversation_id, published in states.items():
-            every = list(self._found.differences(conversation_id, published, standing[conversation_id]))
-            told += [
-                {
-                    "kind": "difference",
-                    "partition": self._partition,
-                    "conversationId": conversation_id,
-                    "what": what,
-                    **msgspec.to_builtins(each),
-                    **({"more": len(every) - _PER_CONVERSATION_MAX} if number == _PER_CONVERSATION_MAX else {}),
-                }
-                for number, (what, each) in enumerate(every[:_PER_CONVERSATION_MAX], 1)
-            ]
-        return told
-
-    async def _spans(self, committed: Committed | None) -> _Spans:
-        settings, partition = self._settings, self._partition
-        source = await self._reader.span(settings.input_topic, partition)
-        bound = source.begin if committed is None else max(source.begin, min(source.end, committed.next_offset))
-        return _Spans(
-            await self._reader.span(settings.dead_letters_topic, partition),
-            Span(source.begin, bound),
-            await self._reader.span(settings.state_topic, partition),
-            await self._reader.span(settings.transitions_topic, partition),
-        )
-
-    async def _read(
-        self, topic: str, span: Span, advance: Callable[[int], None], take: Callable[[list[Record]], None]
-    ) -> None:
-        at = span.begin
-        async with aclosing(self._reader.read(topic, self._partition, span)) as slices:
-            async for records in slices:
-                try:
-                    take(records)
-                except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-                    raise Misfit(
-                        f"partition {self._partition} of {topic!r} holds a record before offset "
-                        f"{records[-1].next_offset} that this service does not write: others write to it, or another "
-                        f"version of this service did"
-                    ) from error
-                if records:
-                    advance(records[-1].next_offset - at)
-                    at = records[-1].next_offset
-        advance(span.end - at)
-
-
-def _each(take: Callable[[Record], None]) -> Callable[[list[Record]], None]:
-    def take_all(records: list[Record]) -> None:
-        for record in records:
-            take(record)
-
-    return take_all
-
-
-def _show(told: dict[str, Any], *, as_json: bool) -> None:
+    with exit_on_external_error():
+        report = asyncio.run(verify_topics(settings, only, limit, progress, show))
+    for partition, end in report.undecided.items():
+        sentences = describe_undecided(settings, partition, end, time.time_ns() // 1_000_000)
+        write_line(f"not compared, since no worker may read it yet: {': '.join(sentences)}", err=True)
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False))
-        return
-    where = f"partition {told['partition']} conversation {told['conversationId']} {told['what']} {told['path']}"
-    click.echo(printable(where))
-    for side in ("published", "recomputed"):
-        text = "nothing" if told[side] is None else json.dumps(told[side], ensure_ascii=False)
+        write_json(_to_json(_summary(report)))
+    else:
+        for line in _summary_lines(report):
+            write_line(line)
+    sys.exit(DIFFERENCES if report.total.different else OK)
+
+
+def _difference_lines(difference: ListedDifference) -> Iterator[str]:
+    yield (
+        f"partition {difference.partition} conversation {difference.conversation_id} {difference.what} "
+        f"{difference.path}"
+    )
+    for side, value in (("published", difference.published), ("recomputed", difference.recomputed)):
+        text = "nothing" if value is None else _to_json(value)
         cut = text if len(text) <= _VALUE_LENGTH_MAX else f"{text[:_VALUE_LENGTH_MAX]}..."
-        click.echo(printable(f"    {side:10}  {cut}"))
-    if "more" in told:
-        click.echo(f"    and {told['more']} more of this conversation")
+        yield (f"    {side:10}  {cut}")
+    if difference.more:
+        yield f"    and {difference.more} more of this conversation"
 
 
-_Row = tuple[int, Span, Comparison]
-_Began = tuple[int, int, int | None]
-
-
-def _time(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else times.published(milliseconds)
-
-
-def _lines(total: Comparison, rows: list[_Row], began: list[_Began], shown: int) -> Iterable[str]:
-    heads = ("partition", "offsets", "conversations", "equal", "different", "apart", "transitions", "wrong")
-    yield from columns(
-        [
-            heads,
-            *(
-                tuple(
-                    map(
-                        str,
-                        (partition, f"{span.begin}-{span.end}", each.conversations, each.equal, each.different,
-                         each.apart.total(), each.transitions, each.different_transitions),
-                    )
-                )
-                for partition, span, each in rows
-            ),
-        ]
-    )  # fmt: skip
-    for reason, meaning in APART.items():
-        if total.apart[reason]:
-            yield f"apart: {total.apart[reason]} {meaning}"
-    for partition, begin, first_ms in began:
-        yield (
-            f"partition {partition} of the input no longer holds what was before offset {begin}: only conversations "
-            f"first seen after {_time(first_ms) or 'that'} can be verified"
-        )
-    if total.different > shown:
-        yield f"{total.different - shown} more conversations differ: see --limit"
+def _summary_lines(report: Report) -> Iterator[str]:
+    total = report.total
+    headings = ("partition", "offsets", "conversations", "equal", "different", "excluded", "transitions", "wrong")
+    yield from align([headings, *map(_row, report.partitions)])
+    for reason, meaning in EXCLUSIONS.items():
+        if total.excluded[reason]:
+            yield f"excluded: {total.excluded[reason]} {meaning}"
+    for result in report.partitions:
+        if result.input.begin:
+            yield (
+                f"partition {result.partition} of the input no longer holds what was before offset "
+                f"{result.input.begin}: only conversations first seen after {_time(result.first_ms) or 'that'} can be "
+                f"verified"
+            )
+    if total.different > report.listed:
+        yield f"{total.different - report.listed} more conversations differ: see --limit"
     yield (
         f"{'DIFFERENT' if total.different else 'equal'}: {total.records} records recomputed, {total.equal} of "
-        f"{total.conversations} conversations equal, {total.different} different, {total.apart.total()} apart"
+        f"{total.conversations} conversations equal, {total.different} different, {total.excluded.total()} excluded"
     )
 
 
-def _json_lines(total: Comparison, rows: list[_Row], began: list[_Began], shown: int) -> Iterable[str]:
-    yield json.dumps(
-        {
-            "kind": "summary",
-            "verdict": "different" if total.different else "equal",
-            **_counts(total),
-            "shown": shown,
-            "partitions": [
-                {"partition": partition, "from": span.begin, "to": span.end, **_counts(each)}
-                for partition, span, each in rows
-            ],
-            "inputDeleted": [
-                {"partition": partition, "before": begin, "firstTime": _time(first_ms)}
-                for partition, begin, first_ms in began
-            ],
-        }
+def _row(result: PartitionReport) -> list[str]:
+    counts = result.comparison
+    cells = (
+        result.partition,
+        f"{result.input.begin}-{result.input.end}",
+        counts.conversations,
+        counts.equal,
+        counts.different,
+        counts.excluded.total(),
+        counts.transitions,
+        counts.different_transitions,
     )
+    return list(map(str, cells))
 
 
-def _counts(found: Comparison) -> dict[str, Any]:
+def _summary(report: Report) -> dict[str, Any]:
     return {
-        "records": found.records,
-        "conversations": found.conversations,
-        "equal": found.equal,
-        "different": found.different,
-        "apart": dict(found.apart),
-        "transitions": found.transitions,
-        "differentTransitions": found.different_transitions,
+        "kind": "summary",
+        "verdict": "different" if report.total.different else "equal",
+        **_counts(report.total),
+        "shown": report.listed,
+        "partitions": [
+            {
+                "partition": result.partition,
+                "from": result.input.begin,
+                "to": result.input.end,
+                **_counts(result.comparison),
+            }
+            for result in report.partitions
+        ],
+        "inputDeleted": [
+            {"partition": result.partition, "before": result.input.begin, "firstTime": _time(result.first_ms)}
+            for result in report.partitions
+            if result.input.begin
+        ],
     }
+
+
+def _counts(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "records": comparison.records,
+        "conversations": comparison.conversations,
+        "equal": comparison.equal,
+        "different": comparison.different,
+        "excluded": dict(comparison.excluded),
+        "transitions": comparison.transitions,
+        "differentTransitions": comparison.different_transitions,
+    }
+
+
+def _time(time_ms: int | None) -> str | None:
+    return None if time_ms is None else timestamps.normalize(time_ms)
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

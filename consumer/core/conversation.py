@@ -1,8 +1,8 @@
-"""The state of one conversation, and what a snapshot makes of it.
+"""Apply a snapshot to the state of a conversation.
 
 1. The state is a function of the set of snapshots applied, whatever their order and number (but for `source`).
-2. Its summary follows from its participants' communications and is brought up to date with them.
-3. Participants are sorted. Nothing that was handed in is changed.
+2. Its summary derives from its participants' communications and is updated with them.
+3. Participants are sorted. No argument is changed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,109 +10,130 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from consumer.core.decode import Snapshot
-from consumer.core.participant import Change, Update
+from consumer.core.participant import ParticipantMerge
+from consumer.core.reasons import Anomaly
+from consumer.core.refold import Change
 from consumer.core.rules import Rules
-from consumer.core.showing import ShownParticipant, united
+from consumer.core.snapshot import Snapshot
+from consumer.core.updates import ParticipantUpdate, combine
 from schemas.state import STATE_SCHEMA, ConversationState, ParticipantState, Source
 
-LastShown = Mapping[str, ShownParticipant]
-"""By participant id, what its newest snapshot showed, as long as nothing else has a say in what that told.
+UpdateCache = Mapping[str, ParticipantUpdate]
+"""The newest update of a participant, by id; kept only while every value in it is the current one.
 
-Whoever shows the same once more, at a newer snapshot, only makes what is known newer.
+A participant that repeats its cached update in a newer snapshot changes nothing but its snapshot time.
 """
 
 
 class Applied(NamedTuple):
-    """What applying a snapshot came to."""
+    """A conversation after a snapshot, and what the snapshot changed."""
 
     state: ConversationState
     """The same object if nothing changed."""
-    last: LastShown
-    usable: bool
-    """False if participants were shown and none of them could be used."""
+    update_cache: UpdateCache
+    is_usable: bool
+    """False if the snapshot lists participants and none of them could be used."""
     changes: list[Change]
+    anomalies: list[Anomaly]
+    """Those of the participants, once per occurrence."""
 
 
 def empty(snapshot: Snapshot, source: Source) -> ConversationState:
-    """A conversation of which nothing is known but that it exists."""
-    return ConversationState(STATE_SCHEMA, snapshot.time, 0, {}, {}, snapshot.conversation_id, source)
+    """The state of a conversation before its first snapshot."""
+    return ConversationState(
+        schema=STATE_SCHEMA,
+        snapshot_time=snapshot.time,
+        live=0,
+        communications={},
+        live_since={},
+        conversation_id=snapshot.conversation_id,
+        source=source,
+    )
 
 
 def apply(
-    state: ConversationState, last: LastShown, snapshot: Snapshot, source: Source, rules: Rules, notes: list[str]
+    state: ConversationState, update_cache: UpdateCache, snapshot: Snapshot, source: Source, rules: Rules
 ) -> Applied:
-    """The state after a snapshot, which came with the record `source`. `last` came with `state`, or is empty."""
+    """Apply a snapshot from the record `source`. `update_cache` is the one that was returned with `state`, or empty."""
     changes: list[Change] = []
+    anomalies: list[Anomaly] = []
     known = {participant.participant_id: participant for participant in state.participants}
-    last_shown = dict(last)
-    usable, changed, refolded = not any(snapshot.participants), False, False
-    for shown in _each_once(snapshot.participants):
-        notes.extend(shown.notes)
-        participant_id = shown.participant_id
+    new_cache = dict(update_cache)
+    is_usable, is_changed, is_refolded = not any(snapshot.participants), False, False
+    for update in _deduplicate(snapshot.participants):
+        anomalies += update.anomalies
+        participant_id = update.participant_id
         if participant_id is None:
             continue
-        usable = True
-        before = known.get(participant_id) or ParticipantState(participant_id, "", shown.details)
-        if last.get(participant_id) is shown and snapshot.time > before.snapshot_time:
+        is_usable = True
+        before = known.get(participant_id) or ParticipantState(participant_id, "", update.details)
+        if update_cache.get(participant_id) is update and snapshot.time > before.snapshot_time:
             known[participant_id] = replace(before, snapshot_time=snapshot.time)
-            changed = True
+            is_changed = True
             continue
-        update = Update(before, snapshot.time, rules.park_cycles_max, changes, notes)
-        after = update.apply(shown)
-        if after is not before:
-            known[participant_id] = after
-            changed, refolded = True, refolded or update.refolded
-            if update.prevails:
-                last_shown[participant_id] = shown
-            else:
-                last_shown.pop(participant_id, None)
-    if not changed and snapshot.time <= state.snapshot_time:
-        return Applied(state, last, usable, changes)
+        result = ParticipantMerge(before, snapshot.time, rules.park_cycles_max).apply(update)
+        if result.participant is before:
+            continue
+        known[participant_id] = result.participant
+        is_changed, is_refolded = True, is_refolded or result.is_refolded
+        changes += result.changes
+        anomalies += result.anomalies
+        if result.supersedes_all:
+            new_cache[participant_id] = update
+        else:
+            new_cache.pop(participant_id, None)
+    if not is_changed and snapshot.time <= state.snapshot_time:
+        return Applied(state, update_cache, is_usable, changes, anomalies)
     participants = list(known.values())
     if len(participants) > len(state.participants):
         participants.sort(key=_participant_id)
     live, communications, live_since = state.live, state.communications, state.live_since
-    if refolded:
-        live, communications, live_since = _summary(participants)
-    newest = max(snapshot.time, state.snapshot_time)
-    changed_state = ConversationState(
-        state.schema, newest, live, communications, live_since, state.conversation_id, source, participants
+    if is_refolded:
+        live, communications, live_since = _summarize(participants)
+    new_state = ConversationState(
+        schema=state.schema,
+        snapshot_time=max(snapshot.time, state.snapshot_time),
+        live=live,
+        communications=communications,
+        live_since=live_since,
+        conversation_id=state.conversation_id,
+        source=source,
+        participants=participants,
     )
-    return Applied(changed_state, last_shown, usable, changes)
+    return Applied(new_state, new_cache, is_usable, changes, anomalies)
 
 
-def _each_once(participants: Iterable[ShownParticipant | None]) -> Iterable[ShownParticipant]:
-    """The participants that are shown, each that has an id once, however often it is listed."""
-    shown = [each for each in participants if each is not None]
-    if len({each.participant_id for each in shown}) == len(shown):
-        return shown
-    without_id = [each for each in shown if each.participant_id is None]
-    listed: dict[str | None, list[ShownParticipant]] = {}
-    for each in shown:
-        if each.participant_id is not None:
-            listed.setdefault(each.participant_id, []).append(each)
-    return [*without_id, *[united(several) if len(several) > 1 else several[0] for several in listed.values()]]
+def _deduplicate(participants: Iterable[ParticipantUpdate | None]) -> Iterable[ParticipantUpdate]:
+    """The participants of a snapshot, once per id however often it is listed, and all those without an id."""
+    updates = [participant for participant in participants if participant is not None]
+    if len({update.participant_id for update in updates}) == len(updates):
+        return updates
+    without_id = [update for update in updates if update.participant_id is None]
+    by_id: dict[str, list[ParticipantUpdate]] = {}
+    for update in updates:
+        if update.participant_id is not None:
+            by_id.setdefault(update.participant_id, []).append(update)
+    return [*without_id, *[combine(several) if len(several) > 1 else several[0] for several in by_id.values()]]
 
 
 def _participant_id(participant: ParticipantState) -> str:
     return participant.participant_id
 
 
-def _summary(participants: Iterable[ParticipantState]) -> tuple[int, dict[str, dict[str, int]], dict[str, list[str]]]:
-    """How many communications are live, how many there are by media and state, and since when they are live."""
+def _summarize(participants: Iterable[ParticipantState]) -> tuple[int, dict[str, dict[str, int]], dict[str, list[str]]]:
+    """Count live communications, and all by media and state; list by media when the live ones began."""
     live = 0
     counts: dict[tuple[str, str], int] = {}
     since: dict[str, set[str]] = {}
     for participant in participants:
-        for each in participant.communications:
-            if each.state is None:
+        for communication in participant.communications:
+            if communication.state is None:
                 continue
-            place = (each.media, each.state)
-            counts[place] = counts.get(place, 0) + 1
-            if each.live:
+            key = (communication.media, communication.state)
+            counts[key] = counts.get(key, 0) + 1
+            if communication.live:
                 live += 1
-                since.setdefault(each.media, set()).add(each.began or "")
+                since.setdefault(communication.media, set()).add(communication.began or "")
     by_media: dict[str, dict[str, int]] = {}
     for (media, state), count in sorted(counts.items()):
         by_media.setdefault(media, {})[state] = count

@@ -7,6 +7,8 @@
 from itertools import accumulate
 from typing import Final, Literal
 
+from consumer.core.escapes import JsonText, Piece
+
 NESTING_MAX: Final = 256
 """Nesting of brackets allowed in a value; below the depth at which any supported Python gives up."""
 ELEMENTS_MAX: Final = 65_536
@@ -17,44 +19,66 @@ Excess = Literal["too_deep", "too_many"]
 
 _QUOTES_MAX: Final = 4 * ELEMENTS_MAX + 2
 """A member has two strings at most, an element one, and a string two quotes."""
+_QUOTES_FEW: Final = 4_096
+"""So many are split faster than searched for pairs."""
 _LEVELS: Final = 4
 
 
-def _all_but(kept: bytes) -> bytes:
+def _bytes_without(kept: bytes) -> bytes:
     return bytes(set(range(256)) - set(kept))
 
 
 _ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
+_OF_LETTERS: Final = bytes.maketrans(b"nbfv\b\f\v", b'"[],[],')
+"""The marks that letters stand for. Only a quote is none where it is escaped."""
 _STEPS: Final = bytes.maketrans(b"[]", b"\x01\xff")
-_NO_OPENINGS: Final = _all_but(b"[{")
-_NO_BEGINNINGS: Final = _all_but(b"[{,")
-_NO_BRACKETS: Final = _all_but(b'[]{}"')
-_NO_MARKS: Final = _all_but(b'[]{}",')
+_NO_OPENINGS: Final = _bytes_without(b"[{")
+_NO_BEGINNINGS: Final = _bytes_without(b"[{,")
+_NO_MARKS: Final = _bytes_without(b'[]{}",')
+_NO_LETTERS_OF_MARKS: Final = _bytes_without(b"nbfv\b\f\v")
 
 
-def exceeded(value: bytes) -> Excess | None:
+def find_excess(text: JsonText) -> Excess | None:
     """Which limit a JSON value is beyond, None if it is within both. What stands within strings does not count."""
-    may_be_deep = len(value.translate(None, _NO_OPENINGS)) > NESTING_MAX
-    may_be_many = len(value) > ELEMENTS_MAX and len(value.translate(None, _NO_BEGINNINGS)) > ELEMENTS_MAX
-    if not may_be_deep and not may_be_many:
+    if len(text.value) <= ELEMENTS_MAX and _is_small(text.value):
         return None
-    marks = _outside_strings(value, _NO_MARKS if may_be_many else _NO_BRACKETS)
+    marks = _outside_strings(text)
     if marks is None:
-        return "too_many"
-    if may_be_deep and _is_deep(marks.translate(None, b",")[: 2 * ELEMENTS_MAX]):
+        return None if _is_small(text.value) else "too_many"
+    if _is_deep(marks.translate(None, b",")[: 2 * ELEMENTS_MAX]):
         return "too_deep"
     return "too_many" if len(marks.translate(None, b"]")) > ELEMENTS_MAX else None
 
 
-def _outside_strings(value: bytes, left_out: bytes) -> bytes | None:
+def _is_small(value: bytes) -> bool:
+    """Whether a value is within both limits even if nothing of it stands within strings."""
+    may_be_many = len(value) > ELEMENTS_MAX and len(value.translate(None, _NO_BEGINNINGS)) > ELEMENTS_MAX
+    return not may_be_many and len(value.translate(None, _NO_OPENINGS)) <= NESTING_MAX
+
+
+def _outside_strings(text: JsonText) -> bytes | None:
     """The marks of a value outside its strings, all brackets as square ones; None if it has too many strings."""
-    if b"\\" in value:  # without what is escaped, each quote begins a string or ends one; of one length it is fast
-        value = value.replace(rb"\\", b"  ").replace(rb"\"", b"  ")
-    marks = value.translate(_ONE_BRACKET, left_out)
-    if marks.count(b'"') > _QUOTES_MAX:
-        return None
-    marks = marks.replace(b'""', b"")  # wherever it stands, what follows is as much within a string as before
-    return b"".join(marks.split(b'"')[::2])
+    outside: list[bytes] = []
+    quotes = 0
+    for piece in text.pieces:
+        is_within = quotes % 2
+        if is_within and b'"' not in piece.value:
+            continue
+        marks = _find_marks(piece)
+        found = marks.count(b'"')
+        quotes += found
+        if quotes > _QUOTES_MAX:
+            return None
+        if found > _QUOTES_FEW:  # wherever two adjoin, what follows is as much within a string as before
+            marks = marks.replace(b'""', b"")
+        outside += marks.split(b'"')[is_within::2]
+    return b"".join(outside)
+
+
+def _find_marks(piece: Piece) -> bytes:
+    if b"\\" in piece.value:
+        return piece.letters.translate(_OF_LETTERS, _NO_LETTERS_OF_MARKS)
+    return piece.value.translate(_ONE_BRACKET, _NO_MARKS)
 
 
 def _is_deep(brackets: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""States of a communication and their rank. Enumerations of Genesys Cloud are open: unknown values are kept."""
+"""States of a communication and their ranks. Enumerations of Genesys Cloud are open: unknown values are kept."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ CONNECTED: Final = "connected"
 BEFORE_ORDER: Final = {
     state: index for index, state in enumerate(("none", "scheduled", "offering", "contacting", "dialing", "alerting"))
 }
-"""States before the communication is live, in the order in which they happen where their times are equal."""
+"""States before the communication is live, in the order in which they happen if their times are equal."""
 
 RANKS: Final = (
     dict.fromkeys(BEFORE_ORDER, BEFORE)
@@ -49,12 +49,12 @@ DISCONNECT_TYPES: Final = frozenset(
         "uncallable",
     )
 )
-"""Every disconnect type that the public models name: those of notifications, and where it differs the REST API's."""
+"""Every disconnect type that the public models name: those of notifications, and the REST API's where they differ."""
 
 _CANONICAL: Final = frozenset(RANKS) | DISCONNECT_TYPES | {"inbound", "outbound", "customer", "agent", "acd"}
-"""In that spelling already: the values seen most are looked up, which is faster than to fold them."""
+"""Frequent values that are folded already: looking them up is faster than folding them."""
 
 
-def folded(value: str) -> str:
-    """An enumeration value in the one spelling that is kept: older models wrote `TRANSFER_CONFERENCE`."""
+def fold_case(value: str) -> str:
+    """Fold an enumeration value to the spelling that is kept: older models write `TRANSFER_CONFERENCE`."""
     return value if value in _CANONICAL else value.lower().replace("_", ".")

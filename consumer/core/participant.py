@@ -1,11 +1,11 @@
-"""One participant while a snapshot is applied to it.
+"""Merge what one record shows of a participant into what is known of it.
 
-1. The `version` of a communication lacks its snapshot time exactly where that is its participant's. So a participant
-   that is shown again as it was costs one new value, whatever it has of communications.
-2. What follows from the timelines is brought up to date with them: `state`, `state_time`, `time_class`, `began`,
-   `live`, `standing` and `joined_to` of a communication. What follows from the details is brought up to date with
-   any detail or version: `details` of a communication that another joined.
-3. Communications are sorted. Nothing that was handed in is changed.
+1. A communication's `version` omits its snapshot time exactly where that is its participant's. So a participant that
+   is repeated unchanged costs one new object, however many communications it has.
+2. Derived fields are updated together with what they derive from: `state`, `state_time`, `time_class`, `began`, `live`,
+   `standing` and `joined_to` with the timelines, `details` of a communication that another joined with the details and
+   versions of both.
+3. Communications are sorted. No argument is changed.
 """
 
 from collections.abc import Sequence
@@ -13,294 +13,234 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from consumer.core import registers
-from consumer.core.belonging import joined, own_details, places, timelines
-from consumer.core.lifecycle import LIVE
-from consumer.core.showing import Showing, ShownParticipant
-from consumer.core.timeline import Entry, fold, merged
+from consumer.core import lww
+from consumer.core.matching import group_joined, match_flat, own_details
+from consumer.core.reasons import Anomaly
+from consumer.core.refold import Change, refold
+from consumer.core.timeline import merge
+from consumer.core.updates import CommunicationUpdate, ParticipantUpdate
 from schemas.state import (
     CommunicationDetails,
     CommunicationState,
     Media,
     Observation,
-    ParticipantDetails,
     ParticipantState,
     Version,
 )
 
 
-class Change(Struct, frozen=True, gc=False):
-    """The folded timeline of one communication before and after a snapshot; they differ."""
+class MergeResult(Struct, frozen=True, gc=False):
+    """A participant after an update, and what the update changed."""
 
-    participant_id: str
-    media: Media
-    communication_id: str | None
-    before: list[Entry]
-    after: list[Entry]
-    participant: ParticipantDetails
-    disconnect_type: str | None
+    participant: ParticipantState
+    """The same object if nothing changed."""
+    changes: Sequence[Change] = ()
+    anomalies: Sequence[Anomaly] = ()
+    is_refolded: bool = False
+    """Whether a timeline was folded again, so that the state of a communication may have changed."""
+    supersedes_all: bool = False
+    """Whether every value of the update is now the current one."""
 
 
-class Update:
-    """One participant while a snapshot is applied to it."""
+class ParticipantMerge:
+    """One participant while one update is merged into it."""
 
-    def __init__(
-        self, before: ParticipantState, time: str, cycles_max: int, changes: list[Change], notes: list[str]
-    ) -> None:
-        self.refolded = False
-        """Whether what its communications count as may have changed."""
-        self.prevails = False
-        """Whether all that was shown is newer than anything else that is known of it."""
+    def __init__(self, before: ParticipantState, snapshot_time: str, cycles_max: int) -> None:
         self._before = before
-        self._time = time
-        self._newest = max(time, before.snapshot_time)
-        self._communications = before.communications.copy()
-        self._indices = {identity(each): index for index, each in enumerate(before.communications)}
-        self._flat_media = {each.media for each in before.communications if each.communication_id is None}
-        """Media in which one communication may join another."""
-        self._sessions: dict[int, set[str | None]] = {}
-        """By index of a communication, co-browse sessions that may be new to it, and what it showed before them."""
-        self._current: set[int] = set()
-        """Indices of the communications whose version has been brought up to date."""
+        self._time = snapshot_time
+        self._newest = max(snapshot_time, before.snapshot_time)
         self._cycles_max = cycles_max
-        self._changes = changes
-        self._notes = notes
+        self._communications = before.communications.copy()
+        self._indices = {identity(known): index for index, known in enumerate(before.communications)}
+        self._flat_media = {known.media for known in before.communications if known.communication_id is None}
+        """Media with a communication of the flat shape, which may join a nested one."""
+        self._sessions: dict[int, set[str | None]] = {}
+        """By index of a communication: co-browse sessions that may be new to it, and the one that it had before."""
+        self._current: set[int] = set()
+        """Indices of the communications whose stored version refers to `_newest` already."""
+        self._supersedes_all = snapshot_time > before.snapshot_time
 
-    def apply(self, shown: ShownParticipant) -> ParticipantState:
-        """The participant afterwards; the same object if nothing changed."""
+    def apply(self, update: ParticipantUpdate) -> MergeResult:
+        """Merge the update. To be called once."""
         before = self._before
-        merged_details = registers.merged(
-            before.details, before.snapshot_time, before.detail_times, shown.details, self._time
-        )
-        details, snapshot_time, detail_times = merged_details or (
-            before.details, before.snapshot_time, before.detail_times,
-        )  # fmt: skip
-        refolding: dict[Media, None] = {}
-        combining: dict[Media, None] = {}
-        changed = merged_details is not None
-        self.prevails = self._time > before.snapshot_time
-        sightings = _sightings(shown.showings) if len(shown.showings) > 1 else None
-        for showing in shown.showings:
-            changed_here, refold = self._take_in(
-                showing, showing.sightings if sightings is None else sightings.pop(identity(showing), ())
+        merged = lww.merge(before.details, before.snapshot_time, before.detail_times, update.details, self._time)
+        details, snapshot_time, detail_times = merged or (before.details, before.snapshot_time, before.detail_times)
+        changed = merged is not None
+        to_refold: dict[Media, None] = {}  # a dict keeps the order, a set does not
+        to_combine: dict[Media, None] = {}
+        observations = _group_observations(update.updates) if len(update.updates) > 1 else None
+        for communication in update.updates:
+            differs, has_new_timeline = self._merge_communication(
+                communication,
+                communication.observations if observations is None else observations.pop(identity(communication), ()),
             )
-            changed = changed or changed_here
-            if changed_here and showing.media in self._flat_media:
-                combining[showing.media] = None
-            if refold:
-                refolding[showing.media] = None
-        if self._keep_sessions():
+            changed = changed or differs
+            if differs and communication.media in self._flat_media:
+                to_combine[communication.media] = None
+            if has_new_timeline:
+                to_refold[communication.media] = None
+        if self._sessions and self._keep_sessions():
             changed = True
-            refolding["cobrowse"] = None
-            combining.update(dict.fromkeys(self._flat_media & {"cobrowse"}))
+            to_refold["cobrowse"] = None
+            to_combine.update(dict.fromkeys(self._flat_media & {"cobrowse"}))
         if not changed:
-            return before
-        self.prevails = self.prevails and len(self._current) == len(shown.showings)
+            return MergeResult(before)
         if self._newest > before.snapshot_time:
-            self._keep_versions()
-        for each in combining:
-            self._combine_details(each)
-        for each in refolding:
-            self.refolded = True
-            self._refold(each, details)
+            self._complete_versions()
+        for media in to_combine:
+            self._combine_details(media)
+        changes: list[Change] = []
+        anomalies: list[Anomaly] = []
+        for media in to_refold:
+            refolded = refold(media, before, self._communications, details, self._cycles_max)
+            self._communications = refolded.communications
+            changes += refolded.changes
+            anomalies += refolded.anomalies
         if len(self._communications) > len(before.communications):
             self._communications.sort(key=_sort_key)
-        return ParticipantState(before.participant_id, snapshot_time, details, self._communications, detail_times)
+        return MergeResult(
+            ParticipantState(before.participant_id, snapshot_time, details, self._communications, detail_times),
+            changes,
+            anomalies,
+            bool(to_refold),
+            self._supersedes_all and len(self._current) == len(update.updates),
+        )
 
-    def _take_in(self, showing: Showing, sightings: Sequence[Observation]) -> tuple[bool, bool]:
-        """Take in a showing and sightings; whether that says anything new, and whether it calls for a new fold."""
-        index = self._indices.get(identity(showing))
+    def _merge_communication(
+        self, update: CommunicationUpdate, observations: Sequence[Observation]
+    ) -> tuple[bool, bool]:
+        """Merge one communication; whether it changed, and whether its timeline did."""
+        key = identity(update)
+        index = self._indices.get(key)
         if index is None:
-            self._indices[identity(showing)] = len(self._communications)
-            version = replace(showing.version, snapshot_time=self._stored(self._time))
-            timeline = merged([], sightings, self._time, self._cycles_max)
-            self._current.add(len(self._communications))
-            if showing.communication_id is None:
-                self._flat_media.add(showing.media)
-            self._communications.append(
-                CommunicationState(
-                    showing.media, showing.details, version, timeline, showing.communication_id, showing.session_digest
-                )
-            )
+            self._indices[key] = len(self._communications)
+            self._add(update, observations)
             return True, True
-        kept = self._communications[index]
-        timeline = merged(kept.timeline, sightings, self._time, self._cycles_max)
-        if self._says_the_same(kept, showing):
+        known = self._communications[index]
+        timeline = merge(known.timeline, observations, self._time, self._cycles_max)
+        if self._repeats(known, update):
             self._current.add(index)
-            if timeline is kept.timeline:
+            if timeline is known.timeline:
                 return self._time > self._before.snapshot_time, False
-            self._communications[index] = replace(kept, timeline=timeline)
+            self._communications[index] = replace(known, timeline=timeline)
             return True, True
-        version, own = self._version(index, kept), own_details(kept)
-        shown_version = replace(showing.version, snapshot_time=self._time)
-        after = registers.merged(own, version, kept.detail_versions, showing.details, shown_version)
-        session = showing.details.cobrowse_session_digest
+        version, own = self._complete_version(index, known), own_details(known)
+        update_version = replace(update.version, snapshot_time=self._time)
+        merged = lww.merge(own, version, known.detail_versions, update.details, update_version)
+        session = update.details.cobrowse_session_digest
         if session is not None and session != own.cobrowse_session_digest:
             self._sessions.setdefault(index, {own.cobrowse_session_digest}).add(session)
-        if after is None and timeline is kept.timeline:
+        if merged is None and timeline is known.timeline:
             return False, False
-        details, newest, older = after or (own, version, kept.detail_versions)
-        self.prevails = self.prevails and newest == shown_version
+        details, newest, older = merged or (own, version, known.detail_versions)
+        self._supersedes_all = self._supersedes_all and newest == update_version
         self._current.add(index)
         self._communications[index] = replace(
-            kept,
+            known,
             timeline=timeline,
             details=details,
-            version=replace(newest, snapshot_time=self._stored(newest.snapshot_time)),
+            version=replace(newest, snapshot_time=self._omit_newest(newest.snapshot_time)),
             detail_versions=older,
             own_details=None,
         )
-        return True, timeline is not kept.timeline
+        return True, timeline is not known.timeline
 
-    def _keep_sessions(self) -> bool:
-        """Keep the co-browse sessions that communications showed; whether one is new to its communication."""
-        found_new = False
-        for index, sessions in self._sessions.items():
-            kept = self._communications[index]
-            ever, newest = sessions.union(kept.other_session_digests), own_details(kept).cobrowse_session_digest
-            others = sorted(digest for digest in ever if digest is not None and digest != newest)
-            if others != kept.other_session_digests:
-                self._communications[index] = replace(kept, other_session_digests=others)
-                found_new = True
-            found_new = found_new or None in sessions
-        return found_new
+    def _add(self, update: CommunicationUpdate, observations: Sequence[Observation]) -> None:
+        """Add a communication that was not known."""
+        self._current.add(len(self._communications))
+        if update.communication_id is None:
+            self._flat_media.add(update.media)
+        self._communications.append(
+            CommunicationState(
+                media=update.media,
+                details=update.details,
+                version=replace(update.version, snapshot_time=self._omit_newest(self._time)),
+                timeline=merge([], observations, self._time, self._cycles_max),
+                communication_id=update.communication_id,
+                session_digest=update.session_digest,
+            )
+        )
 
-    def _says_the_same(self, kept: CommunicationState, showing: Showing) -> bool:
-        """Whether a communication is shown with what it is known with, at the newest snapshot of its participant."""
+    def _repeats(self, known: CommunicationState, update: CommunicationUpdate) -> bool:
+        """Whether the participant's newest snapshot shows a communication exactly as it is known."""
         return (
             self._time == self._newest
-            and kept.version == showing.version
-            and own_details(kept) == showing.details
-            and not kept.detail_versions
+            and known.version == update.version
+            and own_details(known) == update.details
+            and not known.detail_versions
         )
 
-    def _stored(self, snapshot_time: str) -> str:
+    def _keep_sessions(self) -> bool:
+        """Keep all co-browse sessions that communications showed; whether one is new to its communication."""
+        is_any_new = False
+        for index, sessions in self._sessions.items():
+            known = self._communications[index]
+            current = own_details(known).cobrowse_session_digest
+            others = sorted(
+                digest
+                for digest in sessions.union(known.other_session_digests)
+                if digest is not None and digest != current
+            )
+            if others != known.other_session_digests:
+                self._communications[index] = replace(known, other_session_digests=others)
+                is_any_new = True
+            is_any_new = is_any_new or None in sessions
+        return is_any_new
+
+    def _omit_newest(self, snapshot_time: str) -> str:
+        """A version's snapshot time as it is stored: empty where it is the participant's."""
         return "" if snapshot_time == self._newest else snapshot_time
 
-    def _version(self, index: int, kept: CommunicationState) -> Version:
-        """The whole version of a communication."""
-        if kept.version.snapshot_time:
-            return kept.version
+    def _complete_version(self, index: int, known: CommunicationState) -> Version:
+        """The version of a communication with its snapshot time."""
+        if known.version.snapshot_time:
+            return known.version
         return replace(
-            kept.version, snapshot_time=self._newest if index in self._current else self._before.snapshot_time
+            known.version, snapshot_time=self._newest if index in self._current else self._before.snapshot_time
         )
 
-    def _keep_versions(self) -> None:
-        """Communications that this snapshot does not show keep the time of the participant's last one."""
-        for index, each in enumerate(self._communications):
-            if index not in self._current and not each.version.snapshot_time:
-                self._communications[index] = replace(each, version=self._version(index, each))
+    def _complete_versions(self) -> None:
+        """Write the participant's previous snapshot time into communications that this snapshot does not show."""
+        for index, known in enumerate(self._communications):
+            if index not in self._current and not known.version.snapshot_time:
+                self._communications[index] = replace(known, version=self._complete_version(index, known))
 
     def _combine_details(self, media: Media) -> None:
-        """Bring up to date what counts of each communication in one medium: what those show that joined it as well."""
-        stored = {index: each for index, each in enumerate(self._communications) if each.media == media}
-        joined_to = joined(list(stored.values()), places(list(stored.values())))
-        for index, each in stored.items():
-            own = details = own_details(each)
-            if others := joined_to.get(each.communication_id):
-                details = registers.combined([self._register(one) for one in (each, *others)])
-            if details != each.details or (details == own) != (each.own_details is None):
+        """Update the details that count in one medium: a communication's own, and those of what joined it."""
+        stored = {index: known for index, known in enumerate(self._communications) if known.media == media}
+        joined_to = group_joined(list(stored.values()), match_flat(list(stored.values())))
+        for index, known in stored.items():
+            own = details = own_details(known)
+            if joined := joined_to.get(known.communication_id):
+                details = lww.combine([self._to_register(part) for part in (known, *joined)])
+            if details != known.details or (details == own) != (known.own_details is None):
                 self._communications[index] = replace(
-                    each, details=details, own_details=None if details == own else own
+                    known, details=details, own_details=None if details == own else own
                 )
 
-    def _register(self, kept: CommunicationState) -> tuple[CommunicationDetails, Version, dict[str, Version]]:
-        """What a communication showed itself, with its whole version. Versions have been kept."""
-        version = kept.version if kept.version.snapshot_time else replace(kept.version, snapshot_time=self._newest)
-        return own_details(kept), version, kept.detail_versions
-
-    def _refold(self, media: Media, participant: ParticipantDetails) -> None:
-        """Compare the folds of the communications in one medium, and bring what follows from them up to date."""
-        before = [each for each in self._before.communications if each.media == media]
-        after = [each for each in self._communications if each.media == media]
-        placed = places(after)
-        old = timelines(before, places(before) if placed else placed, self._cycles_max)
-        new = timelines(after, placed, self._cycles_max)
-        folds = {
-            counted_as: fold(new.get(counted_as, []))
-            for counted_as in (old.keys() | new.keys() if placed else new)
-            if old.get(counted_as) != new.get(counted_as)
-        }
-        disconnect_types = {
-            each.communication_id or each.session_digest: each.details.disconnect_type
-            for each in (before if placed else ())
-            if each.standing in {None, "alone"}
-        }
-        for index, each in enumerate(self._communications):
-            if each.media != media:
-                continue
-            counted_as = each.communication_id
-            if counted_as is None:
-                place = placed[each.session_digest]
-                counted_as = place.counted_as
-                if place.standing == "ambiguous":
-                    self._notes.append("ambiguous_communication")
-                if place.standing != "alone":
-                    self._communications[index] = replace(
-                        each,
-                        standing=place.standing,
-                        joined_to=counted_as,
-                        state=None,
-                        state_time=None,
-                        time_class=None,
-                        began=None,
-                        live=False,
-                    )
-                    continue
-                each = replace(each, standing="alone", joined_to=None)  # noqa: PLW2901 - the same communication
-                self._communications[index] = each
-            if folded := folds.get(counted_as):
-                last = folded[-1]
-                disconnect_types[counted_as] = each.details.disconnect_type
-                self._communications[index] = replace(
-                    each,
-                    state=last.to_state,
-                    state_time=last.time,
-                    time_class=last.time_class,
-                    began=folded[0].time,
-                    live=_is_live(new[counted_as]),
-                )
-        for counted_as in sorted(folds, key=_text):
-            entries = fold(old.get(counted_as, []))
-            if entries != folds[counted_as]:
-                self._changes.append(
-                    Change(
-                        self._before.participant_id,
-                        media,
-                        counted_as,
-                        entries,
-                        folds[counted_as],
-                        participant,
-                        disconnect_types.get(counted_as),
-                    )
-                )
+    def _to_register(self, known: CommunicationState) -> tuple[CommunicationDetails, Version, dict[str, Version]]:
+        """A communication's own details with its whole version, after `_complete_versions`."""
+        version = known.version if known.version.snapshot_time else replace(known.version, snapshot_time=self._newest)
+        return own_details(known), version, known.detail_versions
 
 
 _Identity = tuple[Media, str | None, str | None]
 
 
-def identity(communication: CommunicationState | Showing) -> _Identity:
-    """What tells a communication from the participant's others."""
+def identity(communication: CommunicationState | CommunicationUpdate) -> _Identity:
+    """What distinguishes a communication from the others of its participant."""
     return communication.media, communication.communication_id, communication.session_digest
 
 
-def _sightings(showings: Sequence[Showing]) -> dict[_Identity, list[Observation]] | None:
-    """What is said of the timeline of each communication; None if none is listed twice."""
-    if len({identity(showing) for showing in showings}) == len(showings):
+def _group_observations(updates: Sequence[CommunicationUpdate]) -> dict[_Identity, list[Observation]] | None:
+    """The observations of each communication; None if none is listed twice."""
+    if len({identity(update) for update in updates}) == len(updates):
         return None
-    sightings: dict[_Identity, list[Observation]] = {}
-    for showing in showings:
-        sightings.setdefault(identity(showing), []).extend(showing.sightings)
-    return sightings
+    observations: dict[_Identity, list[Observation]] = {}
+    for update in updates:
+        observations.setdefault(identity(update), []).extend(update.observations)
+    return observations
 
 
 def _sort_key(communication: CommunicationState) -> tuple[Media, str, str]:
     return communication.media, communication.communication_id or "", communication.session_digest or ""
-
-
-def _text(communication_id: str | None) -> str:
-    return communication_id or ""
-
-
-def _is_live(timeline: list[Observation]) -> bool:
-    return bool(timeline) and timeline[-1].rank <= LIVE

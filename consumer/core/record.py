@@ -1,4 +1,4 @@
-"""A Kafka record, as the core sees it."""
+"""A Kafka record as a plain value."""
 
 from msgspec import Struct
 
@@ -13,6 +13,8 @@ class Record(Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    unread: str = ""
+    """Of a batch that could not be read and that this stands in for: why. There is no key, value or header then."""
 
     @property
     def next_offset(self) -> int:

@@ -1,12 +1,12 @@
-"""Stream time, and how long a conversation is kept by it. All in epoch milliseconds; no clock is read."""
+"""Stream time, and how long a conversation is kept by it. All times are epoch milliseconds; no clock is read."""
 
 from consumer.core.rules import Rules
 
 STREAM_STEP_MAX_MS = 3_600_000
-"""A single record moves stream time by at most an hour, so one clock in the future evicts nobody."""
+"""A single record moves stream time by at most an hour, so one clock in the future evicts nothing."""
 
 
-def advanced(stream_ms: int | None, snapshot_ms: int) -> int:
+def advance(stream_ms: int | None, snapshot_ms: int) -> int:
     """Stream time after a snapshot: the largest snapshot time of the partition, approached in bounded steps."""
     if stream_ms is None:
         return snapshot_ms

@@ -1,12 +1,12 @@
-"""The timeline of one communication: observations kept, and the fold that turns them into an order of states.
+"""The timeline of one communication: the observations kept of it, and the fold that turns them into transitions.
 
-1. At most one observation per (rank, state, cycle), and of it the least (class, time) ever seen. A minimum: neither
-   the order of arrival nor repetition matters.
-2. Of the park cycles the first and the latest are kept, `cycles_max` in all; of those that fell out, what the last
-   one that was seen resumed was resumed to. That is no transition: it tells how long the state after it had lasted
-   when the next park came, so a cycle that falls out changes nothing of what follows it.
-3. A timeline is kept in fold order. Neither a list that was given out nor an observation is ever changed: an
-   unchanged timeline is the same object.
+1. At most one observation per (rank, state, cycle) is kept, the least (class, time) ever seen. As that is a minimum,
+   neither the order of arrival nor repetition matters.
+2. Of the park cycles the first and the latest are kept, `cycles_max` in all. Of the dropped ones only what the latest
+   resumed one resumed to is kept. It is no transition; it dates when the state before the next park was entered, so
+   that dropping a cycle changes nothing that follows it.
+3. A timeline is kept in fold order. Lists and observations are never changed: an unchanged timeline is the same
+   object.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from consumer.core.lifecycle import BEFORE, BEFORE_ORDER, PARKED
 from schemas.state import Observation, TimeClass
 
-_FEW = 8
+_FEW = 8  # observations up to which a search is faster than an index
 TIME_CLASS_ORDER: dict[TimeClass, int] = {"provider": 0, "state": 1, "snapshot": 2}
 
 
@@ -35,50 +35,48 @@ class Entry(Struct, frozen=True, gc=False):
     """When `from_state` was entered last; empty for the first."""
 
 
-def merged(
-    timeline: list[Observation], sightings: Sequence[Observation], snapshot_time: str, cycles_max: int
+def merge(
+    timeline: list[Observation], observations: Sequence[Observation], snapshot_time: str, cycles_max: int
 ) -> list[Observation]:
-    """The timeline with the sightings of a snapshot taken in; the same object if they say nothing new.
+    """Merge the observations of a snapshot into a timeline; the same object if nothing changed.
 
-    A sighting is an observation as one record says it. Where its class is `snapshot` its time may be empty: it is
-    that of the record's snapshot.
+    An observation of class `snapshot` may have an empty time, which stands for `snapshot_time`.
     """
     result = timeline
-    indices = _indices(timeline) if len(sightings) > _FEW else None
-    for sighting in sightings:
-        if indices is None and sighting in result:
+    slots = _index_slots(timeline) if len(observations) > _FEW else None
+    for observation in observations:
+        if slots is None and observation in result:
             continue
-        dated = sighting if sighting.time else replace(sighting, time=snapshot_time)
-        index = _index(result, sighting) if indices is None else indices.setdefault(_place(sighting), len(result))
-        if index == len(result):
-            index = None
-        if index is not None and _certainty(result[index]) <= _certainty(dated):
+        end = len(result)
+        index = _find_slot(result, observation) if slots is None else slots.setdefault(_slot(observation), end)
+        dated = observation if observation.time else replace(observation, time=snapshot_time)
+        if index < end and _certainty(result[index]) <= _certainty(dated):
             continue
         if result is timeline:
             result = timeline.copy()
-        if index is None:
+        if index == end:
             result.append(dated)
         else:
             result[index] = dated
     if result is timeline:
         return timeline
-    result = _capped(result, cycles_max)
+    result = _cap(result, cycles_max)
     if len(result) > 1:
         result.sort(key=_fold_order)
     return timeline if result == timeline else result
 
 
 def union(timelines: list[list[Observation]], cycles_max: int) -> list[Observation]:
-    """Several timelines of what turned out to be one communication."""
+    """Merge the timelines of what counts as one communication."""
     first, *others = timelines
-    return merged(first, list(chain.from_iterable(others)), "", cycles_max)
+    return merge(first, list(chain.from_iterable(others)), "", cycles_max)
 
 
 def fold(timeline: list[Observation]) -> list[Entry]:
-    """The transitions of a timeline in fold order, their times put right.
+    """Fold a timeline into its transitions, with corrected times.
 
-    A snapshot's time is only an upper bound: it is lowered to the next better time that follows in the order. Then
-    times are made non-decreasing: two clocks that disagree cost a duration of zero rather than a lost state.
+    The time of a snapshot is only an upper bound: it is lowered to the next time of another class. Then times are
+    made non-decreasing: if two clocks disagree, a duration becomes zero and no state is lost.
     """
     if not timeline:
         return []
@@ -86,19 +84,27 @@ def fold(timeline: list[Observation]) -> list[Entry]:
     state: str | None = None
     since = latest = cycle = ""
     after_gap = False
-    for observation, time in zip(timeline, _lowered(timeline), strict=True):
+    for observation, time in zip(timeline, _lower_times(timeline), strict=True):
         latest = max(latest, time)
         entered = observation.state
         if entered == PARKED:
             cycle = observation.cycle
-        elif observation.cycle and observation.cycle != cycle:  # its park has fallen out
+        elif observation.cycle and observation.cycle != cycle:  # its park was dropped
             after_gap = True
             if entered == state:
                 since = latest
             continue
         if entered != state:
             entries.append(
-                Entry(state, entered, observation.rank, observation.cycle, latest, observation.time_class, since)
+                Entry(
+                    from_state=state,
+                    to_state=entered,
+                    rank=observation.rank,
+                    cycle=observation.cycle,
+                    time=latest,
+                    time_class=observation.time_class,
+                    since=since,
+                )
             )
             state, since = entered, latest
         elif after_gap:
@@ -107,8 +113,8 @@ def fold(timeline: list[Observation]) -> list[Entry]:
     return entries
 
 
-def _lowered(timeline: list[Observation]) -> list[str]:
-    """The times of a timeline, those of snapshots lowered to the next better one."""
+def _lower_times(timeline: list[Observation]) -> list[str]:
+    """The times of a timeline, those of snapshots lowered to the next time of another class."""
     times: list[str] = []
     bound = ""
     for observation in reversed(timeline):
@@ -122,21 +128,21 @@ def _lowered(timeline: list[Observation]) -> list[str]:
     return times
 
 
-def _place(observation: Observation) -> tuple[int, str, str]:
+def _slot(observation: Observation) -> tuple[int, str, str]:
+    """What a timeline keeps at most one observation of."""
     return observation.rank, observation.state, observation.cycle
 
 
-def _indices(timeline: list[Observation]) -> dict[tuple[int, str, str], int]:
-    """The index of each observation by its place; a few are found faster without."""
-    return {_place(observation): index for index, observation in enumerate(timeline)}
+def _index_slots(timeline: list[Observation]) -> dict[tuple[int, str, str], int]:
+    return {_slot(observation): index for index, observation in enumerate(timeline)}
 
 
-def _index(timeline: list[Observation], sighting: Observation) -> int | None:
-    """The index of the observation of the same (rank, state, cycle), None if there is none."""
-    for index, kept in enumerate(timeline):
-        if kept.state == sighting.state and kept.rank == sighting.rank and kept.cycle == sighting.cycle:
+def _find_slot(timeline: list[Observation], observation: Observation) -> int:
+    """The index of the observation in the same slot; the length of the timeline if there is none."""
+    for index, known in enumerate(timeline):
+        if known.state == observation.state and known.rank == observation.rank and known.cycle == observation.cycle:
             return index
-    return None
+    return len(timeline)
 
 
 def _certainty(observation: Observation) -> tuple[int, str]:
@@ -149,12 +155,18 @@ def _fold_order(observation: Observation) -> tuple[int, str, bool, str, int, str
     return observation.rank, observation.cycle, unparked, observation.time, among_equals, observation.state
 
 
-def _capped(timeline: list[Observation], cycles_max: int) -> list[Observation]:
+def _cap(timeline: list[Observation], cycles_max: int) -> list[Observation]:
+    """Drop park cycles beyond `cycles_max` (invariant 2)."""
     if len(timeline) <= cycles_max:
         return timeline
     cycles = sorted({observation.cycle for observation in timeline if observation.cycle})
     if len(cycles) <= cycles_max:
         return timeline
     kept = {"", cycles[0], *cycles[len(cycles) - cycles_max + 1 :]}
-    resumed = max([each.cycle for each in timeline if each.cycle not in kept and each.state != PARKED], default="")
-    return [each for each in timeline if each.cycle in kept or (each.cycle == resumed and each.state != PARKED)]
+    resumes = [observation for observation in timeline if observation.cycle not in kept and observation.state != PARKED]
+    latest_resumed = max([observation.cycle for observation in resumes], default="")
+    return [
+        observation
+        for observation in timeline
+        if observation.cycle in kept or (observation.cycle == latest_resumed and observation.state != PARKED)
+    ]

@@ -1,9 +1,9 @@
-"""From a changed fold to the operations that tell of it: retractions, newest first, then assertions in order."""
+"""Derive what to publish from a changed fold: retractions, newest first, then assertions in order."""
 
 import hashlib
 
-from consumer.core import times
-from consumer.core.participant import Change
+from consumer.core import timestamps
+from consumer.core.refold import Change
 from consumer.core.timeline import Entry
 from schemas.state import Source
 from schemas.transition import TRANSITION_SCHEMA, Context, Operation, Transition
@@ -11,42 +11,40 @@ from schemas.transition import TRANSITION_SCHEMA, Context, Operation, Transition
 _SEPARATOR = "\x1f"
 
 
-def operations(conversation_id: str, change: Change, source: Source) -> list[Transition]:
-    """What to publish for one communication: the common prefix of the two folds stands, the rest is replaced.
+def derive(conversation_id: str, change: Change, source: Source) -> list[Transition]:
+    """Derive the operations for one communication: the common prefix of the two folds stands, the rest is replaced.
 
-    Where a part of the old fold has only fallen out, what follows it stands as well.
+    If the new fold is the old one without a part (a dropped park cycle), what follows that part stands as well.
     """
-    first, retracted_end, asserted_first = _replaced(change.before, change.after)
-    context = Context(
-        change.participant.purpose, change.participant.user_id, change.participant.queue_id, change.disconnect_type
-    )
+    first, retracted_end, asserted_first = _diff(change.before, change.after)
+    participant = change.participant
+    context = Context(participant.purpose, participant.user_id, participant.queue_id, change.disconnect_type)
 
-    def operation(op: Operation, entries: list[Entry], index: int) -> Transition:
-        entry = entries[index]
-        since = times.milliseconds(entry.since) if entry.since else None
+    def build(op: Operation, entry: Entry) -> Transition:
+        since_ms = timestamps.to_ms(entry.since) if entry.since else None
         return Transition(
-            TRANSITION_SCHEMA,
-            _id(conversation_id, change, entry),
-            op,
-            conversation_id,
-            change.participant_id,
-            change.communication_id,
-            change.media,
-            entry.from_state,
-            entry.to_state,
-            entry.time,
-            entry.time_class,
-            None if since is None else times.milliseconds(entry.time) - since,
-            context,
-            source,
+            schema=TRANSITION_SCHEMA,
+            id=_digest_id(conversation_id, change, entry),
+            op=op,
+            conversation_id=conversation_id,
+            participant_id=change.participant_id,
+            communication_id=change.communication_id,
+            media=change.media,
+            from_state=entry.from_state,
+            to_state=entry.to_state,
+            event_time=entry.time,
+            time_class=entry.time_class,
+            milliseconds_in_from=None if since_ms is None else timestamps.to_ms(entry.time) - since_ms,
+            context=context,
+            source=source,
         )
 
-    retracted = [operation("retract", change.before, index) for index in range(retracted_end - 1, first - 1, -1)]
-    return retracted + [operation("assert", change.after, index) for index in range(asserted_first, len(change.after))]
+    retractions = [build("retract", entry) for entry in reversed(change.before[first:retracted_end])]
+    return retractions + [build("assert", entry) for entry in change.after[asserted_first:]]
 
 
-def _replaced(before: list[Entry], after: list[Entry]) -> tuple[int, int, int]:
-    """Which entries differ: the first, the end of those before that are retracted, the first after to be asserted."""
+def _diff(before: list[Entry], after: list[Entry]) -> tuple[int, int, int]:
+    """Three indices: `before[first:retracted_end]` is to be retracted, `after[asserted_first:]` to be asserted."""
     first = 0
     for old, new in zip(before, after, strict=False):
         if old != new:
@@ -60,8 +58,8 @@ def _replaced(before: list[Entry], after: list[Entry]) -> tuple[int, int, int]:
     return first, len(before), first
 
 
-def _id(conversation_id: str, change: Change, entry: Entry) -> str:
-    """A digest of what makes the transition this one: the same whoever derives it."""
+def _digest_id(conversation_id: str, change: Change, entry: Entry) -> str:
+    """A digest of what identifies the transition, so that every worker derives the same id."""
     parts = (
         conversation_id,
         change.participant_id,

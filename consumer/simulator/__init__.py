@@ -1,1 +1,1 @@
-"""Realistic traffic of a contact centre: pure, repeatable from a seed. For demonstrations, tests and measurements."""
+"""Realistic traffic of a contact centre, pure and repeatable from a seed: for demonstrations, tests and benchmarks."""

@@ -1,6 +1,6 @@
 """The participants and communications of a conversation as they first appear on the wire.
 
-What never changes is encoded once, when it is made; what a story changes stays a plain value. Everybody is made up.
+Values that never change are encoded once. Values that a story changes stay plain. All persons are invented.
 """
 
 import random
@@ -13,7 +13,7 @@ import msgspec
 Json = dict[str, Any]
 
 UNROUTED: Final = frozenset(("internalMessages", "screenMonitorings"))
-"""Arrays of media that no queue distributes: no peer, wrap-up or after-call work."""
+"""Arrays of media that no queue distributes: without peer, wrap-up and after-call work."""
 HELD: Final = frozenset(("calls", "callbacks", "chats", "emails", "messages", "socialExpressions"))
 """Arrays of media that can be put on hold."""
 PARKED: Final = frozenset(("emails", "messages"))
@@ -47,7 +47,7 @@ def _second(s: int) -> str:
 
 
 def iso(ms: int) -> str:
-    """The text Genesys Cloud writes for a time in epoch milliseconds."""
+    """A time in epoch milliseconds as Genesys Cloud writes it."""
     return f"{_second(ms // 1_000)}{ms % 1_000:03d}Z"
 
 
@@ -57,8 +57,8 @@ def uuid(chance: random.Random) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def customer(chance: random.Random, now_ms: int) -> Json:
-    """The one who called, wrote or is called."""
+def make_customer(chance: random.Random, now_ms: int) -> Json:
+    """A customer, who calls, writes or is called."""
     name, number = _person(chance)
     attributes = {
         "context.firstName": name.split()[0],
@@ -83,8 +83,8 @@ def customer(chance: random.Random, now_ms: int) -> Json:
     }
 
 
-def acd(chance: random.Random, now_ms: int, queue_id: str) -> Json:
-    """The queue that the customer waits in."""
+def make_acd(chance: random.Random, now_ms: int, queue_id: str) -> Json:
+    """A queue as a participant, in which the customer waits."""
     return {
         "id": uuid(chance),
         "connectedTime": iso(now_ms),
@@ -93,13 +93,13 @@ def acd(chance: random.Random, now_ms: int, queue_id: str) -> Json:
         "purpose": "acd",
         "wrapupRequired": False,
         "wrapupExpected": False,
-        "conversationRoutingData": _routing(chance, queue_id),
+        "conversationRoutingData": _make_routing(chance, queue_id),
         "additionalProperties": _EMPTY,
     }
 
 
-def agent(chance: random.Random, user_id: str, queue_id: str | None) -> Json:
-    """An agent who is alerted; one that is not distributed by a queue shows none."""
+def make_agent(chance: random.Random, user_id: str, queue_id: str | None) -> Json:
+    """An agent; `queue_id` is None if no queue distributes the conversation."""
     name, number = _person(chance)
     participant = {
         "id": uuid(chance),
@@ -123,8 +123,8 @@ def agent(chance: random.Random, user_id: str, queue_id: str | None) -> Json:
     }
 
 
-def communication(chance: random.Random, participant: Json, array: str, state: str) -> Json:
-    """A communication in its first state, added to its participant."""
+def add_communication(chance: random.Random, participant: Json, array: str, state: str) -> Json:
+    """Add a communication in its first state to a participant; returns it."""
     leg: Json = {
         "id": uuid(chance),
         "state": state,
@@ -197,7 +197,7 @@ def _address(participant: Json) -> msgspec.Raw:
     return msgspec.Raw(_encode({"name": name, "addressNormalized": address, "addressRaw": address}))
 
 
-def _routing(chance: random.Random, queue_id: str) -> msgspec.Raw:
+def _make_routing(chance: random.Random, queue_id: str) -> msgspec.Raw:
     routing = {
         "queue": {"id": queue_id} if chance.random() < 0.7 else {},
         "language": {},

@@ -1,4 +1,4 @@
-"""What a relay puts on the topic: conversations in an envelope, in either shape, frames of no interest, and damage."""
+"""The values that a relay writes: conversations of both shapes in their envelopes, other frames, and broken ones."""
 
 import random
 from typing import Final, Literal
@@ -21,7 +21,7 @@ FLAT_TOPICS: Final = {
     "socialExpressions": "socialexpressions",
     "videos": "videos",
 }
-"""The last segment of the per-medium topic, by array; the other two media have none."""
+"""The last segment of the per-medium topic, by array; the other two media have no such topic."""
 
 _FLAT_FIELDS = (
     "state",
@@ -48,8 +48,8 @@ _FROM_PARTICIPANT = ("id", "name", "purpose", "address", "attributes", "wrapupRe
 _encode = msgspec.json.Encoder().encode
 
 
-def enveloped(envelope: Envelope, topic: str, template: str, conversation: str, body: bytes, at_ms: int) -> bytes:
-    """An encoded body in its envelope; `template` is the topic with `{id}` in the place of the id."""
+def wrap(envelope: Envelope, topic: str, template: str, conversation: str, body: bytes, at_ms: int) -> bytes:
+    """Put an encoded body into its envelope; `template` is the topic with `{id}` in the place of the id."""
     if envelope == "bare":
         return body
     head = b'{"topicName":"%b","version":"2","eventBody":%b,"metadata":{"CorrelationId":"%b"}'
@@ -65,27 +65,27 @@ def enveloped(envelope: Envelope, topic: str, template: str, conversation: str, 
     return b'%b%b,"timestamp":"%b"}}' % (event.encode(), notification, at.encode())
 
 
-def flat(story: Story, array: str) -> Json:
-    """The per-medium body: the latest communication of each participant stands on the participant itself."""
+def flatten(story: Story, array: str) -> Json:
+    """The per-medium body: the fields of a participant's latest communication are on the participant itself."""
     participants = []
     for participant in story.participants:
         legs = participant.get(array)
         if not legs:
             continue
         leg = legs[-1]
-        shown: Json = {name: participant[name] for name in _FROM_PARTICIPANT if name in participant}
-        shown |= {name: leg[name] for name in _FLAT_FIELDS if name in leg}
-        shown |= {"peer": leg["peerId"], "endTime": leg.get("disconnectedTime")}
-        shown["queue"] = _reference(participant.get("queueId"))
-        shown["externalContact"] = _reference(participant.get("externalContactId"))
+        flat: Json = {name: participant[name] for name in _FROM_PARTICIPANT if name in participant}
+        flat |= {name: leg[name] for name in _FLAT_FIELDS if name in leg}
+        flat |= {"peer": leg["peerId"], "endTime": leg.get("disconnectedTime")}
+        flat["queue"] = _reference(participant.get("queueId"))
+        flat["externalContact"] = _reference(participant.get("externalContactId"))
         if "userId" in participant:
-            shown["user"] = {"id": participant["userId"], "name": participant["name"]}
-        participants.append(shown)
+            flat["user"] = {"id": participant["userId"], "name": participant["name"]}
+        participants.append(flat)
     return {"id": story.id, "participants": participants, "otherMediaUris": []}
 
 
-def ignorable(chance: random.Random, story: Story) -> bytes:
-    """A frame that is no conversation update."""
+def make_ignorable(chance: random.Random, story: Story) -> bytes:
+    """A frame that is not a conversation update."""
     frames: tuple[Json, ...] = (
         {"topicName": "channel.metadata", "eventBody": {"message": "WebSocket Heartbeat"}},
         {"topicName": "v2.system.socket_closing", "eventBody": {"message": "maintenance"}},
@@ -98,13 +98,13 @@ def ignorable(chance: random.Random, story: Story) -> bytes:
     return _encode(chance.choices(frames, (6, 1, 1, 3))[0])
 
 
-def broken(
+def make_broken(
     chance: random.Random, envelope: Envelope, conversation: str, body: bytes, at_ms: int
 ) -> tuple[bytes | None, bytes]:
-    """Key and value of a record that must be rejected, made of a conversation's id and encoded nested body."""
+    """Key and value of a record that has to be rejected, from a conversation's id and its encoded nested body."""
     key: bytes | None = conversation.encode()
     match chance.randrange(7):
-        case 0:  # damaged
+        case 0:  # broken JSON
             body = body.replace(b'"', b"'", 9)
         case 1:  # a wrong type in a used field
             body = body.replace(b'"purpose":"', b'"purpose":7,"x":"', 1)
@@ -113,7 +113,7 @@ def broken(
         case 3:
             body = body.replace(b'"purpose":"', b'"purpose":"\xff\xfe', 1)
         case 4:
-            key = uuid(chance).encode()  # of another conversation
+            key = uuid(chance).encode()  # that of another conversation
         case 5:
             key = None
         case _:
@@ -124,7 +124,7 @@ def broken(
 
 def _notification(chance: random.Random, envelope: Envelope, conversation: str, body: bytes, at_ms: int) -> bytes:
     template = "v2.users.{id}.conversations"
-    return enveloped(envelope, template.format(id=uuid(chance)), template, conversation, body, at_ms)
+    return wrap(envelope, template.format(id=uuid(chance)), template, conversation, body, at_ms)
 
 
 def _reference(entity: str | None) -> Json:

@@ -1,12 +1,12 @@
-"""One conversation as it unfolds: its participants, their communications, and a change at a time.
+"""The story of one conversation: its participants and communications, changed step by step.
 
 Invariants, whatever chance decides:
 
-1. A communication's state only moves forward by rank, apart from parked and back; its id is never used again.
-2. Times that a change writes are the story's clock, or up to `_CLOUD_CLOCK_MS` ahead of it for `connectedTime`
-   (Genesys Cloud's own clock; all other times are the provider's).
-3. Every change of a co-browse session carries its own `providerEventTime`, on the legs that changed.
-4. Participants and communications are never removed: a snapshot shows everything that ever was.
+1. A communication's state moves forward by rank only, except from parked back to connected. No id is used twice.
+2. Times that a change writes are the story's clock. `connectedTime` is up to `_CLOUD_CLOCK_MS` ahead of it, since
+   it is from Genesys Cloud's own clock, and all other times are from the provider's.
+3. Every change of a co-browse session sets its own `providerEventTime` on the legs that changed.
+4. Participants and communications are never removed: a snapshot shows all that the conversation ever had.
 """
 
 import random
@@ -21,11 +21,11 @@ from consumer.simulator.cast import (
     UNROUTED,
     WITHOUT_TERMINATED,
     Json,
-    acd,
-    agent,
-    communication,
-    customer,
+    add_communication,
     iso,
+    make_acd,
+    make_agent,
+    make_customer,
     uuid,
 )
 
@@ -45,37 +45,37 @@ _COBROWSED = ("calls", "messages")
 _CLOUD_CLOCK_MS = (20, 120)
 _LATENCY_MS = (130, 330)
 _CONTROL_MS_MIN = 2_500
-"""A control change this long after the connect is seen not to be the connect, which it must be beyond 2 s."""
+"""A control change so long after the connect cannot be taken for it: the rules distinguish them beyond 2 s."""
 _ATTEMPTS_MAX = 3
 _REOPENED_MAX = 1
 _WRAPUP_CODES = ("resolved", "follow-up", "wrong-department", "callback-agreed")
 
 STEP_S: Final = 16.0
-"""About the mean time between two changes of a conversation that is not dormant, in life."""
+"""About the mean time between two changes of a conversation that is not dormant, before any compression."""
 
 
 class Change(Struct, frozen=True, gc=False):
-    """What a story did and when it goes on."""
+    """What has changed in a story, and when its next change is due."""
 
     array: str
-    """The array of the communications that changed; empty if nothing did and nothing is published."""
+    """The array of the communications that changed; empty if nothing changed and nothing is published."""
     wait_s: float
-    """Until the next change, in the time of life, before any compression."""
+    """Time until the next change, before any compression."""
     wait_ms_min: int = 0
-    """And not before so many milliseconds of the stream's time."""
+    """Least time until the next change, in stream time."""
     dormant: bool = False
-    """Nobody works on the conversation meanwhile, perhaps for hours."""
+    """Whether the conversation rests until then, perhaps for hours."""
 
 
 class Story:
-    """A conversation from its first sign to its last wrap-up. Whoever drives it sets `now_ms` before each change."""
+    """A conversation from its first communication to its last wrap-up. The caller sets `now_ms` before every change."""
 
     def __init__(self, chance: random.Random, now_ms: int) -> None:
         self._chance = chance
         self.now_ms = now_ms
         self.id = uuid(chance)
         self.latency_ms = chance.randint(*_LATENCY_MS)
-        """From a change to its snapshot; the same for all changes, so that no snapshot overtakes another."""
+        """Time from a change to its snapshot; equal for all changes, so that no snapshot overtakes another."""
         self.array = chance.choices(list(_MEDIA), list(_MEDIA.values()))[0]
         self.user_id = uuid(chance)
         self.queue_id = None if self.array in UNROUTED else uuid(chance)
@@ -85,18 +85,18 @@ class Story:
 
     @property
     def published_ms(self) -> int:
-        """When the snapshot of what is the case now is published."""
+        """When the current snapshot is published."""
         return self.now_ms + self.latency_ms
 
     def body(self) -> Json:
-        """The conversation as it is now, in the nested shape; `id` comes first."""
+        """The current snapshot in the nested shape; `id` comes first."""
         body: Json = {"id": self.id, "maxParticipants": 32, "participants": self.participants}
         if self._transfers:
             body["recentTransfers"] = self._transfers[-20:]
         return body | {"recordingState": "none", "securePause": False, "divisions": self._division}
 
     def changes(self) -> Iterator[Change]:
-        """Let the story unfold, by a change for each step."""
+        """The changes of the story; each step makes one."""
         if self.queue_id is None:
             yield from self._between_users(self.array)
         else:
@@ -106,8 +106,8 @@ class Story:
         first = "alerting" if array == "internalMessages" else "none"
         legs = []
         for user_id in (self.user_id, uuid(self._chance)):
-            participant = self._joined(agent(self._chance, user_id, None))
-            legs.append(communication(self._chance, participant, array, first))
+            participant = self._join(make_agent(self._chance, user_id, None))
+            legs.append(add_communication(self._chance, participant, array, first))
         yield self._after(array, 1, 8)
         for leg in legs:
             self._connect(leg)
@@ -118,7 +118,7 @@ class Story:
         yield self._after(array, 1, 2)
 
     def _with_customer(self, array: str, queue_id: str) -> Iterator[Change]:
-        self._customer = self._joined(customer(self._chance, self.now_ms))
+        self._customer = self._join(make_customer(self._chance, self.now_ms))
         for _ in range(1 + _REOPENED_MAX):
             outbound = array == "calls" and self._chance.random() < 0.15
             yield from self._dial(array, queue_id) if outbound else self._queue(array, queue_id)
@@ -134,12 +134,12 @@ class Story:
             yield Change("", 600 * 48 ** self._chance.random(), dormant=True)
 
     def _dial(self, array: str, queue_id: str) -> Iterator[Change]:
-        """An outbound call: the agent's station first, then the far end."""
-        self._agent = self._joined(agent(self._chance, self.user_id, queue_id))
-        self._agent_leg = communication(self._chance, self._agent, array, "contacting")
+        """An outbound call: the agent's station first, then the customer."""
+        self._agent = self._join(make_agent(self._chance, self.user_id, queue_id))
+        self._agent_leg = add_communication(self._chance, self._agent, array, "contacting")
         yield self._after(array, 1, 3)
         self._agent_leg["state"] = "dialing"
-        self._leg = communication(self._chance, self._customer, array, "dialing")
+        self._leg = add_communication(self._chance, self._customer, array, "dialing")
         self._agent_leg["direction"] = self._leg["direction"] = "outbound"
         yield self._after(array, 3, 20)
         for leg in (self._agent_leg, self._leg):
@@ -148,14 +148,14 @@ class Story:
         yield self._after(array, 5, 20)
 
     def _queue(self, array: str, queue_id: str) -> Iterator[Change]:
-        """An inbound conversation, or a callback when its time has come: to an agent, mostly through the queue."""
+        """An inbound conversation, or a callback once it is due: often through the queue, then to an agent."""
         scheduled = array == "callbacks"
         first = "scheduled" if scheduled else "connected"
-        self._leg = communication(self._chance, self._customer, array, first)
+        self._leg = add_communication(self._chance, self._customer, array, first)
         waiting = [self._leg]
         if scheduled or self._chance.random() < 0.5:
-            queue = self._joined(acd(self._chance, self.now_ms, queue_id))
-            waiting.append(communication(self._chance, queue, array, first))
+            queue = self._join(make_acd(self._chance, self.now_ms, queue_id))
+            waiting.append(add_communication(self._chance, queue, array, first))
         if scheduled:
             due_s = 600 + 7_200 * self._chance.random()
             for leg in waiting:
@@ -170,10 +170,10 @@ class Story:
         yield self._after(array, 5, 20)
 
     def _alert(self, array: str, queue_id: str) -> Iterator[Change]:
-        """Alert agents until one answers; what it ends with is not published yet."""
+        """Alert agents until one answers. The last change is for the caller to publish."""
         for attempt in range(_ATTEMPTS_MAX):
-            self._agent = self._joined(agent(self._chance, self.user_id, queue_id))
-            self._agent_leg = communication(self._chance, self._agent, array, "alerting")
+            self._agent = self._join(make_agent(self._chance, self.user_id, queue_id))
+            self._agent_leg = add_communication(self._chance, self._agent, array, "alerting")
             self._agent_leg["peerId"] = self._leg["id"]
             yield self._after(array, 2, 12)
             if attempt == _ATTEMPTS_MAX - 1 or self._chance.random() < 0.78:
@@ -216,7 +216,7 @@ class Story:
         yield self._after(array, 5, 40)
 
     def _transfer(self, array: str, queue_id: str) -> Iterator[Change]:
-        """A blind transfer to another agent: the first one is out at once."""
+        """A blind transfer to another agent: the first agent leaves at once."""
         self._disconnect(self._agent_leg, "transfer")
         self._agent["endTime"] = iso(self.now_ms)
         self._transfers.append(
@@ -234,7 +234,7 @@ class Story:
         yield self._after(array, 5, 20)
 
     def _cobrowse(self) -> Iterator[Change]:
-        """Sessions on top of the conversation: the customer shares, the agent looks on."""
+        """Sessions beside the conversation: the customer shares, the agent watches."""
         for _ in range(self._chance.randint(1, 2)):
             session = f"{self._chance.randrange(10**9):09d}"
             sharer, viewer = self._session(self._customer, session), self._session(self._agent, session)
@@ -296,7 +296,7 @@ class Story:
     def _after(self, array: str, low_s: float, high_s: float, wait_ms_min: int = 0) -> Change:
         return Change(array, self._chance.uniform(low_s, high_s), wait_ms_min)
 
-    def _joined(self, participant: Json) -> Json:
+    def _join(self, participant: Json) -> Json:
         self.participants.append(participant)
         return participant
 
@@ -311,7 +311,7 @@ class Story:
             leg.update(providerEventTime=iso(self.now_ms), controlling=[])
 
     def _session(self, participant: Json, session: str) -> Json:
-        leg = communication(self._chance, participant, "cobrowsesessions", "alerting")
+        leg = add_communication(self._chance, participant, "cobrowsesessions", "alerting")
         leg |= {
             "roomId": f"room-{session}",
             "cobrowseSessionId": session,

@@ -1,4 +1,4 @@
-"""`python -m deploy.generate` writes every generated file anew."""
+"""`python -m deploy.generate` writes every generated file."""
 
 from pathlib import Path
 from typing import Final
@@ -9,10 +9,10 @@ from deploy.generate.pipeline import PIPELINE
 from deploy.generate.prometheus_rule import prometheus_rule
 
 MONITORING: Final = Path(__file__).parent.parent / "components" / "monitoring"
-"""The component that holds the rules and all that is made here."""
+"""The component with the rules and the generated files."""
 
 
-def generated() -> dict[Path, str]:
+def generate() -> dict[Path, str]:
     """Every generated file with its text."""
     rules = [file.read_text(encoding="utf-8") for file in sorted((MONITORING / "rules").glob("*.yaml"))]
     return {
@@ -23,6 +23,6 @@ def generated() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for path, text in generated().items():
+    for path, text in generate().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The dashboard *Conversations*: how the sessions are doing."""
+"""The dashboard *Conversations*: the sessions of the contact centre."""
 
 from typing import Final
 
@@ -10,12 +10,12 @@ _BEFORE: Final = one_of([state for state, rank in RANKS.items() if rank == BEFOR
 _ENDED: Final = one_of([state for state, rank in RANKS.items() if rank not in {BEFORE, LIVE}])
 _CHOSEN: Final = '$scope, media=~"$media"'
 _UNPLANNED: Final = f'{_CHOSEN}, media!="callback"'
-"""Without callbacks, which wait for the time they are scheduled at."""
+"""Without callbacks, which wait for their scheduled time."""
 _COBROWSE: Final = '$scope, media="cobrowse"'
 
 
 def _by_reason(ended: str) -> str:
-    """Communications that ended, summed by disconnect type; where none was shown the label says so."""
+    """Ended communications, summed by disconnect type; without one the label is `none shown`."""
     by_type = f"sum by (disconnect_type) ({ended}) > 0"
     return f'label_replace({by_type}, "disconnect_type", "none shown", "disconnect_type", "")'
 
@@ -54,7 +54,7 @@ _NOW: Final = Section(
         Panel(
             title="Connect latency, p95",
             description="Within this time 95 of 100 communications went from their first state to their first live "
-            "one, by event time. Callbacks, which are planned, and those that were live at first sight do not count.",
+            "one, by event time. Without callbacks, which are planned, and those that were live when first seen.",
             unit="s",
             kind="number",
             width=4,
@@ -65,7 +65,7 @@ _NOW: Final = Section(
         Panel(
             title="Oldest not ended",
             description="Age of the oldest communication that has not ended. Days are normal for e-mails and "
-            "messages, for calls and co-browse sessions they are not: an end was missed.",
+            "messages. Calls and co-browse sessions of that age have ended, and their end was missed.",
             unit="s",
             kind="number",
             width=4,
@@ -75,7 +75,7 @@ _NOW: Final = Section(
         ),
         Panel(
             title="Conversations known",
-            description="Conversations in memory, ended ones until their retention is over.",
+            description="Conversations in memory: those under way, and ended ones until their retention is over.",
             unit="short",
             kind="number",
             width=4,
@@ -90,8 +90,8 @@ _SESSIONS: Final = Section(
     (
         Panel(
             title="Live by media",
-            description="Live communications by medium. While partitions move from one worker to another it dips, or "
-            "counts them twice for a scrape.",
+            description="Live communications by medium. While partitions move between workers, a scrape may miss "
+            "communications or count them twice.",
             unit="short",
             kind="stacked",
             queries=(
@@ -100,8 +100,8 @@ _SESSIONS: Final = Section(
         ),
         Panel(
             title="Not ended, by state",
-            description="Communications that have not ended, by the state they are in. Many that alert, and few that "
-            "connect, are customers who wait.",
+            description="Communications that have not ended, by state. Many that alert while few connect are customers "
+            "who wait.",
             unit="short",
             kind="stacked",
             queries=(
@@ -109,7 +109,7 @@ _SESSIONS: Final = Section(
             ),
         ),
         Panel(
-            title="Begun by media",
+            title="Started by media",
             description="Communications seen for the first time, per second.",
             unit="cps",
             kind="stacked",
@@ -122,8 +122,8 @@ _SESSIONS: Final = Section(
         ),
         Panel(
             title="Transitions by state entered",
-            description="Transitions asserted per second, by the state that was entered. It moves with the business, "
-            "not with the pipeline: a flat line at noon is worth a look at the sources.",
+            description="Asserted transitions per second, by the state entered. They follow the business: at a flat "
+            "line at noon look at the sources.",
             unit="ops",
             queries=(
                 Query(
@@ -147,8 +147,8 @@ _SESSIONS: Final = Section(
         ),
         Panel(
             title="Disconnect reasons",
-            description="Communications that ended in the time shown, by disconnect type. `error`, `timeout` and "
-            "`transport.failure` are the platform's, the others mostly people's.",
+            description="Communications that ended in the selected time, by disconnect type. The platform causes "
+            "`error`, `timeout` and `transport.failure`, people cause most others.",
             unit="short",
             decimals=0,
             kind="bars",
@@ -173,8 +173,8 @@ _SESSIONS: Final = Section(
         ),
         Panel(
             title="Oldest not ended, by media",
-            description="Age of the oldest communication that has not ended. A line that only climbs is a "
-            "communication whose end was missed.",
+            description="Age of the oldest communication that has not ended. A line that only rises is a communication "
+            "whose end was missed.",
             unit="s",
             queries=(
                 Query(
@@ -186,12 +186,12 @@ _SESSIONS: Final = Section(
 )
 
 _TRUTH: Final = Section(
-    "How good is what we say",
+    "Data quality",
     (
         Panel(
             title="Corrections by media",
             description="Transitions per second that were retracted because an older event arrived late. They follow "
-            "the disorder of the input; readers that keep the last operation per id are right all the same.",
+            "the disorder of the input. Readers that keep the last operation per id stay correct.",
             unit="ops",
             queries=(
                 Query(
@@ -202,8 +202,8 @@ _TRUTH: Final = Section(
         ),
         Panel(
             title="Sources of times",
-            description="Share of transitions by where their time is from: the provider's event, the state's own time, "
-            "or only the snapshot, which is an upper bound.",
+            description="Share of transitions by the source of their time: the provider's event, the state's own time, "
+            "or the snapshot, which is only an upper bound.",
             unit="percentunit",
             kind="stacked",
             ceiling=1,
@@ -217,14 +217,13 @@ _TRUTH: Final = Section(
             ),
         ),
         Panel(
-            title="Oddities by kind",
-            description="Oddities per second in records that were used all the same: broken clocks, missing ids, "
-            "values that nobody knows. New ones after a release of Genesys Cloud are the first sign of a changed "
-            "model.",
+            title="Data anomalies by kind",
+            description="Data anomalies per second in records that were still applied: broken clocks, missing ids, "
+            "unknown values. New kinds after a release of Genesys Cloud are the first sign of a changed model.",
             unit="cps",
             queries=(
                 Query(
-                    "sum by (kind) (rate(conversation_oddities_total{$scope}[$__rate_interval])) > 0",
+                    "sum by (kind) (rate(conversation_data_anomalies_total{$scope}[$__rate_interval])) > 0",
                     "{{kind}}",
                 ),
             ),
@@ -279,7 +278,7 @@ _COBROWSE_ROW: Final = Section(
 CONVERSATIONS: Final = Dashboard(
     uid="conversation-consumer-conversations",
     title="Conversations",
-    description="How are the sessions doing? Live sessions, waiting, durations and ends, by media.",
+    description="The sessions of the contact centre: live, waiting, durations and ends, by media.",
     sections=(_NOW, _SESSIONS, _TRUTH, _COBROWSE_ROW),
     choices=("media",),
 )

@@ -1,7 +1,7 @@
 """A dashboard as plain values, and its JSON by grafana-foundation-sdk.
 
-1. Queries never name a data source or a job: both are variables, and `$scope` stands for the selector of the latter.
-2. Panels stand in reading order; a row of the grid is `GRID` wide.
+1. Queries name neither a data source nor a job: both are variables, and `$scope` in a query is the selector of the job.
+2. Panels are in reading order; a row of the grid is `GRID` wide.
 """
 
 import json
@@ -18,7 +18,7 @@ from msgspec import Struct
 
 GRID: Final = 24
 SCOPE: Final = 'namespace=~"$namespace", job=~"$job"'
-"""What every selector of a dashboard holds."""
+"""The part that every selector of a dashboard has."""
 TAG: Final = "conversation-consumer"
 
 _DATASOURCE: Final = values.DataSourceRef("prometheus", "${datasource}")
@@ -33,7 +33,7 @@ class Query(Struct, frozen=True):
 
 
 class Panel(Struct, frozen=True, kw_only=True):
-    """One panel. `unit` is Grafana's id of it; `warn` and `alarm` are the values from which it changes its colour."""
+    """One panel. `unit` is an id of Grafana; `warn` and `alarm` are the values at which the colour changes."""
 
     title: str
     description: str
@@ -46,7 +46,7 @@ class Panel(Struct, frozen=True, kw_only=True):
     ceiling: float | None = None
     """The end of the axis."""
     none: str = ""
-    """What is shown where there is no data, if that has a meaning."""
+    """The text without data, if that has a meaning."""
     warn: float | None = None
     alarm: float | None = None
 
@@ -59,7 +59,7 @@ class Section(Struct, frozen=True):
 
 
 class Dashboard(Struct, frozen=True, kw_only=True):
-    """A whole dashboard; `choices` are labels of `conversation_communications` to choose series by."""
+    """A whole dashboard; `choices` are labels of `conversation_communications` that become variables."""
 
     uid: str
     title: str
@@ -91,24 +91,24 @@ def as_json(dashboard: Dashboard) -> str:
             .keep_time(keep_time=True)
         )
         .with_variable(builders.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(_choice("namespace", "conversation_build_info"))
-        .with_variable(_choice("job", "conversation_build_info"))
+        .with_variable(_build_variable("namespace", "conversation_build_info"))
+        .with_variable(_build_variable("job", "conversation_build_info"))
     )
     for label in dashboard.choices:
-        builder.with_variable(_choice(label, f"conversation_communications{{{SCOPE}}}"))
+        builder.with_variable(_build_variable(label, f"conversation_communications{{{SCOPE}}}"))
     for section in dashboard.sections:
         assert sum(panel.width for panel in section.panels) % GRID == 0, f"{section.title!r} does not fill its rows"
         builder.with_row(builders.Row(section.title))
         for panel in section.panels:
-            builder.with_panel(_built(panel))
-    built = builder.build()
-    for number, each in enumerate(built.panels or (), 1):
-        each.id_val = number
-    return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+            builder.with_panel(_build(panel))
+    document = builder.build()
+    for number, item in enumerate(document.panels or (), 1):
+        item.id_val = number
+    return json.dumps(document, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
-def _choice(label: str, metric: str) -> builders.QueryVariable:
-    """A variable over the values of a label; at first all of them, also where the label is missing."""
+def _build_variable(label: str, metric: str) -> builders.QueryVariable:
+    """A variable over the values of a label. Its default matches all series, also those without the label."""
     return (
         builders.QueryVariable(label)
         .label(label.capitalize())
@@ -123,21 +123,21 @@ def _choice(label: str, metric: str) -> builders.QueryVariable:
     )
 
 
-_Built = timeseries.Panel | stat.Panel | bargauge.Panel
+_Builder = timeseries.Panel | stat.Panel | bargauge.Panel
 
 
-def _built(panel: Panel) -> _Built:
-    drawn: _Built
+def _build(panel: Panel) -> _Builder:
+    builder: _Builder
     match panel.kind:
         case "number":
-            drawn = (
+            builder = (
                 stat.Panel()
                 .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
                 .graph_mode(values.BigValueGraphMode.AREA)
                 .color_mode(values.BigValueColorMode.VALUE)
             )
         case "bars":
-            drawn = (
+            builder = (
                 bargauge.Panel()
                 .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
                 .orientation(values.VizOrientation.HORIZONTAL)
@@ -145,22 +145,22 @@ def _built(panel: Panel) -> _Built:
                 .min(0)
             )
         case "lines" | "stacked":
-            drawn = _over_time(panel)
-    drawn.title(panel.title).description(panel.description).unit(panel.unit).datasource(_DATASOURCE)
-    drawn.span(panel.width).height(panel.height).thresholds(_thresholds(panel.warn, panel.alarm))
+            builder = _build_time_series(panel)
+    builder.title(panel.title).description(panel.description).unit(panel.unit).datasource(_DATASOURCE)
+    builder.span(panel.width).height(panel.height).thresholds(_thresholds(panel.warn, panel.alarm))
     if panel.decimals is not None:
-        drawn.decimals(panel.decimals)
+        builder.decimals(panel.decimals)
     if panel.ceiling is not None:
-        drawn.max(panel.ceiling)
+        builder.max(panel.ceiling)
     if panel.none:
-        drawn.no_value(panel.none)
+        builder.no_value(panel.none)
     for ref, query in zip("ABCDEFGH", panel.queries, strict=False):
-        drawn.with_target(_target(ref, query, instant=panel.kind == "bars"))
-    return drawn
+        builder.with_target(_build_target(ref, query, instant=panel.kind == "bars"))
+    return builder
 
 
-def _over_time(panel: Panel) -> timeseries.Panel:
-    drawn = (
+def _build_time_series(panel: Panel) -> timeseries.Panel:
+    builder = (
         timeseries.Panel()
         .min(0)
         .line_width(1)
@@ -175,19 +175,19 @@ def _over_time(panel: Panel) -> timeseries.Panel:
         )
     )
     if panel.kind == "stacked":
-        drawn.stacking(common.StackingConfig().mode(values.StackingMode.NORMAL))
+        builder.stacking(common.StackingConfig().mode(values.StackingMode.NORMAL))
     if panel.warn is not None or panel.alarm is not None:
-        drawn.thresholds_style(common.GraphThresholdsStyleConfig().mode(values.GraphThresholdsStyleMode.DASHED))
-    return drawn
+        builder.thresholds_style(common.GraphThresholdsStyleConfig().mode(values.GraphThresholdsStyleMode.DASHED))
+    return builder
 
 
-def _target(ref: str, query: Query, *, instant: bool) -> Dataquery:
-    target = Dataquery().ref_id(ref).expr(scoped(query.expr)).legend_format(query.legend).datasource(_DATASOURCE)
+def _build_target(ref: str, query: Query, *, instant: bool) -> Dataquery:
+    target = Dataquery().ref_id(ref).expr(fill_scope(query.expr)).legend_format(query.legend).datasource(_DATASOURCE)
     return target.instant() if instant else target.range()
 
 
-def scoped(expr: str) -> str:
-    """The expression with its scope in place."""
+def fill_scope(expr: str) -> str:
+    """The expression with the selector in the place of `$scope`."""
     return expr.replace("$scope", SCOPE)
 
 
@@ -198,17 +198,17 @@ def _thresholds(warn: float | None, alarm: float | None) -> builders.ThresholdsC
     return builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-def quantiles(metric: str, by: str = "", **shown: float) -> tuple[Query, ...]:
-    """Quantiles of a histogram, by a label or over all; `shown` gives each its name, such as `p99=0.99`."""
+def quantiles(metric: str, by: str = "", **named: float) -> tuple[Query, ...]:
+    """Queries of quantiles of a histogram, by a label or over all; `named` has them by name, as `p99=0.99`."""
     labels, legend = (f"le, {by}", f"{{{{{by}}}}} ") if by else ("le", "")
     return tuple(
         Query(
             f"histogram_quantile({quantile}, sum by ({labels}) (rate({metric}[$__rate_interval])))", f"{legend}{name}"
         )
-        for name, quantile in shown.items()
+        for name, quantile in named.items()
     )
 
 
 def one_of(states: Sequence[str]) -> str:
-    """A regular expression for a label that is one of these."""
+    """A regular expression for a label with one of these values."""
     return "|".join(states)

@@ -1,4 +1,4 @@
-"""The dashboard *Pipeline*: is it healthy."""
+"""The dashboard *Pipeline*: the health of the service."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ FRESH_S: Final = 10.0
 
 
 def _share(part: str, whole: str) -> str:
-    """A share that is 0, not nothing, where there is no whole."""
+    """The query of a share, which is 0 without a whole instead of missing."""
     return f"sum({part}) / (sum({whole}) > 0) or 0 * sum({whole})"
 
 
@@ -28,8 +28,8 @@ _NOW: Final = Section(
         ),
         Panel(
             title="Unowned partitions",
-            description="Partitions of the input topic that no worker was given. More than 0 for longer than a "
-            "rebalance takes: nobody reads them.",
+            description="Partitions of the input topic without a worker. If it stays above 0 for longer than a "
+            "rebalance, they are not read.",
             unit="short",
             kind="number",
             width=3,
@@ -44,7 +44,7 @@ _NOW: Final = Section(
         ),
         Panel(
             title="Lag",
-            description="Of the partition that is furthest behind: age of what was committed last while there is more.",
+            description="Of the partition that is furthest behind: upper bound of how long a record has waited.",
             unit="s",
             kind="number",
             width=3,
@@ -55,7 +55,7 @@ _NOW: Final = Section(
         ),
         Panel(
             title="Throughput",
-            description="Records consumed per second, whatever became of them.",
+            description="Records consumed per second, of any disposition.",
             unit="cps",
             kind="number",
             width=3,
@@ -108,8 +108,8 @@ _NOW: Final = Section(
         ),
         Panel(
             title="Failures, 15 min",
-            description="Commits and openings of lanes that failed in the last 15 minutes. Single ones heal by "
-            "themselves: the lane drops what it had and goes on from its committed offset.",
+            description="Failed commits and openings of lanes in the last 15 minutes. A lane recovers by itself: it "
+            "drops what it staged and continues from its committed offset.",
             unit="short",
             decimals=0,
             kind="number",
@@ -127,33 +127,33 @@ _NOW: Final = Section(
 )
 
 _LAG: Final = Section(
-    "How far behind",
+    "Lag",
     (
         Panel(
             title="Lag in seconds, by partition",
-            description="How old the newest of what is committed is while there is more to read, or no leader says "
-            "whether there is; else 0. Dashed: where the alert wakes somebody.",
+            description="Upper bound of how long the oldest uncommitted record has waited. It also grows while no "
+            "leader answers. Dashed: the threshold of the alert.",
             unit="s",
             alarm=300,
             queries=(Query("max by (partition) (conversation_lag_seconds{$scope})", "{{partition}}"),),
         ),
         Panel(
             title="Lag in records, by partition",
-            description="Records between the lane's position and the end of its partition. One partition far above "
-            "the others is a hot key or a lane that fails.",
+            description="Records between the lane's position and the end of the log. If one partition is far above the "
+            "others, it has a hot key or its lane fails.",
             unit="short",
             queries=(Query("max by (partition) (conversation_lag_records{$scope})", "{{partition}}"),),
         ),
         Panel(
             title="Record age when processed",
-            description="From a record's timestamp to its processing: what comes late from the sources counts as well.",
+            description="From a record's timestamp to its processing, the delay of the sources included.",
             unit="s",
             queries=quantiles("conversation_record_age_seconds_bucket{$scope}", p50=0.5, p95=0.95, p99=0.99),
         ),
         Panel(
             title="Standstill, by partition",
-            description="Time since a partition moved that stands still though records wait or its leader is out of "
-            "reach. The log line lane.stands_still says why.",
+            description="Time since a partition last moved, if it stands still while records wait or its leader does "
+            "not answer. The log line lane.stands_still has the cause.",
             unit="s",
             width=12,
             alarm=1,
@@ -161,8 +161,8 @@ _LAG: Final = Section(
         ),
         Panel(
             title="Records behind open transactions, by partition",
-            description="Records of the input that wait for the end of a producer's transaction, and the age of the "
-            "newest record of it.",
+            description="Records of the input that wait for an open transaction of a producer to end, and the age of "
+            "the newest record in that transaction.",
             unit="short",
             width=12,
             queries=(
@@ -174,11 +174,11 @@ _LAG: Final = Section(
 )
 
 _RECORDS: Final = Section(
-    "What becomes of records",
+    "Records",
     (
         Panel(
             title="Records by disposition",
-            description="Records consumed per second, by what became of them. The sum is everything consumed.",
+            description="Records consumed per second, by disposition. The sum is everything consumed.",
             unit="cps",
             kind="stacked",
             queries=(
@@ -211,8 +211,8 @@ _RECORDS: Final = Section(
         ),
         Panel(
             title="Dead letters by reason",
-            description="Records per second that could not be used. `late`, `too_large` and `key_mismatch` are about "
-            "rules, `internal_error` is a bug of this service, all others are broken input.",
+            description="Records per second that could not be used. `late`, `too_large` and `key_mismatch` break a "
+            "rule, `internal_error` is a bug of this service, all others are broken input.",
             unit="cps",
             queries=(
                 Query(
@@ -224,7 +224,7 @@ _RECORDS: Final = Section(
         ),
         Panel(
             title="Ignored by reason",
-            description="Records per second that are no conversation updates.",
+            description="Records per second that are not conversation updates.",
             unit="cps",
             queries=(
                 Query(
@@ -236,8 +236,8 @@ _RECORDS: Final = Section(
         ),
         Panel(
             title="Disorder of the input",
-            description="How far records that came out of order lay behind the newest of their partition, by the time "
-            "of their snapshots.",
+            description="How far out-of-order records were behind the newest record of their partition, by snapshot "
+            "time.",
             unit="s",
             queries=quantiles("conversation_out_of_order_seconds_bucket{$scope}", p50=0.5, p95=0.95, p99=0.99),
         ),
@@ -245,7 +245,7 @@ _RECORDS: Final = Section(
 )
 
 _WORK: Final = Section(
-    "How the work goes",
+    "Processing",
     (
         Panel(
             title="Commit latency",
@@ -255,8 +255,8 @@ _WORK: Final = Section(
         ),
         Panel(
             title="Commits and failures",
-            description="Commits per second by result, openings of lanes that failed, and lanes that had to begin at "
-            "the first record because retention was faster than the worker.",
+            description="Commits per second by result, failed openings of lanes, lanes that started at the first "
+            "record because retention was faster than the worker, and transactions that were repaired.",
             unit="ops",
             queries=(
                 Query(
@@ -272,8 +272,8 @@ _WORK: Final = Section(
         ),
         Panel(
             title="Lane time by activity",
-            description="What lanes spent their time on, summed over all lanes. `fetch_wait` is idle time: near 0 of "
-            "it, more workers or partitions are needed.",
+            description="The time of all lanes by activity. `fetch_wait` is idle time: when it is near 0, more workers "
+            "or partitions are needed.",
             unit="percentunit",
             kind="stacked",
             queries=(
@@ -286,15 +286,31 @@ _WORK: Final = Section(
         ),
         Panel(
             title="Event loop lateness, p99 by worker",
-            description="How late the event loop ran a timer. High values mean that it is blocked or starved of CPU; "
-            "heartbeats and probes suffer next.",
+            description="Delay of timers in the event loop. High values mean that the loop is blocked or starved of "
+            "CPU; heartbeats and probes fail next.",
+            width=6,
             unit="s",
             warn=0.25,
             queries=quantiles("conversation_loop_lag_seconds_bucket{$scope}", "instance", p99=0.99),
         ),
         Panel(
+            title="Refused by the ports",
+            description="Connections and requests that the admin or query port refused or ended, by reason. Some are "
+            "normal: a browser without a session, a client that has gone.",
+            width=6,
+            unit="reqps",
+            warn=1,
+            queries=(
+                Query(
+                    "sum by (port, reason) (rate(conversation_http_refusals_total{$scope}[$__rate_interval])) > 0",
+                    "{{port}} {{reason}}",
+                ),
+            ),
+        ),
+        Panel(
             title="Since the last commit, by partition",
-            description="Time since each lane committed. It grows on a quiet partition as well: look at the lag.",
+            description="Time since the last commit of a lane. It also grows on a quiet partition: compare the lag.",
+            width=6,
             unit="s",
             queries=(
                 Query(
@@ -305,7 +321,8 @@ _WORK: Final = Section(
         ),
         Panel(
             title="Since the last poll, by worker",
-            description="Time since a lane of the worker last waited for records. It never grows in good health.",
+            description="Time since any lane of the worker waited for records. It does not grow in a healthy worker.",
+            width=6,
             unit="s",
             warn=150,
             queries=(
@@ -318,12 +335,54 @@ _WORK: Final = Section(
     ),
 )
 
+_ENGINE: Final = Section(
+    "Engine",
+    (
+        Panel(
+            title="Records that the native engine declined",
+            description="Share of the records that the native engine left to the rules in Python, by reason. The "
+            "results are the same and take several times the CPU. Dashed: the threshold of the alert on their sum.",
+            unit="percentunit",
+            kind="stacked",
+            width=12,
+            warn=0.1,
+            queries=(
+                Query(
+                    "sum by (reason) (rate(conversation_engine_declined_total{$scope}[$__rate_interval])) "
+                    "/ ignoring(reason) group_left sum(rate(conversation_records_total{$scope}[$__rate_interval]))",
+                    "{{reason}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="CPU per record, by worker",
+            description="CPU time of a worker divided by the records that it consumed.",
+            unit="s",
+            width=6,
+            queries=(
+                Query(
+                    "sum by (instance) (rate(process_cpu_seconds_total{$scope}[$__rate_interval])) "
+                    "/ sum by (instance) (rate(conversation_records_total{$scope}[$__rate_interval]) > 0)",
+                    "{{instance}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Workers by engine",
+            description="Workers by the engine that they run. The Python engine runs where no native engine is built.",
+            unit="short",
+            width=6,
+            queries=(Query("count by (engine) (conversation_build_info{$scope})", "{{engine}}"),),
+        ),
+    ),
+)
+
 _GROUP: Final = Section(
-    "Who owns what",
+    "Consumer group",
     (
         Panel(
             title="Partitions by worker",
-            description="Partitions that the group gave each worker, and how many the input topic has (topic).",
+            description="Partitions assigned to a worker, and how many the input topic has (topic).",
             unit="short",
             width=6,
             queries=(
@@ -333,8 +392,8 @@ _GROUP: Final = Section(
         ),
         Panel(
             title="Offline partitions, by topic",
-            description="Partitions that have no leader: all their replicas are down or too far behind. An offline "
-            "partition is neither read nor written.",
+            description="Partitions without a leader: all replicas are down or too far behind. They can be neither "
+            "read nor written.",
             unit="short",
             width=6,
             alarm=1,
@@ -342,8 +401,8 @@ _GROUP: Final = Section(
         ),
         Panel(
             title="Rebalances",
-            description="Decisions of the consumer group per interval, summed over workers. Each stops all lanes for a "
-            "moment.",
+            description="Assignments and revocations per interval, summed over workers. A rebalance stops all lanes "
+            "for a moment.",
             unit="short",
             width=6,
             queries=(
@@ -355,28 +414,28 @@ _GROUP: Final = Section(
         ),
         Panel(
             title="Records left to restore",
-            description="Records of the state topic that opening lanes have still to read. Consumption of the "
-            "partition begins at 0.",
+            description="Records of the state topic that opening lanes still have to read. At 0 the lane begins to "
+            "consume.",
             unit="short",
             width=6,
             queries=(Query("max by (partition) (conversation_restore_remaining_records{$scope})", "{{partition}}"),),
         ),
         Panel(
             title="Duration of the last opening, by partition",
-            description="How long each lane took from its assignment to its first record: fencing, offset, restore.",
+            description="Time that a lane took to open: fencing, committed offset, restore.",
             unit="s",
             queries=(Query("max by (partition) (conversation_restore_duration_seconds{$scope})", "{{partition}}"),),
         ),
         Panel(
             title="Conversations restored, by partition",
-            description="Conversations known when the lane opened.",
+            description="Conversations that the lane had when it opened.",
             unit="short",
             queries=(Query("max by (partition) (conversation_restored_conversations{$scope})", "{{partition}}"),),
         ),
         Panel(
             title="Versions, and workers connected",
-            description="Workers by version of the service: a roll-out is over when there is one. And how many of them "
-            "are connected to Kafka: an idle one that is cut off shows it nowhere else.",
+            description="Workers by version of the service: a rollout is over when there is only one version. And how "
+            "many workers are connected to Kafka: an idle worker without connection shows nowhere else.",
             unit="short",
             queries=(
                 Query("count by (version) (conversation_build_info{$scope})", "{{version}}"),
@@ -391,8 +450,8 @@ _CLOCKS: Final = Section(
     (
         Panel(
             title="Event times behind their snapshot",
-            description="How far the newest event time of a snapshot lay behind the snapshot's own time: the way from "
-            "the event to the notification, and what was not known before.",
+            description="How far the newest event time in a snapshot is behind the snapshot: the delay from the event "
+            "to its notification.",
             unit="s",
             queries=quantiles(
                 'conversation_event_skew_seconds_bucket{$scope, direction="behind"}', p50=0.5, p95=0.95, p99=0.99
@@ -400,8 +459,8 @@ _CLOCKS: Final = Section(
         ),
         Panel(
             title="Event times ahead of their snapshot",
-            description="Share of snapshots whose newest event time lies ahead of their own time. No event is known "
-            "before it happens: two clocks disagree.",
+            description="Share of snapshots whose newest event time is ahead of the snapshot. Since no event is known "
+            "before it happens, two clocks disagree.",
             unit="percentunit",
             queries=(
                 Query(
@@ -414,16 +473,16 @@ _CLOCKS: Final = Section(
             ),
         ),
         Panel(
-            title="Times that cannot be",
-            description="Records per second from more than a second ahead of the worker's clock, and records with an "
-            "event time that was passed over because it is too far from its snapshot.",
+            title="Implausible times",
+            description="Records per second with a timestamp more than a second ahead of the worker's clock, and event "
+            "times per second that were ignored because they are too far from their snapshot.",
             unit="cps",
             queries=(
                 Query(
                     "sum(rate(conversation_future_records_total{$scope}[$__rate_interval]))", "record from the future"
                 ),
                 Query(
-                    'sum(rate(conversation_oddities_total{$scope, kind="implausible_time"}[$__rate_interval]))',
+                    'sum(rate(conversation_data_anomalies_total{$scope, kind="implausible_time"}[$__rate_interval]))',
                     "implausible time",
                 ),
             ),
@@ -436,9 +495,9 @@ _RESOURCES: Final = Section(
     (
         Panel(
             title="CPU by worker",
-            description="Cores used. One worker uses one core at most: at 1 it is at its limit.",
+            description="Cores used. A worker uses one core at most, so at 1 it is at its limit.",
             unit="short",
-            width=6,
+            width=5,
             warn=0.9,
             queries=(
                 Query("sum by (instance) (rate(process_cpu_seconds_total{$scope}[$__rate_interval]))", "{{instance}}"),
@@ -448,22 +507,39 @@ _RESOURCES: Final = Section(
             title="Memory by worker",
             description="Resident memory.",
             unit="bytes",
-            width=6,
+            width=5,
             queries=(Query("sum by (instance) (process_resident_memory_bytes{$scope})", "{{instance}}"),),
         ),
         Panel(
             title="State in memory, by partition",
             description="Bytes of conversation state. It follows the number of conversations and their retention.",
             unit="bytes",
-            width=6,
+            width=5,
             kind="stacked",
             queries=(Query("max by (partition) (conversation_state_bytes{$scope})", "{{partition}}"),),
         ),
         Panel(
-            title="Open files by worker",
-            description="Share of the open file descriptors that the process may have.",
+            title="Memory of states by worker",
+            description="Share of what the states may take (CC_STATE_TOTAL_BYTES_MAX, or by default a share of the "
+            "container's memory limit). At 1 the lanes of the worker stop.",
             unit="percentunit",
-            width=6,
+            width=5,
+            warn=0.9,
+            alarm=1,
+            none="no limit",
+            queries=(
+                Query(
+                    "max by (instance) (conversation_state_memory_bytes{$scope} / "
+                    "(conversation_state_memory_max_bytes{$scope} > 0))",
+                    "{{instance}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Open files by worker",
+            description="Share of the file descriptors that the process may open.",
+            unit="percentunit",
+            width=4,
             warn=0.8,
             queries=(
                 Query(
@@ -478,6 +554,6 @@ _RESOURCES: Final = Section(
 PIPELINE: Final = Dashboard(
     uid="conversation-consumer-pipeline",
     title="Pipeline",
-    description="Is the pipeline healthy? Lag, throughput, dead letters, commits, the consumer group and resources.",
-    sections=(_NOW, _LAG, _RECORDS, _WORK, _GROUP, _CLOCKS, _RESOURCES),
+    description="The health of the service: lag, throughput, dead letters, commits, consumer group and resources.",
+    sections=(_NOW, _LAG, _RECORDS, _WORK, _ENGINE, _GROUP, _CLOCKS, _RESOURCES),
 )

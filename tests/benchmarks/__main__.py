@@ -1,8 +1,8 @@
 """Benchmarks on a real Kafka: `python -m tests.benchmarks [PART ...] [--events 50000] [--rounds 3] ...`.
 
-One part after the other; each prints a JSON line per result, and on standard error what every run came to. Without a
-part named it is throughput and latency. Everything is a process of its own on this machine, the broker too: compare
-ratios within one run, never figures of two machines.
+The parts run one after the other. A part prints its results as JSON lines, and the figures of every run on standard
+error. At the end stands a table of the targets that were measured. The default parts are throughput and latency. Every
+process, the broker too, runs on this machine: compare ratios within one run, never figures of two machines.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.benchmarks import growth, handover, latency, restore, throughput
+from tests.benchmarks import growth, handover, latency, restore, targets, throughput
 from tests.benchmarks.options import BOUNDS, Line, Options
 from tests.benchmarks.scratch import Scratch
 from tests.live.broker import find_broker
@@ -36,14 +36,17 @@ _DEFAULT = ("throughput", "latency")
 
 
 async def _run(bootstrap_servers: str, parts: list[str], options: Options) -> None:
+    lines: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as logs:
         for part in parts:
             async with Scratch(bootstrap_servers, Path(logs)) as scratch:
                 async for line in _PARTS[part](scratch, options):
                     print(msgspec.json.encode(line).decode(), flush=True)
+                    lines.append(line)
+    print(*targets.make_table(lines), sep="\n")
 
 
-def _options(given: argparse.Namespace, parser: argparse.ArgumentParser) -> Options:
+def _read_options(given: argparse.Namespace, parser: argparse.ArgumentParser) -> Options:
     values = {name: getattr(given, name) for name in BOUNDS}
     for name, (least, most) in BOUNDS.items():
         if not least <= values[name] <= most:
@@ -66,10 +69,10 @@ def main() -> None:
     unknown = [part for part in given.parts if part not in _PARTS]
     if unknown:
         parser.error(f"no part is named {unknown[0]!r}: choose from {', '.join(_PARTS)}")
-    options = _options(given, parser)
+    options = _read_options(given, parser)
     if not Path("/proc/self/stat").exists():
-        sys.exit("needs Linux, whose /proc tells the CPU time of the worker")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a partition just made has no leader yet: it tries again
+        sys.exit("needs Linux, whose /proc has the CPU time of the worker")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a new partition has no leader yet, and aiokafka retries
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     broker = find_broker()
     if isinstance(broker, str):

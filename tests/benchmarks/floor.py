@@ -1,8 +1,8 @@
-"""What no consumer on aiokafka gets below: a bare loop over a topic, with or without decoding what it gives.
+"""The floor of any consumer on aiokafka: a bare loop over a topic, with or without decoding the values.
 
-`python -m tests.benchmarks.floor NAME SETTINGS COUNT WITHIN_S` prints what COUNT records took, in seconds and in CPU
-seconds. The clock starts when the partitions are assigned, not with the first record: by then much of the topic, or all
-of it, is fetched already. The decoding is whole: also of participants that the worker has seen before and remembers.
+`python -m tests.benchmarks.floor NAME SETTINGS COUNT WITHIN_S` prints the seconds and CPU seconds that COUNT records
+took. The clock starts when the partitions are assigned: by the first record much of the topic, or all of it, has been
+fetched. Every participant is decoded, even those that the worker would find in its cache.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import msgspec
 from aiokafka import TopicPartition
 
-from consumer.adapters.kafka.group import GroupIntake, Listener
-from consumer.core.topics import classify
-from consumer.runtime.settings import Settings
+from consumer.core.notification_topics import classify
+from consumer.kafka.group_consumer import GroupConsumer, Listener
+from consumer.settings import Settings
 from schemas.inbound import FlatParticipant, Participant, Payload
 from tests.benchmarks.scratch import Spent
 
@@ -32,38 +32,40 @@ async def measure(settings: Settings, count: int, *, decoding: bool, within_s: f
 
     def assigned(partitions: Sequence[int]) -> None:
         for partition in partitions:
-            intake._consumer.seek(TopicPartition(settings.input_topic, partition), 0)
+            input_consumer._consumer.seek(TopicPartition(settings.input_topic, partition), 0)
         starts.append(Spent.now())
 
     async def revoked(_: Sequence[int]) -> None:
-        raise AssertionError("nobody else is in the group")
+        raise AssertionError("the group has no other member")
 
-    intake = GroupIntake(settings)
+    input_consumer = GroupConsumer(settings)
     try:
         async with asyncio.timeout(within_s):
-            await intake.start(Listener(assigned, revoked))
+            await input_consumer.start(Listener(assigned, revoked))
             while left > 0:
-                fetched = await intake._consumer.getmany(timeout_ms=_FETCH_MS, max_records=settings.fetch_records_max)
-                for some in fetched.values():
-                    left -= len(some)
+                fetched = await input_consumer._consumer.getmany(
+                    timeout_ms=_FETCH_MS, max_records=settings.fetch_records_max
+                )
+                for batch in fetched.values():
+                    left -= len(batch)
                     if decoding:
-                        usable += sum(_participants(record.value) > 0 for record in some)
+                        usable += sum(_decode(record.value) > 0 for record in batch)
             spent = Spent.now().since(starts[0])
         if decoding and usable < count * _USABLE_MIN:
             raise RuntimeError(f"only {usable} of {count} values were decoded: this is no floor")
         return spent
     finally:
-        await intake.stop()
+        await input_consumer.stop()
 
 
-def _participants(value: bytes) -> int:
-    """Decode a value with all its participants; how many there were. The traffic has broken records: they have none."""
+def _decode(value: bytes) -> int:
+    """Decode a value and all its participants; returns their number, 0 for a broken record."""
     try:
         payload = _PAYLOAD.decode(value)
         framed = payload.detail or payload
         decoder = _FLAT if classify(framed.topic_name or payload.detail_type).medium else _NESTED
-        shown = (framed.event_body or payload).participants or ()
-        return len([decoder.decode(each) for each in shown])
+        participants = (framed.event_body or payload).participants or ()
+        return len([decoder.decode(participant) for participant in participants])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return 0
 

@@ -1,7 +1,7 @@
-"""How long 16 lanes with state stand still when a second worker comes and goes, and how long one takes to drain.
+"""How long 16 lanes with state are closed when a second worker joins and leaves, and how long a worker takes to drain.
 
-All the while records are written. A rebalance lasts from the revocation to the last lane that is open again, on
-whichever worker; a drain from SIGTERM to the end of the process.
+Records are written meanwhile. A rebalance lasts from the revocation until the last lane is open again, on either
+worker; a drain lasts from SIGTERM to the end of the process.
 """
 
 import asyncio
@@ -9,12 +9,12 @@ import time
 from collections.abc import AsyncIterator
 from itertools import islice
 
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.runtime.settings import Settings
+from consumer.settings import Settings
 from consumer.simulator.traffic import records
+from consumer.tools.traffic_writer import TrafficWriter
 from tests.benchmarks import states
 from tests.benchmarks.options import Line, Options
-from tests.benchmarks.restore import logged_s
+from tests.benchmarks.restore import time_logged_s
 from tests.benchmarks.scratch import STEP_S, Scratch, end, until, within_s
 from tests.benchmarks.throughput import recent
 from tests.live.harness import WorkerProcess
@@ -28,16 +28,17 @@ async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
     settings, count = scratch.settings(), options.conversations
     await scratch.create(settings, _LANES)
     await scratch.write(states.topic(settings), states.drafts(states.templates(), count), count)
+    await scratch.commit_beginning(settings, _LANES)
     async with scratch.workers(settings) as pipeline, asyncio.TaskGroup() as group:
         first = await pipeline.start_worker()
         await until(lambda: len(first.events("lane.opened")) == _LANES, first, within_s(count))
-        feeding = group.create_task(_feed(settings))
+        feeding = group.create_task(_write_steadily(settings))
         second = await pipeline.start_worker()
-        came_s = await _rebalanced(first, (first, second), 1)
+        came_s = await _wait_rebalanced(first, (first, second), 1)
         began_s = time.monotonic()
         await end(second)
         second_drained_s = time.monotonic() - began_s
-        went_s = await _rebalanced(first, (first,), 2)
+        went_s = await _wait_rebalanced(first, (first,), 2)
         began_s = time.monotonic()
         await end(first)
         drained_s = time.monotonic() - began_s
@@ -50,23 +51,23 @@ async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
     yield {"name": "drain", **common, "seconds": round(drained_s, 2)}
 
 
-async def _rebalanced(first: WorkerProcess, owners: tuple[WorkerProcess, ...], number: int) -> float:
-    """Wait until all lanes are open after the first worker's revocation of this number; seconds since then."""
+async def _wait_rebalanced(first: WorkerProcess, owners: tuple[WorkerProcess, ...], number: int) -> float:
+    """Wait until all lanes are open after the first worker's nth revocation; returns the seconds in between."""
     await until(lambda: len(first.events("group.revoked")) >= number, first, STEP_S)
-    revoked_s = logged_s(first.events("group.revoked")[number - 1])
+    revoked_s = time_logged_s(first.events("group.revoked")[number - 1])
 
-    def opened() -> dict[int, float]:
+    def time_opening_s() -> dict[int, float]:
         lines = [line for owner in owners for line in owner.events("lane.opened")]
-        return {line["partition"]: logged_s(line) for line in lines if logged_s(line) > revoked_s}
+        return {line["partition"]: time_logged_s(line) for line in lines if time_logged_s(line) > revoked_s}
 
-    await until(lambda: len(opened()) == _LANES, first, STEP_S * 2)
-    return max(opened().values()) - revoked_s
+    await until(lambda: len(time_opening_s()) == _LANES, first, STEP_S * 2)
+    return max(time_opening_s().values()) - revoked_s
 
 
-async def _feed(settings: Settings) -> None:
+async def _write_steadily(settings: Settings) -> None:
     """Write records at a steady pace until cancelled."""
     began_s, written, drafts = time.monotonic(), 0, records(recent(records_per_s=_PER_S))
-    async with KafkaWriter(settings) as writer:
+    async with TrafficWriter(settings) as writer:
         while True:
             written += await writer.write(islice(drafts, int((time.monotonic() - began_s) * _PER_S) - written))
             await asyncio.sleep(_TICK_S)

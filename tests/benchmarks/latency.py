@@ -1,8 +1,8 @@
-"""How long it takes from a produced record until a `read_committed` reader sees the transition that it caused.
+"""The time from producing a record until a `read_committed` reader sees its transition.
 
-Records are written at a steady pace, a quarter of what the worker can do, and stamped when they are handed to the
-producer; a reader of the transitions topic notes when it sees the first operation of each. Pace and reader are one
-process beside the worker's and the broker's, so what that process takes counts too.
+Records are written at a steady rate, a quarter of the worker's throughput, and stamped when the producer gets them. A
+reader of the transitions topic sees when the first operation of a record arrives. Writer and reader share one process
+beside the worker and the broker, so the delays of that process count too.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.runtime.commit_policy import CommitPolicy
-from consumer.runtime.settings import Settings
+from consumer.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
+from consumer.tools.traffic_writer import TrafficWriter
+from consumer.worker.commit_policy import CommitPolicy
 from schemas.transition import Transition
 from tests.benchmarks.options import Line, Options
 from tests.benchmarks.scratch import STEP_S, Scratch, end, until
@@ -33,12 +33,12 @@ _WARM_S = 3.0
 _SETTLE_S = 5.0
 _TRANSITION = msgspec.json.Decoder(Transition)
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """Partition and offset of an input record."""
 
 
 async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
-    rate = options.rate or await _quarter(scratch, options.events)
+    rate = options.rate or await _measure_quarter(scratch, options.events)
     settings = scratch.settings()
     await scratch.create(settings, PARTITIONS)
     traffic = Traffic(start_ms=now_ms(), records_per_s=rate, disorder=0, duplicates=0)
@@ -46,9 +46,9 @@ async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
     async with scratch.workers(settings) as pipeline:
         worker = await pipeline.start_worker()
         await until(lambda: len(worker.events("lane.opened")) == PARTITIONS, worker, STEP_S)
-        waits_ms = await _waits_ms(settings, drafts, rate)
+        waits_ms = await _measure_waits_ms(settings, drafts, rate)
         await end(worker)
-    p50, p99 = (statistics.quantiles(waits_ms, n=100)[each - 1] for each in (50, 99))
+    p50, p99 = (statistics.quantiles(waits_ms, n=100)[percent - 1] for percent in (50, 99))
     interval_ms = CommitPolicy.of(settings, PARTITIONS).interval_s * 1_000
     yield {
         "name": "latency",
@@ -61,26 +61,27 @@ async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
     }
 
 
-async def _quarter(scratch: Scratch, events: int) -> float:
+async def _measure_quarter(scratch: Scratch, events: int) -> float:
     course = Course(scratch, events)
     await course.write(recent())
     return (await course.run(WORKER)).events_per_s / _SHARE
 
 
-async def _waits_ms(settings: Settings, drafts: list[Draft], rate: float) -> list[float]:
-    """From handing a record to the producer to seeing what it caused, without those of the first seconds."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers, isolation_level="read_committed")
-    seen_ms: dict[Place, float] = {}
+async def _measure_waits_ms(settings: Settings, drafts: list[Draft], rate: float) -> list[float]:
+    """Milliseconds from producing a record to reading its transition; the first seconds are left out."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap_servers, isolation_level="read_committed", auto_offset_reset="earliest"
+    )
+    seen_ms: dict[Position, float] = {}
     await asyncio.wait_for(consumer.start(), STEP_S)
     watching: asyncio.Task[None] | None = None
     try:
-        tps = [TopicPartition(settings.transitions_topic, each) for each in range(PARTITIONS)]
+        tps = [TopicPartition(settings.transitions_topic, partition) for partition in range(PARTITIONS)]
         consumer.assign(tps)
-        await asyncio.wait_for(consumer.seek_to_beginning(*tps), STEP_S)
         watching = asyncio.create_task(_watch(consumer, seen_ms))
         began_ms = time.time() * 1_000
-        async with asyncio.timeout(STEP_S + len(drafts) / rate * 2), KafkaWriter(settings) as writer:
-            sent = await _paced(writer, drafts, rate)
+        async with asyncio.timeout(STEP_S + len(drafts) / rate * 2), TrafficWriter(settings) as writer:
+            sent = await _write_paced(writer, drafts, rate)
             await writer.flush()
         await asyncio.wait({watching}, timeout=_SETTLE_S)
         if watching.done():
@@ -91,23 +92,27 @@ async def _waits_ms(settings: Settings, drafts: list[Draft], rate: float) -> lis
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
         await consumer.stop()
-    stamps_ms = {(each.result().partition, each.result().offset): stamp_ms for each, stamp_ms in sent}
+    stamps_ms = {(future.result().partition, future.result().offset): stamp_ms for future, stamp_ms in sent}
     return [
-        at_ms - stamps_ms[place] for place, at_ms in seen_ms.items() if stamps_ms[place] >= began_ms + _WARM_S * 1_000
+        at_ms - stamps_ms[source]
+        for source, at_ms in seen_ms.items()
+        if stamps_ms[source] >= began_ms + _WARM_S * 1_000
     ]
 
 
-async def _watch(consumer: AIOKafkaConsumer, seen_ms: dict[Place, float]) -> None:
+async def _watch(consumer: AIOKafkaConsumer, seen_ms: dict[Position, float]) -> None:
     while True:
         for fetched in (await consumer.getmany(timeout_ms=1_000)).values():
             now = time.time() * 1_000
-            for each in fetched:
-                source = _TRANSITION.decode(each.value).source
+            for output in fetched:
+                source = _TRANSITION.decode(output.value).source
                 seen_ms.setdefault((source.partition, source.offset), now)
 
 
-async def _paced(writer: KafkaWriter, drafts: list[Draft], rate: float) -> list[tuple[asyncio.Future[Any], float]]:
-    """Hand records to the producer at a steady pace; the future answer to each, and when it was handed over."""
+async def _write_paced(
+    writer: TrafficWriter, drafts: list[Draft], rate: float
+) -> list[tuple[asyncio.Future[Any], float]]:
+    """Give records to the producer at a steady rate; returns (future answer, time of sending in ms) of every record."""
     sent: list[tuple[asyncio.Future[Any], float]] = []
     began_s, late_s = time.monotonic(), 0.0
     while len(sent) < len(drafts):
@@ -117,6 +122,6 @@ async def _paced(writer: KafkaWriter, drafts: list[Draft], rate: float) -> list[
             sent.append((await writer._send(msgspec.structs.replace(draft, timestamp_ms=int(stamp_ms))), stamp_ms))
         late_s = max(late_s, time.monotonic() - began_s - len(sent) / rate)
         await asyncio.sleep(_TICK_S)
-    await asyncio.gather(*[each for each, _ in sent])
+    await asyncio.gather(*[future for future, _ in sent])
     print(f"latency: {len(sent)} records at {rate:.0f}/s, at most {late_s:.3f} s late", file=sys.stderr)
     return sent

@@ -1,28 +1,28 @@
-"""What a run of the benchmarks is like, and the form of what it prints."""
+"""The options of a benchmark run, and the form of its results."""
 
 from msgspec import Struct
 
 Line = dict[str, str | int | float]
-"""One result, to be printed as JSON. `name` says what was measured."""
+"""One result, printed as JSON; `name` is the measured quantity."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """How much each part does. What is not said stays so small that every part ends within some four minutes."""
+    """How much work a part does. With the defaults every part ends within about four minutes."""
 
     events: int = 50_000
-    """Records that a run reads."""
+    """Records per run."""
     rounds: int = 3
-    """Runs of each kind, interleaved; the median counts."""
+    """Interleaved runs of every kind; the result is their median."""
     conversations: int = 100_000
-    """Conversations in the state that is restored, or moved in a rebalance."""
+    """Conversations in the restored or rebalanced state."""
     seconds: float = 20.0
-    """How long latency is measured."""
+    """Duration of the latency measurement."""
     rate: float = 0.0
-    """Records a second at which latency is measured; 0 for a quarter of what the worker can do, measured before."""
+    """Records per second in the latency measurement; 0 takes a quarter of the worker's throughput, measured before."""
     churn_minutes: float = 3.0
-    """How long restored conversations are changed."""
+    """How long restored conversations are updated."""
     updates_per_s: int = 300
-    """How many of them."""
+    """Rate of those updates."""
 
 
 BOUNDS = {
@@ -34,4 +34,4 @@ BOUNDS = {
     "churn_minutes": (0.1, 60.0),
     "updates_per_s": (1, 2_000),
 }
-"""The least and the most that each may be."""
+"""Minimum and maximum of every option."""

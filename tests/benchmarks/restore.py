@@ -1,7 +1,7 @@
-"""What a worker needs for the conversations that it knows: time to restore them, and memory for each.
+"""The cost of stored conversations: the time to restore them, and their memory.
 
-`restore` measures both, as `python -m consumer run` restores states from a real Kafka; `churn` goes on to change
-conversations chosen at random for some minutes, and looks whether memory grows.
+`restore` measures both while `python -m consumer run` restores states from a real Kafka. `churn` then updates random
+conversations for some minutes and measures whether memory grows.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.runtime.settings import Settings
+from consumer.settings import Settings
 from consumer.simulator.traffic import Draft
+from consumer.tools.traffic_writer import TrafficWriter
 from tests.benchmarks import states
 from tests.benchmarks.options import Line, Options
 from tests.benchmarks.scratch import STEP_S, Scratch, Spent, end, until, within_s
@@ -28,16 +28,16 @@ _TICK_S = 0.1
 
 async def restore(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
     made, count = states.templates(), options.conversations
-    settings, value_bytes = await _written(scratch, made, count)
+    settings, value_bytes = await _write_states(scratch, made, count)
     async with scratch.workers(scratch.settings()) as pipeline:
         await scratch.create(pipeline.settings, PARTITIONS)
         worker = await pipeline.start_worker()
-        await _restored(worker, 0)
+        await _wait_restored(worker, 0)
         idle_bytes = worker.resident_bytes()
         await end(worker)
     async with scratch.workers(settings) as pipeline:
         worker = await pipeline.start_worker()
-        seconds, cpu_s = await _restored(worker, count)
+        seconds, cpu_s = await _wait_restored(worker, count)
         known = worker.resident_bytes() - idle_bytes
         await end(worker)
     yield {
@@ -53,12 +53,12 @@ async def restore(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
 
 async def churn(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
     made, count = states.templates(), options.conversations
-    settings, _ = await _written(scratch, made, count)
+    settings, _ = await _write_states(scratch, made, count)
     async with scratch.workers(settings) as pipeline:
         worker = await pipeline.start_worker()
-        await _restored(worker, count)
-        news = states.updates(made, count, random.Random(1))
-        resident = await _changed(pipeline, worker, news, options.churn_minutes, options.updates_per_s)
+        await _wait_restored(worker, count)
+        updates = states.updates(made, count, random.Random(1))
+        resident = await _update_conversations(pipeline, worker, updates, options.churn_minutes, options.updates_per_s)
         await end(worker)
     yield {
         "name": "churn",
@@ -70,37 +70,38 @@ async def churn(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
     }
 
 
-async def _written(scratch: Scratch, made: list[states.Template], count: int) -> tuple[Settings, float]:
-    """Settings whose state topic holds so many conversations, and the mean of their bytes."""
+async def _write_states(scratch: Scratch, made: list[states.Template], count: int) -> tuple[Settings, float]:
+    """Write a state topic of so many conversations; returns its settings and the mean bytes of a state."""
     settings = scratch.settings()
     await scratch.create(settings, PARTITIONS)
     await scratch.write(states.topic(settings), states.drafts(made, count), count)
+    await scratch.commit_beginning(settings, PARTITIONS)
     return settings, statistics.mean(len(made[number % len(made)].state) for number in range(count))
 
 
-async def _restored(worker: WorkerProcess, count: int) -> tuple[float, float]:
-    """Wait until all lanes are open: seconds since the group assigned them, and CPU seconds since then, about."""
+async def _wait_restored(worker: WorkerProcess, count: int) -> tuple[float, float]:
+    """Wait until all lanes are open; returns the seconds, and roughly the CPU seconds, since their assignment."""
     assigned = await worker.logged("group.assigned", STEP_S)
     start = Spent.by(worker)
     await until(lambda: len(worker.events("lane.opened")) == PARTITIONS, worker, STEP_S + within_s(count))
     spent = Spent.by(worker).since(start)
-    return max(map(logged_s, worker.events("lane.opened"))) - logged_s(assigned), spent.cpu_s or spent.seconds
+    return max(map(time_logged_s, worker.events("lane.opened"))) - time_logged_s(assigned), spent.cpu_s or spent.seconds
 
 
-def logged_s(line: dict[str, Any]) -> float:
-    """When a log line was written, in seconds of the wall clock."""
+def time_logged_s(line: dict[str, Any]) -> float:
+    """The timestamp of a log line, in seconds since the epoch."""
     return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
-async def _changed(
-    pipeline: Pipeline, worker: WorkerProcess, news: Iterator[Draft], minutes: float, per_s: int
+async def _update_conversations(
+    pipeline: Pipeline, worker: WorkerProcess, updates: Iterator[Draft], minutes: float, per_s: int
 ) -> list[int]:
-    """Write updates at a steady pace; the resident bytes of the worker, every so often."""
+    """Write updates at a steady rate; returns samples of the worker's resident bytes."""
     began_s, written, resident, look_s = time.monotonic(), 0, [worker.resident_bytes()], 0.0
-    async with KafkaWriter(pipeline.settings) as writer:
+    async with TrafficWriter(pipeline.settings) as writer:
         while (elapsed_s := time.monotonic() - began_s) < minutes * 60:
             due = int(elapsed_s * per_s) - written
-            written += await writer.write(islice(news, due))
+            written += await writer.write(islice(updates, due))
             await writer.flush()
             if elapsed_s - look_s >= _LOOK_S:
                 look_s = elapsed_s

@@ -1,4 +1,4 @@
-"""Topics, groups and workers of one part of the benchmarks, which nobody else uses, and what the workers spend."""
+"""Topics, groups and workers of one part of the benchmarks, used by no other, and the time that workers spend."""
 
 import asyncio
 import contextlib
@@ -12,37 +12,37 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka.topic_checks import plans
-from consumer.adapters.kafka.topics import TopicAdmin
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.runtime.settings import Settings
+from consumer.preflight.topic_admin import TopicAdmin
+from consumer.preflight.topic_checks import plans
+from consumer.settings import Settings
 from consumer.simulator.traffic import Draft
+from consumer.tools.traffic_writer import TrafficWriter
 from tests.live.harness import Pipeline, WorkerProcess
 
 STEP_S = 30.0
-"""How long any step may take that does not depend on how much there is to do."""
+"""The longest duration of a step whose work does not depend on the options."""
 _EVENTS_PER_S_MIN = 1_000
 _POLL_S = 0.02
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What a run took. CPU is user and system time."""
+    """Seconds of a run. CPU is user and system time."""
 
     seconds: float
     cpu_s: float
 
     @classmethod
     def now(cls) -> "Spent":
-        """What this process has spent."""
+        """The time spent by this process so far."""
         return cls(time.perf_counter(), time.process_time())
 
     @classmethod
     def by(cls, worker: WorkerProcess) -> "Spent":
-        """What a worker has spent."""
+        """The time spent by a worker so far."""
         fields = Path(f"/proc/{worker._process.pid}/stat").read_text().rpartition(")")[2].split()
         return cls(time.perf_counter(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
 
@@ -51,12 +51,12 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 def within_s(records: int) -> float:
-    """How long anything may take that is done with so many records."""
+    """The longest duration of a step with so many records."""
     return STEP_S + records / _EVENTS_PER_S_MIN
 
 
 class Scratch:
-    """What one part makes on a broker. An async context manager: topics are deleted at the end."""
+    """The topics and groups of one part. An async context manager that deletes the topics at the end."""
 
     def __init__(self, bootstrap_servers: str, logs: Path) -> None:
         self._name = f"benchmark-{uuid.uuid4().hex[:8]}"
@@ -70,17 +70,17 @@ class Scratch:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        topics = {plan.name for each in self._used for plan in plans(each)}
+        topics = {plan.name for settings in self._used for plan in plans(settings)}
         try:
             async with asyncio.timeout(STEP_S):
                 await self._admin.delete_topics(sorted(topics))
         except (KafkaError, TimeoutError) as error:
-            print(f"the topics {self._name}* may be left: {error!r}", file=sys.stderr)
+            print(f"topics {self._name}* may remain: {error!r}", file=sys.stderr)
         finally:
             await self._admin.close()
 
     def settings(self, input_topic: str | None = None) -> Settings:
-        """The service's defaults, with a group and output topics that nobody has used, on a new or a given input."""
+        """The service's defaults with a new group and new output topics, on a new or a given input topic."""
         name = f"{self._name}-{len(self._used)}"
         settings = Settings(
             bootstrap_servers=self._bootstrap,
@@ -94,19 +94,29 @@ class Scratch:
         return settings
 
     async def create(self, settings: Settings, partitions: int) -> None:
-        """Make the topics; an input that exists keeps its partitions."""
+        """Create the topics; an existing input keeps its partitions."""
         async with asyncio.timeout(STEP_S), TopicAdmin(settings) as admin:
             await admin.create(partitions, 1)
 
     async def write(self, settings: Settings, drafts: Iterable[Draft], count: int) -> None:
         """Write records to the input."""
-        async with asyncio.timeout(within_s(count)), KafkaWriter(settings) as writer:
+        async with asyncio.timeout(within_s(count)), TrafficWriter(settings) as writer:
             await writer.write(drafts)
             await writer.flush()
 
+    async def commit_beginning(self, settings: Settings, partitions: int) -> None:
+        """Commit offset 0 of every partition: a state of conversations without a committed offset opens no lane."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap, group_id=settings.group_id, enable_auto_commit=False
+        )
+        async with asyncio.timeout(STEP_S), consumer:
+            tps = [TopicPartition(settings.input_topic, partition) for partition in range(partitions)]
+            consumer.assign(tps)
+            await consumer.commit(dict.fromkeys(tps, 0))
+
     @contextlib.asynccontextmanager
     async def workers(self, settings: Settings) -> AsyncIterator[Pipeline]:
-        """Where workers can be started; none is left behind."""
+        """A pipeline that starts workers and stops them all at the end."""
         pipeline = Pipeline(self._bootstrap, self._name, self._logs)
         pipeline.settings = settings
         try:
@@ -116,17 +126,17 @@ class Scratch:
 
     async def until_committed(self, worker: WorkerProcess, settings: Settings, partitions: int, count: int) -> None:
         """Wait until the group has committed so many records."""
-        tps = [TopicPartition(settings.input_topic, each) for each in range(partitions)]
+        tps = [TopicPartition(settings.input_topic, partition) for partition in range(partitions)]
         async with asyncio.timeout(within_s(count)):
             while True:
-                found = await self._admin.list_consumer_group_offsets(settings.group_id, partitions=tps)
-                if sum(max(0, each.offset) for each in found.values()) >= count:
+                committed = await self._admin.list_consumer_group_offsets(settings.group_id, partitions=tps)
+                if sum(max(0, position.offset) for position in committed.values()) >= count:
                     return
                 await pause(worker, _POLL_S)
 
 
 async def until(happened: Callable[[], bool], worker: WorkerProcess, most_s: float) -> None:
-    """Wait for something to happen while a worker runs."""
+    """Wait until a condition holds; fails after `most_s`, or when the worker ends."""
     async with asyncio.timeout(most_s):
         while not happened():
             await pause(worker, _POLL_S)
@@ -139,6 +149,6 @@ async def pause(worker: WorkerProcess, seconds: float) -> None:
 
 
 async def end(worker: WorkerProcess) -> None:
-    """End a worker in order."""
+    """Stop a worker by SIGTERM; fails unless it exits with 0."""
     if await worker.end(signal.SIGTERM, STEP_S):
         raise RuntimeError(f"the worker failed: {worker.text()[-4_000:]}")

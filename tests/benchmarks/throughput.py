@@ -1,14 +1,18 @@
-"""Throughput of the worker on a real Kafka, beside the floors that no consumer on aiokafka gets below.
+"""Throughput of the worker on a real Kafka, compared with the floors of any consumer on aiokafka.
 
-In each round, one after the other and each as a process of its own with a new group, over the same topic:
+In every round these run one after the other over the same topic, in a process and a group of their own:
 
 - `getmany`: a bare loop over aiokafka's `getmany`, with the worker's own consumer;
-- `decode_floor`: the same, and each value decoded by msgspec, with all its participants;
-- `worker_exactly_once`: `python -m consumer run`, from the first record until the committed offsets reach the end.
+- `decode_floor`: the same loop, with every value and its participants decoded by msgspec;
+- `worker`: `python -m consumer run` with the engine that is built, exactly once, from the first record until the
+  committed offsets reach the end;
+- `worker_commits_500`: the same with `CC_COMMIT_RECORDS_MAX=500`;
+- `worker_python`: the same as `worker` with the Python engine.
 
 The clock of a floor starts when its partitions are assigned, the worker's when its first lane is open: process start,
 imports and joining the group are left out, the first fetch is not. Broker and runs share the machine, so events per CPU
-second of the process is the steadier figure, and `of_decode_floor` is taken from it: the median over the rounds.
+second of the process is the steadier figure, and `of_decode_floor` is taken from it: the median over the rounds. What
+the native engine declined is a share of the records.
 """
 
 import asyncio
@@ -17,17 +21,26 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from itertools import islice
+from typing import Any
 
 import msgspec
 
-from consumer.runtime.settings import Settings
+from consumer.settings import Settings
 from consumer.simulator.traffic import Traffic, records
+from tests.benchmarks import exposition
+from tests.benchmarks.exposition import Observed
 from tests.benchmarks.options import Line, Options
 from tests.benchmarks.scratch import STEP_S, Scratch, Spent, end, until, within_s
 from tests.live.harness import PARTITIONS, now_ms
 
 FLOORS = ("getmany", "decode_floor")
-WORKER = "worker_exactly_once"
+WORKER = "worker"
+WORKERS: dict[str, dict[str, Any]] = {
+    WORKER: {},
+    "worker_commits_500": {"commit_records_max": 500},
+    "worker_python": {"engine": "python"},
+}
+"""Their settings, where those are not the defaults."""
 _AGO_MS = 3_600_000
 
 
@@ -36,10 +49,12 @@ class Speed(msgspec.Struct, frozen=True):
 
     events_per_s: float
     events_per_cpu_s: float
+    observed: Observed | None = None
+    """What a worker's metrics say."""
 
 
 class Course:
-    """An input topic, written once, to be read from its beginning again and again."""
+    """An input topic, written once and read from its beginning by every run."""
 
     def __init__(self, scratch: Scratch, events: int, partitions: int = PARTITIONS) -> None:
         self._scratch = scratch
@@ -55,8 +70,12 @@ class Course:
 
     async def run(self, name: str) -> Speed:
         settings = self._scratch.settings(self._input_topic)
-        spent = await (self._worker(settings) if name == WORKER else self._floor(name, settings))
-        speed = Speed(self._events / spent.seconds, self._events / spent.cpu_s)
+        observed = None
+        if name in WORKERS:
+            spent, observed = await self._worker(msgspec.structs.replace(settings, **WORKERS[name]))
+        else:
+            spent = await self._floor(name, settings)
+        speed = Speed(self._events / spent.seconds, self._events / spent.cpu_s, observed)
         print(f"{name}, {self._events} events, {self._partitions} partitions: {speed}", file=sys.stderr)
         return speed
 
@@ -77,7 +96,7 @@ class Course:
             raise RuntimeError(f"{name} ended with {process.returncode}")
         return msgspec.json.decode(out, type=Spent)
 
-    async def _worker(self, settings: Settings) -> Spent:
+    async def _worker(self, settings: Settings) -> tuple[Spent, Observed]:
         await self._scratch.create(settings, self._partitions)
         async with self._scratch.workers(settings) as pipeline:
             worker = await pipeline.start_worker()
@@ -85,13 +104,15 @@ class Course:
             start = Spent.by(worker)
             await self._scratch.until_committed(worker, settings, self._partitions, self._events)
             spent = Spent.by(worker).since(start)
+            await worker.counted(self._events)
+            observed = exposition.read(await worker.exposition())
             await end(worker)
-        return spent
+        return spent, observed
 
 
-def recent(**how: float) -> Traffic:
+def recent(**fields: float) -> Traffic:
     """Traffic of the last hour."""
-    return Traffic(start_ms=now_ms() - _AGO_MS, **how)  # type: ignore[arg-type]  # all its fields are numbers
+    return Traffic(start_ms=now_ms() - _AGO_MS, **fields)  # type: ignore[arg-type]  # all its fields are numbers
 
 
 async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
@@ -99,14 +120,28 @@ async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
     await course.write(recent())
     speeds: dict[str, list[Speed]] = defaultdict(list)
     for _ in range(options.rounds):
-        for name in (*FLOORS, WORKER):
+        for name in (*FLOORS, *WORKERS):
             speeds[name].append(await course.run(name))
     floor = speeds["decode_floor"]
     for name, runs in speeds.items():
-        ratios = [each.events_per_cpu_s / base.events_per_cpu_s for each, base in zip(runs, floor, strict=True)]
+        ratios = [speed.events_per_cpu_s / base.events_per_cpu_s for speed, base in zip(runs, floor, strict=True)]
         yield {
             "name": name,
-            "events_per_s": round(statistics.median(each.events_per_s for each in runs)),
-            "events_per_cpu_s": round(statistics.median(each.events_per_cpu_s for each in runs)),
+            "events_per_s": round(statistics.median(speed.events_per_s for speed in runs)),
+            "events_per_cpu_s": round(statistics.median(speed.events_per_cpu_s for speed in runs)),
             "of_decode_floor": round(statistics.median(ratios), 3),
+            **_summarize([run.observed for run in runs if run.observed is not None]),
         }
+
+
+def _summarize(observed: list[Observed]) -> Line:
+    """The engine, the highest p99 of the event loop's lag, and the shares of what was declined in the first run."""
+    if not observed:
+        return {}
+    declined = observed[0].declined
+    return {
+        "engine": observed[0].engine,
+        "loop_lag_p99_ms": round(max(run.loop_lag_p99_ms for run in observed), 1),
+        "declined": round(sum(declined.values()), 4),
+        **{f"declined_{reason}": round(share, 4) for reason, share in sorted(declined.items())},
+    }

@@ -1,4 +1,4 @@
-"""What tests of commands share; the settings of whoever runs them are none of theirs."""
+"""What tests of commands share. The settings in the environment of the test run do not reach them."""
 
 import os
 import socket
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from consumer.adapters.kafka.embedded import EmbeddedBroker
-from consumer.runtime.settings import Settings
+from consumer.kafka.embedded import EmbeddedBroker
+from consumer.settings import Settings
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def dead_address() -> Iterator[str]:
-    """An address that refuses connections as long as the test runs."""
+    """An address that refuses connections while the test runs."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{held.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""`generate` as a user runs it; real brokers are the live tests' matter."""
+"""`generate` as a user runs it, without a broker; the live tests run it against one."""
 
 from pathlib import Path
 
@@ -7,14 +7,15 @@ from click.testing import CliRunner, Result
 
 from consumer.cli.generate import generate
 from consumer.simulator.recording import read
-from tests.adapters.kafka.refusing_broker import refusing_broker
+from tests.kafka.refusing_broker import refusing_broker
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
     return CliRunner(env={"CC_BOOTSTRAP_SERVERS": None}).invoke(generate, list(map(str, arguments)), input=stdin)
 
 
-def test_a_file_holds_the_chosen_number_of_records_and_stderr_the_seed(tmp_path: Path) -> None:
+def test_a_file_holds_as_many_records_as_asked_for(tmp_path: Path) -> None:
+    """Standard error has the options that repeat them."""
     file = tmp_path / "traffic.jsonl"
 
     result = run("--count", 300, "--seed", 7, "--output", file)
@@ -39,7 +40,7 @@ def test_stdout_holds_nothing_but_records() -> None:
     assert len(list(read(result.stdout_bytes.splitlines()))) == 20
 
 
-def test_the_shares_reach_the_traffic() -> None:
+def test_the_shares_shape_the_traffic() -> None:
     result = run("--count", 200, "--broken", 0, "--ignorable", 0.9, "--output", "-")
 
     drafts = list(read(result.stdout_bytes.splitlines()))
@@ -48,7 +49,7 @@ def test_the_shares_reach_the_traffic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("--disorder", 2), "--disorder"),
         (("--bare", 0.6, "--eventbridge", 0.6), "eventbridge + bare must be at most 1"),
@@ -59,11 +60,11 @@ def test_the_shares_reach_the_traffic() -> None:
         (("--input", "-", "--output", "-"), "exclude each other"),
     ],
 )
-def test_wrong_options_are_named(arguments: tuple[object, ...], says: str) -> None:
+def test_wrong_options_are_named(arguments: tuple[object, ...], message: str) -> None:
     result = run(*arguments)
 
     assert result.exit_code == 2
-    assert says in result.stderr
+    assert message in result.stderr
 
 
 def test_a_missing_broker_setting_is_named() -> None:
@@ -80,8 +81,7 @@ def test_a_broker_that_does_not_answer_is_reported() -> None:
 
 
 def test_a_wrong_password_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"SECURITY_PROTOCOL": "SASL_PLAINTEXT", "SASL_MECHANISM": "PLAIN"}.items():
-        monkeypatch.setenv(f"CC_{name}", value)
+    monkeypatch.setenv("CC_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
     monkeypatch.setenv("CC_SASL_USERNAME", "u")
     monkeypatch.setenv("CC_SASL_PASSWORD", "hunter2-marked")
     with refusing_broker() as address:

@@ -1,24 +1,24 @@
-"""`inspect`, `verify` and the repair tools without a broker: exit codes, help, and what people read."""
+"""`inspect`, `verify` and the repair tools without a broker: exit codes, help and output."""
 
 import click
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from consumer.cli.columns import columns, printable
 from consumer.cli.dead_letters import dead_letters
-from consumer.cli.exits import CONFIG, UNAVAILABLE
+from consumer.cli.exit_codes import CONFIG, UNAVAILABLE
 from consumer.cli.inspect import inspect
 from consumer.cli.rekey import rekey
-from consumer.cli.story import duration, end_lines, numbers, record_lines, state_lines
+from consumer.cli.render import end_lines, format_duration, number_communications, record_lines, state_lines
+from consumer.cli.tables import align
 from consumer.cli.verify import verify
-from consumer.core.explain import EFFECT_KINDS, Effect, Explanation, explained
-from consumer.core.known import Known
 from consumer.core.rules import Rules
-from consumer.core.view import communications
-from consumer.runtime.replay import Replay
-from tests.runtime.scenes import call, rubbish
+from consumer.core.state_codec import StoredState
+from consumer.query.timeline_view import communications
+from consumer.tools.explain import EFFECT_KINDS, Effect, Explanation, explain
+from consumer.tools.replay import Replay
 from tests.strategies import at
+from tests.worker.scenes import call, rubbish
 
 RULES = Rules()
 COMMANDS = pytest.mark.parametrize(
@@ -30,7 +30,7 @@ COMMANDS = pytest.mark.parametrize(
 
 
 @COMMANDS
-def test_settings_with_problems_end_with_a_line_each(command: click.Command, arguments: list[str]) -> None:
+def test_a_problem_of_the_settings_is_one_line(command: click.Command, arguments: list[str]) -> None:
     result = CliRunner(env={"CC_NO_SETTING": "1"}).invoke(command, arguments)
     assert result.exit_code == CONFIG
     assert len(result.stderr.splitlines()) == 2
@@ -38,7 +38,7 @@ def test_settings_with_problems_end_with_a_line_each(command: click.Command, arg
 
 
 @COMMANDS
-def test_a_broker_that_is_not_there_is_told_in_one_line(
+def test_a_missing_broker_is_reported_in_one_line(
     command: click.Command, arguments: list[str], dead_address: str
 ) -> None:
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(command, arguments)
@@ -49,23 +49,23 @@ def test_a_broker_that_is_not_there_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2026-02-31T00:00:00Z", "1999-01-01T00:00:00Z", ""])
-def test_a_time_that_is_none_is_a_wrong_option(time: str) -> None:
+def test_an_invalid_time_is_a_wrong_option(time: str) -> None:
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": "b:1"}).invoke(inspect, ["c1", "--as-of", time])
     assert result.exit_code == 2
-    assert f"{time!r} is no time such as" in result.stderr
+    assert f"{time!r} is not a time such as" in result.stderr
 
 
 @pytest.mark.parametrize("command", [inspect, verify])
-def test_help_shows_examples_a_line_each_and_the_exit_codes(command: click.Command) -> None:
-    told = CliRunner().invoke(command, ["--help"]).stdout
-    examples = [line for line in told.splitlines() if line.strip().startswith("conversation-consumer ")]
+def test_help_has_examples_and_exit_codes(command: click.Command) -> None:
+    text = CliRunner().invoke(command, ["--help"]).stdout
+    examples = [line for line in text.splitlines() if line.strip().startswith("conversation-consumer ")]
     assert len(examples) >= 3
-    assert "Exit codes: 0 " in told
+    assert "Exit codes: 0 " in text
 
 
-def story() -> tuple[Known, list[Explanation]]:
-    """A call of which an older event comes late, and a broken record."""
-    replay, told = Replay(RULES), []
+def explain_call() -> tuple[StoredState, list[Explanation]]:
+    """A call with an older event that comes late, and a broken record."""
+    replay, explanations = Replay(RULES), []
     for record in (
         call(0, "connected", 5, held=True),
         call(1, "alerting", 600),
@@ -73,18 +73,18 @@ def story() -> tuple[Known, list[Explanation]]:
         call(3, "connected", 4, held=False),
         rubbish(4),
     ):
-        before, outcome = replay.take(record)
-        replay.settle()
-        told.append(explained(record, RULES, before, outcome))
-    known = replay.store.lookup("c1")
-    assert known is not None
-    return known, told
+        before, outcome = replay.apply(record)
+        replay.commit()
+        explanations.append(explain(record, RULES, before, outcome))
+    stored = replay.store.lookup("c1")
+    assert stored is not None
+    return stored, explanations
 
 
-def test_a_conversation_is_read_as_tables() -> None:
-    known, _ = story()
-    shown = communications(known.state, RULES.park_cycles_max)
-    lines = [line.split() for line in state_lines(known.state, 3, shown, None)]
+def test_a_conversation_is_rendered_as_tables() -> None:
+    stored, _ = explain_call()
+    views = communications(stored.state, RULES.park_cycles_max)
+    lines = [line.split() for line in state_lines(stored.state, 3, views, None)]
     assert lines[3:] == [
         [],
         ["#", "media", "state", "since", "live", "purpose", "disconnect", "communication", "participant", "user",
@@ -96,17 +96,17 @@ def test_a_conversation_is_read_as_tables() -> None:
         [at(4), "1", "call", "alerting", "connected", "0s", "state"],
         [at(4_000), "1", "call", "connected", "disconnected", "1h", "6m", "36s", "state"],
     ]  # fmt: skip
-    then = communications(known.state, RULES.park_cycles_max, at(100))
-    assert any(
-        line == f"newest snapshot {at(4_000)}; 1 of 1 communications live as of {at(100)}, as known now"
-        for line in state_lines(known.state, 3, then, at(100))
-    )
+    past_views = communications(stored.state, RULES.park_cycles_max, at(100))
+    heading = f"newest snapshot {at(4_000)}; 1 of 1 communications live as of {at(100)}, as known now"
+    assert heading in state_lines(stored.state, 3, past_views, at(100))
 
 
-def test_what_each_record_did_is_read_as_lines() -> None:
-    known, told = story()
-    numbered = numbers(communications(known.state, RULES.park_cycles_max))
-    lines = [list(record_lines(each, numbered, consumed=each.offset < 4))[1:] for each in told]
+def test_explanations_are_rendered_as_lines() -> None:
+    stored, explanations = explain_call()
+    numbers = number_communications(communications(stored.state, RULES.park_cycles_max))
+    lines = [
+        list(record_lines(explanation, numbers, is_consumed=explanation.offset < 4))[1:] for explanation in explanations
+    ]
     assert lines[1] == [
         f"offset 1  snapshot {at(600)}  applied",
         f"    #1 call: observed alerting @ {at(600)} snapshot",
@@ -131,27 +131,23 @@ def test_what_each_record_did_is_read_as_lines() -> None:
 
 
 @pytest.mark.parametrize("kind", EFFECT_KINDS)
-def test_every_kind_of_effect_has_its_words(kind: str) -> None:
+def test_every_kind_of_effect_is_rendered(kind: str) -> None:
     dated = {"time": at(1), "timeClass": "state"}
     sides = ("alone", "joined m1", None) if kind == "placed" else (dated, dated, dated)
     effect = msgspec.convert({"kind": kind, "participantId": "p1", "what": "connected"}, Effect)
     effect = msgspec.structs.replace(effect, before=sides[0], after=sides[1], shown=sides[2])
-    told = Explanation(0, 7, "applied", effects=(effect,))
-    _, _, line = record_lines(told, {}, consumed=True)
+    explanation = Explanation(0, 7, "applied", effects=(effect,))
+    _, _, line = record_lines(explanation, {}, is_consumed=True)
     assert line.startswith("    participant p1: ")
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "read"),
+    ("milliseconds", "text"),
     [(None, ""), (0, "0s"), (1_250, "1.25s"), (60_000, "1m 0s"), (3_661_001, "1h 1m 1.001s"), (90_000_000, "25h 0s")],
 )
-def test_a_duration_is_read_in_hours_minutes_and_seconds(milliseconds: int | None, read: str) -> None:
-    assert duration(milliseconds) == read
+def test_a_duration_has_hours_minutes_and_seconds(milliseconds: int | None, text: str) -> None:
+    assert format_duration(milliseconds) == text
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    assert columns([("a", "b"), ("long", "")]) == ["a     b", "long  -"]
-
-
-def test_what_somebody_sent_does_nothing_to_a_terminal() -> None:
-    assert printable("a\x1b[31mb\udcff\nc") == "a\N{REPLACEMENT CHARACTER}[31mb" + 2 * "\N{REPLACEMENT CHARACTER}" + "c"
+    assert align([("a", "b"), ("long", "")]) == ["a     b", "long  -"]

@@ -1,18 +1,20 @@
-"""The live page of the running worker, in a real browser: what happened on Kafka a moment ago."""
+"""The live page of the running worker, in a real browser, shows what happened on Kafka a moment ago."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.async_api import expect
 
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.cli.service import running
+from consumer.app.service import running
 from consumer.core.record import Record
-from consumer.runtime.settings import Settings
+from consumer.settings import Settings
 from consumer.simulator.traffic import Draft
-from tests.browser import browsing, page
+from consumer.tools.traffic_writer import TrafficWriter
+from tests.browser import open_browser, open_page
 from tests.cli.conftest import embedded
-from tests.runtime.scenes import call, rubbish
+from tests.worker.scenes import call, rubbish
+
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
@@ -25,15 +27,15 @@ def draft(record: Record) -> Draft:
     return Draft(record.key, record.value or b"", record.timestamp_ms, record.offset, headers=())
 
 
-async def test_a_session_is_found_followed_live_and_seen_corrected(settings: Settings) -> None:
+async def test_a_session_is_found_followed_and_corrected(settings: Settings) -> None:
     async with (
         running(settings) as service,
-        KafkaWriter(settings) as writer,
-        browsing() as browser,
-        page(browser) as opened,
+        TrafficWriter(settings) as writer,
+        open_browser() as browser,
+        open_page(browser) as opened,
     ):
 
-        async def happens(record: Record) -> None:
+        async def write(record: Record) -> None:
             await writer.write([draft(record)])
             await writer.flush()
 
@@ -41,8 +43,8 @@ async def test_a_session_is_found_followed_live_and_seen_corrected(settings: Set
         await opened.goto(url)
         await expect(opened.locator("#lanes tbody tr")).to_have_count(4)
         await expect(opened.locator("#lanes tr.bad")).to_have_count(0)
-        await happens(call(0, "alerting", 1, "session-1"))
-        await happens(rubbish(1))
+        await write(call(0, "alerting", 1, "session-1"))
+        await write(rubbish(1))
         await expect(opened.locator("#live")).to_contain_text("alerting")
         await expect(opened.locator("#dead")).to_contain_text("bad_json")
         await opened.get_by_label("Conversation id").fill(" session-1 ")
@@ -51,10 +53,10 @@ async def test_a_session_is_found_followed_live_and_seen_corrected(settings: Set
         await expect(opened.get_by_role("status")).to_have_text("Updating.")
         steps = opened.locator("#conversation tbody tr")
         await expect(steps).to_have_count(1)
-        await happens(call(2, "connected", 40, "session-1"))
+        await write(call(2, "connected", 40, "session-1"))
         await expect(steps).to_have_count(2)
         await expect(steps.last).to_contain_text("10:00:40.000")
-        await happens(call(3, "connected", 20, "session-1"))
+        await write(call(3, "connected", 20, "session-1"))
         await expect(opened.locator("li.correction")).to_contain_text("10:00:40.000")
         await expect(steps.last).to_contain_text("10:00:20.000")
         await opened.goto(url)

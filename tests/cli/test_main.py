@@ -1,4 +1,4 @@
-"""What all commands have in common: help, completion, ends by signal and by bug, and output that pipes well."""
+"""What all commands share: help, completion, ends by a signal or a bug, and output that pipes well."""
 
 import asyncio
 import contextlib
@@ -20,19 +20,21 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from consumer.__main__ import main
-from consumer.cli.exits import INTERRUPTED, SOFTWARE, TERMINATED
-from consumer.cli.program import Program
+from consumer.cli.exit_codes import INTERRUPTED, SOFTWARE, TERMINATED
+from consumer.cli.group import CommandGroup
 from consumer.cli.progress import progress
 from consumer.cli.signals import on_signals
+from consumer.tuning import Tuning
 from consumer.version import VERSION
+from tests.tuned import python
 
 _WITHIN_S = 60.0
 _MUCH_LONGER_S = 600
-"""How long a process would take that paid no attention to a signal."""
+"""How long a process would take if it ignored the signal."""
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Every command with the words that call it, those of groups as well."""
+    """Every command, those of groups included, with the words that call it."""
     for name, command in group.commands.items():
         yield " ".join((*path, name)), command
         if isinstance(command, click.Group):
@@ -42,23 +44,21 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 COMMANDS = dict(commands(main))
 CALL = "conversation-consumer "
 CURSOR_SHOWN = "\x1b[?25h"
-"""How a terminal is told to show its cursor again: the last that a progress bar writes."""
+"""The escape sequence that shows the cursor again: the last thing that a progress bar writes."""
 
 
 def examples(command: click.Command) -> list[str]:
-    """The example lines of a help text, without the program's name and what they are piped into."""
+    """The example lines of a help text, without the program's name and without what they are piped into."""
     lines = [line.strip().partition("|")[0] for line in (command.help or "").splitlines()]
     return [line.removeprefix(CALL).strip() for line in lines if line.startswith(CALL)]
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(main, ["--version"], prog_name="it").stdout == f"it {VERSION}\n"
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not isinstance(command, click.Group)])
-def test_a_help_text_has_examples_that_the_command_takes(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_of_a_help_text_are_valid(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = COMMANDS[name]
     (tmp_path / "traffic.jsonl").touch()
     monkeypatch.chdir(tmp_path)
@@ -72,15 +72,15 @@ def test_a_help_text_has_examples_that_the_command_takes(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_says_what_it_is_for(name: str) -> None:
-    options = [each for each in COMMANDS[name].params if isinstance(each, click.Option)]
-    assert [each.name for each in options if not each.help] == []
+def test_every_option_has_a_help_text(name: str) -> None:
+    options = [option for option in COMMANDS[name].params if isinstance(option, click.Option)]
+    assert [option.name for option in options if not option.help] == []
 
 
 def test_a_shell_completes_commands_and_options() -> None:
     complete = BashComplete(main, {}, "conversation-consumer", "_CONVERSATION_CONSUMER_COMPLETE")
-    assert {each.value for each in complete.get_completions([], "t")} == {"topics"}
-    assert {each.value for each in complete.get_completions(["topics"], "--p")} == {"--partitions"}
+    assert {item.value for item in complete.get_completions([], "t")} == {"topics"}
+    assert {item.value for item in complete.get_completions(["topics"], "--p")} == {"--partitions"}
 
 
 ASKING = [signal.SIGTERM, signal.SIGHUP]
@@ -88,7 +88,7 @@ ASKING = [signal.SIGTERM, signal.SIGHUP]
 
 @pytest.mark.parametrize("number", ASKING)
 def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
-    """As PID 1 there is no default that would; elsewhere the exit code shows that the handler was there already."""
+    """PID 1 has no default action that would; elsewhere the exit code shows that the handler was set already."""
     (tmp_path / "click.py").write_text(
         f"import time; print('importing', flush=True); time.sleep({_MUCH_LONGER_S})", encoding="ascii"
     )
@@ -110,15 +110,12 @@ def test_a_signal_during_the_start_ends_it_at_once(tmp_path: Path, number: signa
 
 @contextlib.contextmanager
 def waiting(*before: str) -> Iterator[subprocess.Popen[str]]:
-    """A `run` that waits for a broker which does not answer, as long as a request may take."""
+    """A `run` that waits for a broker that does not answer, for as long as a request may take."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = subprocess.Popen(
-            [*before, sys.executable, "-m", "consumer", "run"], stderr=subprocess.PIPE, text=True,
-            env={
-                **os.environ,
-                "CC_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}",
-                "CC_REQUEST_TIMEOUT_MS": f"{_MUCH_LONGER_S}000",
-            },
+            [*before, *python(Tuning(request_timeout_ms=_MUCH_LONGER_S * 1_000)), "consumer", "run"],
+            stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "CC_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}"},
         )  # fmt: skip
         try:
             silent.settimeout(_WITHIN_S)
@@ -134,17 +131,17 @@ def waiting(*before: str) -> Iterator[subprocess.Popen[str]]:
 def test_a_signal_ends_a_start_that_waits_for_a_broker(number: signal.Signals) -> None:
     with waiting() as process:
         process.send_signal(number)
-        _, told = process.communicate(timeout=_WITHIN_S)
+        _, logged = process.communicate(timeout=_WITHIN_S)
     assert process.returncode == TERMINATED
-    assert [json.loads(line)["event"] for line in told.splitlines()] == ["consumer.stopped"]
+    assert [json.loads(line)["event"] for line in logged.splitlines()] == ["consumer.stopped"]
 
 
 @pytest.mark.parametrize("number", ASKING)
-def test_long_work_is_cancelled_so_that_it_can_abort(number: signal.Signals) -> None:
+def test_a_signal_cancels_work_so_that_it_can_abort(number: signal.Signals) -> None:
     """`dead-letters redrive` and `rekey` have a transaction open."""
     work = """
 import asyncio
-from consumer.cli.long_work import run_until_terminated
+from consumer.cli.signals import run_until_terminated
 
 async def work():
     print("begun", flush=True)
@@ -167,15 +164,15 @@ run_until_terminated(work())
         process.communicate(timeout=_WITHIN_S)
 
 
-def test_a_run_under_nohup_does_not_heed_a_hangup() -> None:
+def test_a_run_under_nohup_ignores_a_hangup() -> None:
     with waiting("nohup") as process:
         process.send_signal(signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
 
 
-def test_a_terminal_that_is_closed_ends_a_run_as_asked() -> None:
-    """The line that says so cannot be written any more."""
+def test_a_closed_terminal_ends_a_run() -> None:
+    """The log line about it cannot be written any more."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         master, terminal = pty.openpty()
         process = subprocess.Popen(
@@ -195,42 +192,42 @@ def test_a_terminal_that_is_closed_ends_a_run_as_asked() -> None:
             process.wait(_WITHIN_S)
 
 
-async def test_a_hangup_asks_and_never_presses() -> None:
+async def test_a_hangup_asks_and_never_forces() -> None:
     """A closed terminal sends it more than once, and some supervisors send it right after SIGTERM."""
-    loop, told = asyncio.get_running_loop(), list[str]()
+    loop, calls = asyncio.get_running_loop(), list[str]()
     numbers = (signal.SIGHUP, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]
     try:
         for sent, expected in (
             ([signal.SIGHUP, signal.SIGHUP], ["ask"]),
             ([signal.SIGUSR1, signal.SIGHUP], ["ask"]),
-            ([signal.SIGHUP, signal.SIGUSR1], ["ask", "press"]),
-            ([signal.SIGUSR1, signal.SIGUSR1], ["ask", "press"]),
+            ([signal.SIGHUP, signal.SIGUSR1], ["ask", "force"]),
+            ([signal.SIGUSR1, signal.SIGUSR1], ["ask", "force"]),
         ):
-            told.clear()
-            on_signals(numbers, lambda: told.append("ask"), lambda: told.append("press"))
+            calls.clear()
+            on_signals(numbers, lambda: calls.append("ask"), lambda: calls.append("force"))
             for number in sent:
                 signal.raise_signal(number)
                 await asyncio.sleep(0.05)
-            assert told == expected
+            assert calls == expected
     finally:
         for number, handler in zip(numbers, before, strict=True):
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
 
 
-def test_as_many_descriptors_are_used_as_there_may_be() -> None:
+def test_run_raises_its_limit_of_descriptors() -> None:
     with waiting("prlimit", "--nofile=256:512") as process:
         assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (512, 512)
 
 
 @pytest.fixture
-def program() -> Program:
-    """A program whose commands end as no command of ours does."""
-    group = Program()
+def program() -> CommandGroup:
+    """A program whose commands end in unexpected ways."""
+    group = CommandGroup()
 
     @group.command()
-    def interrupted() -> None:
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
     @group.command()
@@ -238,52 +235,53 @@ def program() -> Program:
         raise LookupError("hunter2-marked")
 
     @group.command()
-    def coloured() -> None:
+    def colour() -> None:
         click.secho("red", fg="red")
 
     return group
 
 
-def test_an_interruption_is_one_line_and_a_code(program: Program) -> None:
-    result = CliRunner().invoke(program, ["interrupted"])
+def test_an_interruption_is_one_line_and_an_exit_code(program: CommandGroup) -> None:
+    result = CliRunner().invoke(program, ["interrupt"])
     assert (result.exit_code, result.output) == (INTERRUPTED, "interrupted\n")
 
 
-def test_a_bug_is_one_line_without_any_value_of_a_record(program: Program) -> None:
+def test_a_bug_is_one_line_without_the_text_of_the_error(program: CommandGroup) -> None:
     result = CliRunner().invoke(program, ["wrong"])
     assert result.exit_code == SOFTWARE
-    assert result.output.startswith("a bug, please tell the developers: LookupError in wrong, test_main.py:")
+    assert result.output.startswith("a bug, please report it to the developers: LookupError in wrong, test_main.py:")
     assert len(result.output.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("no_color", "color", "shown"), [(None, True, "\x1b[31mred\x1b[0m\n"), ("1", True, "red\n"), (None, False, "red\n")]
+    ("no_color", "color", "output"),
+    [(None, True, "\x1b[31mred\x1b[0m\n"), ("1", True, "red\n"), (None, False, "red\n")],
 )
-def test_colours_are_for_terminals_whose_users_want_them(
-    program: Program,
+def test_colours_are_for_terminals_without_no_color(
+    program: CommandGroup,
     no_color: str | None,
     color: bool,  # noqa: FBT001 - a column of the table
-    shown: str,
+    output: str,
 ) -> None:
-    result = CliRunner(env={"NO_COLOR": no_color}).invoke(program, ["coloured"], color=color)
-    assert result.output == shown
+    result = CliRunner(env={"NO_COLOR": no_color}).invoke(program, ["colour"], color=color)
+    assert result.output == output
 
 
 @pytest.mark.parametrize("length", [1_000, None])
-def test_progress_is_drawn_on_a_terminal_and_nowhere_else(
+def test_a_progress_bar_is_drawn_only_on_a_terminal(
     length: int | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with progress("reading", length) as advance:
         advance(500)
     assert capfd.readouterr() == ("", "")
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb", buffering=0) as seen:
+    reading, writing = pty.openpty()
+    with os.fdopen(writing, "w") as terminal, os.fdopen(reading, "rb", buffering=0) as screen:
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stderr", terminal)
             with progress("reading", length) as advance:
                 advance(500)
         drawn = ""
-        while CURSOR_SHOWN not in drawn:  # a terminal hands out what it has by then
-            drawn += seen.read(4_096).decode()
+        while CURSOR_SHOWN not in drawn:  # a read returns what the terminal has so far
+            drawn += screen.read(4_096).decode()
     assert "reading" in drawn
     assert ("50%" in drawn) is (length is not None)

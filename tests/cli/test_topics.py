@@ -1,4 +1,4 @@
-"""`topics` and `check` without a broker: exit codes, and what stands where."""
+"""`topics` and `check` without a broker: exit codes and output."""
 
 import json
 
@@ -6,22 +6,22 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from consumer.adapters.kafka.topic_checks import TopicFound
 from consumer.cli.check import check
-from consumer.cli.exits import CONFIG, UNAVAILABLE
+from consumer.cli.exit_codes import CONFIG, UNAVAILABLE
 from consumer.cli.topics import table, topics
-from consumer.runtime.settings import Settings
+from consumer.preflight.topic_checks import TopicFound
+from consumer.settings import Settings
 
 COMMANDS = pytest.mark.parametrize("command", [topics, check], ids=["topics", "check"])
 
 
-def test_settings_that_break_a_promise_together_are_refused_with_both_names() -> None:
+def test_settings_that_contradict_each_other_are_both_named() -> None:
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": "b:1", "CC_DRAIN_S": "45"}).invoke(topics)
     assert result.exit_code == CONFIG
     assert result.stderr == "CC_DRAIN_S must be shorter than CC_SESSION_TIMEOUT_MS\n"
 
 
-def test_settings_with_problems_end_with_all_of_them() -> None:
+def test_all_problems_of_the_settings_are_printed() -> None:
     result = CliRunner(env={"CC_ADMIN_PORT": "x", "CC_NO_SETTING": "1"}).invoke(topics)
     assert result.exit_code == CONFIG
     assert sorted(line.split(" ")[0] for line in result.stderr.splitlines()) == [
@@ -31,7 +31,7 @@ def test_settings_with_problems_end_with_all_of_them() -> None:
     ]
 
 
-def test_check_finds_every_problem_of_the_settings() -> None:
+def test_check_reports_every_problem_of_the_settings() -> None:
     result = CliRunner(env={"CC_ADMIN_PORT": "x", "CC_NO_SETTING": "1"}).invoke(check)
     assert result.exit_code == CONFIG
     assert sorted(line.split()[:3] for line in result.stdout.splitlines()) == [
@@ -42,30 +42,37 @@ def test_check_finds_every_problem_of_the_settings() -> None:
 
 
 @COMMANDS
-def test_a_broker_that_is_not_there_is_unavailable(command: click.Command, dead_address: str) -> None:
+def test_a_missing_broker_is_unavailable(command: click.Command, dead_address: str) -> None:
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(command)
     assert result.exit_code == UNAVAILABLE
     assert f"connecting to {dead_address}: ConnectionRefusedError: are CC_BOOTSTRAP_SERVERS" in result.output
 
 
 @COMMANDS
-def test_an_address_that_is_none_is_a_configuration_error(command: click.Command) -> None:
+def test_an_invalid_address_is_a_configuration_error(command: click.Command) -> None:
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": "host:port"}).invoke(command)
     assert result.exit_code == CONFIG
     assert "CC_BOOTSTRAP_SERVERS: 'host:port' is no list" in result.output
 
 
-def test_check_says_what_held_before_the_failure(dead_address: str) -> None:
+def test_check_reports_what_passed_before_the_failure(dead_address: str) -> None:
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(check)
-    assert [line.split()[:2] for line in result.stdout.splitlines()] == [["pass", "settings"], ["fail", "connection"]]
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        ["pass", "settings"],
+        ["pass", "engine"],
+        ["fail", "connection"],
+    ]
 
 
-def test_check_gives_json_lines_without_colours(dead_address: str) -> None:
+def test_check_prints_json_lines_without_colours(dead_address: str) -> None:
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(check, ["--json"], color=True)
-    passed, failed = (json.loads(line) for line in result.stdout.splitlines())
-    assert (passed["check"], passed["verdict"]) == ("settings", "pass")
-    assert (failed["check"], failed["verdict"], failed["heals"]) == ("connection", "fail", True)
-    assert "CC_BOOTSTRAP_SERVERS" in failed["found"]
+    *passed, failed = (json.loads(line) for line in result.stdout.splitlines())
+    assert [(line["check"], line["status"]) for line in passed] == [
+        ("settings", "pass"),
+        ("engine", "pass"),
+    ]
+    assert (failed["check"], failed["status"], failed["is_transient"]) == ("connection", "fail", True)
+    assert "CC_BOOTSTRAP_SERVERS" in failed["message"]
 
 
 def test_check_has_colours_on_a_terminal(dead_address: str) -> None:
@@ -73,7 +80,7 @@ def test_check_has_colours_on_a_terminal(dead_address: str) -> None:
     assert "\x1b[32mpass\x1b[0m" in result.stdout
 
 
-def test_the_table_has_a_line_per_topic_in_columns() -> None:
+def test_the_table_has_an_aligned_line_per_topic() -> None:
     settings = Settings(bootstrap_servers="b:1", input_topic="in", state_topic="a-long-name")
     found = {
         "in": TopicFound(4, 1, {"cleanup.policy": "delete", "max.message.bytes": "1048588"}),

@@ -1,41 +1,39 @@
-"""The running worker while clients of all kinds of malice are at both of its ports.
+"""The running worker while malicious clients of all kinds attack both of its ports.
 
-No limit here is on time by the clock, which depends on what else the machine does: the attack lasts until the worker
-has done its work in spite of it, and of a turn of the event loop only the CPU time counts.
+No limit here is wall-clock time, which depends on what else the machine does: the attack lasts until the worker has
+done its work in spite of it, and only CPU time counts for a turn of the event loop.
 """
 
 import asyncio
-import json
 import resource
-import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.adapters.web.bounded_http import Bounds
-from consumer.cli.service import Service, running
-from consumer.runtime.settings import Settings
+from consumer.app.service import Service, running
+from consumer.settings import Settings
 from consumer.simulator.traffic import Traffic, records
-from tests.adapters.web.attackers import ATTACKS
+from consumer.tools.traffic_writer import TrafficWriter
+from consumer.web.bounded_http import Bounds
 from tests.cli.conftest import embedded
+from tests.web.attackers import ATTACKS, attacking
+
+pytestmark = pytest.mark.slow
 
 RATE = 200
 RECORDS = 6 * RATE
 PROBES = 5
-"""Probes that have to be answered during the attack."""
+"""How many probes must be answered during the attack."""
 TURN_CPU_S_MAX = 0.25
-"""Of one turn of the loop: ten times what it takes, and far from what a heartbeat or a probe would miss."""
+"""Of one turn of the loop: ten times what it needs, and far below what would delay a heartbeat or a probe."""
 WITHIN_S = 300.0
-"""Ends a test that would never end: the work takes six seconds on an idle machine, and twelve on a busy one."""
+"""Ends a test that would never end: the work takes 6 s on an idle machine and 12 s on a busy one."""
 GROWTH_BYTES_MAX = 64 << 20
-"""Connections of both ports times what each may hold, and room for what Python does not give back."""
+"""The connections of both ports times what one may hold, and room for what Python does not return."""
 TOKEN = "mark-of-a-secret-token"
 
 
@@ -43,25 +41,6 @@ TOKEN = "mark-of-a-secret-token"
 def settings() -> Iterator[Settings]:
     with embedded(query_token=TOKEN) as made:
         yield made
-
-
-@asynccontextmanager
-async def attacked(service: Service) -> AsyncIterator[Counter[str]]:
-    """Attacks on both ports during the block; after it the counter says how often each was carried out."""
-    done: Counter[str] = Counter()
-    ports = (str(service.admin_port), str(service.query_port))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.adapters.web.attackers", *ports,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield done
-        out, _ = await process.communicate(b"")  # its standard input ends
-        done.update(json.loads(out))
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def consumed(service: Service) -> int:
@@ -81,7 +60,7 @@ def resident_bytes() -> int:
 
 
 def is_held_off(service: Service) -> bool:
-    """Whether each kind of limit was met that the attack has to meet."""
+    """Whether the attack has met every kind of limit that it should."""
     counted = refusals(service)
     return counted["query", "unauthorized"] > 0 and all(
         counted[port, "connections"] > Bounds().connections_max and counted[port, "size"] > 0
@@ -89,21 +68,22 @@ def is_held_off(service: Service) -> bool:
     )
 
 
-async def test_no_client_stalls_the_worker_or_fills_its_memory(settings: Settings, turns_s: list[float]) -> None:
+async def test_no_client_blocks_the_worker_or_fills_its_memory(settings: Settings, turns_s: list[float]) -> None:
     drafts = list(islice(records(Traffic(seed=7, start_ms=time.time_ns() // 1_000_000)), RECORDS))
     probes_s: list[float] = []
-    async with asyncio.timeout(WITHIN_S), running(settings) as service, KafkaWriter(settings) as writer:
-        while any(problem for problem in service.worker.unready().values()) or len(service.worker.lanes) < 4:
+    async with asyncio.timeout(WITHIN_S), running(settings) as service, TrafficWriter(settings) as writer:
+        while any(problem for problem in service.worker.readiness_problems().values()) or len(service.worker.lanes) < 4:
             await asyncio.sleep(0.05)
+        assert service.query_port is not None
         before_bytes, highest_bytes = resident_bytes(), 0
         turns_s.clear()
         started_s, written = time.monotonic(), 0
-        async with attacked(service) as attacks, ClientSession() as client:
+        async with attacking(service.admin_port, service.query_port) as attacks, ClientSession() as client:
             try:
                 while consumed(service) < len(drafts) or len(probes_s) < PROBES or not is_held_off(service):
-                    owed = min(len(drafts), int((time.monotonic() - started_s) * RATE))
-                    await writer.write(drafts[written:owed])
-                    written = owed
+                    due = min(len(drafts), int((time.monotonic() - started_s) * RATE))
+                    await writer.write(drafts[written:due])
+                    written = due
                     asked_s = time.monotonic()
                     # A new connection each time, as the kubelet makes one.
                     async with client.get(

@@ -30,17 +30,17 @@ class Example:
     standing: tuple[Step, ...]
 
 
-def example(name: str, array: str, shown: list[dict[str, Any]], standing: list[Step]) -> Example:
-    """An example from rows of `state`, the times under their short names, and the snapshot time `at`.
+def example(name: str, array: str, rows: list[dict[str, Any]], standing: list[Step]) -> Example:
+    """An example from rows of `state`, times under their short names, and the snapshot time `at`.
 
-    Without `at` a snapshot is as new as its newest time; `resume` is a plan and none of those.
+    Without `at` the snapshot time is the newest time of the row; `resume` is a plan and does not count.
     """
     records = []
-    for offset, row in enumerate(shown):
-        times = {TIME_NAMES[each]: at(row[each]) for each in row if each in TIME_NAMES}
+    for offset, row in enumerate(rows):
+        times = {TIME_NAMES[name]: at(row[name]) for name in row if name in TIME_NAMES}
         communication = {"id": "m1", "state": row["state"]} | times
         body = {"id": "c1", "participants": [{"id": "p1", array: [communication]}]}
-        newest = row.get("at", max((row[each] for each in "pcdk" if each in row), default=0))
+        newest = row.get("at", max((row[name] for name in "pcdk" if name in row), default=0))
         records.append(make_record(websocket(NESTED_TOPICS[0], body), seconds=newest, offset=offset))
     return Example(name, tuple(records), tuple(standing))
 
@@ -49,7 +49,7 @@ COBROWSE = "cobrowsesessions"
 
 WORKED_EXAMPLES = (
     example(
-        "a life told by the provider",
+        "a life with the provider's times",
         COBROWSE,
         [
             {"state": "alerting", "p": 1},
@@ -145,13 +145,13 @@ WORKED_EXAMPLES = (
         [(None, "alerting", 5, "provider"), ("alerting", "connected", 5, "provider")],
     ),
     example(
-        "a state that nobody knows",
+        "an unknown state",
         "calls",
         [{"state": "connected", "c": 5}, {"state": "vanished", "c": 5, "d": 8}],
         [(None, "connected", 5, "state"), ("connected", "vanished", 8, "state")],
     ),
     example(
-        "two states before the life at the same time",
+        "two states before live at the same time",
         COBROWSE,
         [{"state": "alerting", "p": 5}, {"state": "dialing", "p": 5}],
         [(None, "dialing", 5, "provider"), ("dialing", "alerting", 5, "provider")],

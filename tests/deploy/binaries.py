@@ -1,7 +1,7 @@
 """The commands of Kubernetes, kwok and actionlint, built from their Go modules once and kept outside the tree.
 
-The folder of a set is named by a digest of all that decides its bytes, so that a binary is never of other sources than
-those in the checkout. `python -m tests.deploy.binaries` builds what is missing: about 8 minutes on two cores.
+The name of a folder has a digest of everything that its bytes depend on, so that no binary is of other sources than the
+checkout's. `python -m tests.deploy.binaries` builds what is missing: about 8 minutes on two cores.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _STAGES: Final = (
 
 
 class GoModule(Struct, frozen=True):
-    """A folder with a go.mod, and the commands that it builds."""
+    """A folder with a go.mod, and the commands that go builds from it."""
 
     folder: Path
     commands: tuple[str, ...]
@@ -39,7 +39,7 @@ class GoModule(Struct, frozen=True):
     ldflags: str
 
     def cached(self) -> Path | None:
-        """The folder of its commands if all are there."""
+        """The folder with its commands, None if any is missing."""
         folder = self._target()
         if folder is None or not all((folder / name).is_file() for name in self.commands):
             return None
@@ -47,9 +47,9 @@ class GoModule(Struct, frozen=True):
 
     def build(self) -> Path:
         """Build what is missing; returns the folder. Raises CalledProcessError, FileNotFoundError without Go."""
-        found = self.cached()
-        if found is not None:
-            return found
+        cached = self.cached()
+        if cached is not None:
+            return cached
         target = self._target()
         if target is None:
             raise FileNotFoundError("go is not installed")
@@ -90,19 +90,19 @@ TOOLS: Final = GoModule(HERE / "go" / "tools", ("kwok", "actionlint"), ("tool",)
 def _go_version() -> str | None:
     if shutil.which("go") is None:
         return None
-    asked = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, timeout=_ASK_S, check=True)
-    return asked.stdout.strip()
+    done = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, timeout=_ASK_S, check=True)
+    return done.stdout.strip()
 
 
 def _keep_stages(module: Path, target: Path) -> None:
-    """Put kwok's own descriptions of how nodes and pods behave beside it."""
+    """Copy kwok's descriptions of how nodes and pods behave beside it."""
     if not (target / "kwok").is_file():
         return
-    asked = subprocess.run(
+    done = subprocess.run(
         ["go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"],
         cwd=module, capture_output=True, text=True, timeout=_ASK_S, check=True,
     )  # fmt: skip
-    folder = Path(asked.stdout.strip()) / "kustomize" / "stage"
+    folder = Path(done.stdout.strip()) / "kustomize" / "stage"
     texts = [(folder / f"{name}.yaml").read_text(encoding="utf-8") for name in _STAGES]
     (target / "stages.yaml").write_text("\n---\n".join(texts), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What the tests of deploy/ run on, and a line at the end of the run that says which check the manifests had."""
+"""Fixtures for the tests of deploy/, and a last line of output that says how the manifests were checked."""
 
 import os
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ _NOT_BUILT = "its commands are not in the cache: `make deploy-check` builds them
 
 @pytest.fixture(scope="session")
 def rendered() -> dict[str, list[Manifest]]:
-    """Everything that can be applied, by name."""
+    """All sets of manifests that can be applied, by name."""
     if renderer() is None:
-        told = "the manifests cannot be rendered: neither Go's cache nor the machine has kubectl or kustomize"
+        reason = "the manifests cannot be rendered: neither Go's cache nor the machine has kubectl or kustomize"
         if os.environ.get("CI"):
-            pytest.fail(told)
-        pytest.skip(told)
+            pytest.fail(reason)
+        pytest.skip(reason)
     return everything()
 
 
@@ -38,9 +38,9 @@ def api_server() -> Iterator[ControlPlane]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say it loudly: a green run without the API server has checked less."""
+    """Print how the manifests were checked, since a run without the API server checks less."""
     if KUBERNETES.cached() is None:
-        told = f"NOT applied to a Kubernetes API server, only held against schemas: {_NOT_BUILT}"
+        summary = f"NOT applied to a Kubernetes API server, only compared with schemas: {_NOT_BUILT}"
     else:
-        told = f"applied to a real Kubernetes API server, v{KUBERNETES_VERSION}"
-    terminalreporter.write_line(f"deploy/: {told}")
+        summary = f"applied to a real Kubernetes API server, v{KUBERNETES_VERSION}"
+    terminalreporter.write_line(f"deploy/: {summary}")

@@ -1,4 +1,4 @@
-"""Images built and run without Docker, by buildah and podman: also where there is no registry and no systemd."""
+"""Builds and runs images by buildah and podman: without Docker, and also without a registry and systemd."""
 
 import json
 import os
@@ -13,79 +13,99 @@ from typing import Any, Final
 import yaml
 
 from tests.deploy.binaries import HERE
-from tests.deploy.manifests import DEPLOY, ROOT, Manifest
+from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind
 
 BASE: Final = "docker.io/library/python:3.13-slim-trixie"
+RUST: Final = "docker.io/library/rust:1.95-slim-trixie"
 _STAND_IN: Final = "localhost/python-stand-in:3.13-trixie"
+_RUST_STAND_IN: Final = "localhost/rust-stand-in:trixie"
 _SUITE: Final = "trixie"
 _PULL_S: Final = 120
 _BUILD_S: Final = 600
 _ASK_S: Final = 60
 _PACKAGES: Final = "python3-venv,python3-pip,ca-certificates"
+_RUST_PACKAGES: Final = "gcc,libc6-dev,ca-certificates"
 _ENVIRON: Final = os.environ | {"CONTAINERS_CONF": str(HERE / "containers.conf")}
 HARDENED: Final = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-"""What the Pod Security standard `restricted` and the manifests ask for."""
+"""The restrictions of the Pod Security standard `restricted` and of the manifests."""
 
 
 def missing() -> list[str]:
-    """Which of the programs that this needs are not installed."""
+    """The programs that are needed here and not installed."""
     return [name for name in ("buildah", "podman", "runc") if shutil.which(name) is None]
 
 
 def podman(*arguments: str, timeout_s: float = _ASK_S) -> subprocess.CompletedProcess[str]:
-    """Run podman and return what it said; it does not raise where podman failed."""
+    """Run podman; returns its output and exit code also if it failed."""
     return subprocess.run(
         ["podman", *arguments], env=_ENVIRON, capture_output=True, text=True, timeout=timeout_s, check=False
     )
 
 
 def base() -> str:
-    """The image's base: the official one if it can be had, else a stand-in made of Debian's packages.
+    """The image's base: the official one if it can be pulled, else a stand-in from Debian's packages.
 
-    The stand-in has the same Debian and Python, but not the official image's layers.
+    The stand-in has the same Debian and Python, but not the layers of the official image.
     """
     if podman("pull", "--quiet", BASE, timeout_s=_PULL_S).returncode == 0:
         return BASE
-    if podman("image", "exists", _STAND_IN).returncode == 0:
-        return _STAND_IN
+    return _stand_in(_STAND_IN, _PACKAGES)
+
+
+def compiler() -> str:
+    """The image with the Rust compiler, found like `base`; the stand-in has the compiler of this machine."""
+    if podman("pull", "--quiet", RUST, timeout_s=_PULL_S).returncode == 0:
+        return RUST
+    found = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True)
+    return _stand_in(_RUST_STAND_IN, _RUST_PACKAGES, Path(found.stdout.strip()))
+
+
+def _stand_in(tag: str, packages: str, local: Path | None = None) -> str:
+    """Make an image of Debian's packages, with the files of a folder in `/usr/local`, unless it exists; its tag."""
+    if podman("image", "exists", tag).returncode == 0:
+        return tag
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "root.tar"
-        made = subprocess.run(
+        done = subprocess.run(
             [
-                "mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PACKAGES}",
+                "mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}",
                 '--aptopt=APT::Sandbox::User "root"', *(f"--dpkgopt=path-exclude=/usr/share/{name}/*"
                 for name in ("doc", "locale", "man")), _SUITE, str(archive),
             ],
             capture_output=True, text=True, timeout=_BUILD_S, check=False,
         )  # fmt: skip
-        assert made.returncode == 0, made.stderr
-        imported = podman("import", "--quiet", str(archive), _STAND_IN, timeout_s=_BUILD_S)
+        assert done.returncode == 0, done.stderr
+        if local is not None:
+            append = ["tar", "--append", f"--file={archive}", "--transform=s,^\\.,usr/local,", "-C", str(local), "."]
+            subprocess.run(append, timeout=_BUILD_S, check=True)
+        imported = podman("import", "--quiet", str(archive), tag, timeout_s=_BUILD_S)
         assert imported.returncode == 0, imported.stderr
-    return _STAND_IN
+    return tag
 
 
 def build(tag: str, from_: str) -> None:
-    """Build deploy/Dockerfile as it stands, on this base."""
-    certificates, settings = Path("/etc/ssl/certs"), Path("/etc/pip.conf")  # this machine's way to its package index
+    """Build deploy/Dockerfile unchanged, on this base."""
+    certificates, settings = Path("/etc/ssl/certs"), Path("/etc/pip.conf")  # may be needed for the package indexes
     mounts = [f"--volume={path}:{path}:ro" for path in (certificates, settings) if path.exists()]
-    built = subprocess.run(
+    done = subprocess.run(
         [
             "buildah", "bud", "--isolation=chroot", "--network=host", "--pull-never", *mounts,
-            f"--build-arg=BASE={from_}", f"--file={DEPLOY / 'Dockerfile'}", f"--tag={tag}", str(ROOT),
+            f"--build-arg=BASE={from_}", f"--build-arg=RUST={compiler()}",
+            f"--file={DEPLOY / 'Dockerfile'}", f"--tag={tag}", str(ROOT),
         ],
         capture_output=True, text=True, timeout=_BUILD_S, check=False,
     )  # fmt: skip
-    assert built.returncode == 0, built.stdout + built.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def inspected(tag: str) -> Any:
-    """What podman knows of an image."""
+def inspect(tag: str) -> Any:
+    """The output of `podman image inspect`."""
     return json.loads(podman("image", "inspect", tag).stdout)[0]
 
 
 @contextmanager
 def container(tag: str, environ: Mapping[str, str], *command: str) -> Iterator[str]:
-    """A hardened container in the background, on the host's network; its name. It is removed at the end."""
+    """Run a hardened container in the background, on the host's network; yields its name and removes it at the end."""
     variables = [f"--env={name}={value}" for name, value in environ.items()]
     started = podman("run", "--detach", "--network=host", *HARDENED, "--memory=1g", *variables, tag, *command)
     assert started.returncode == 0, started.stderr
@@ -98,17 +118,17 @@ def container(tag: str, environ: Mapping[str, str], *command: str) -> Iterator[s
 
 @contextmanager
 def pod(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """A Pod with the ConfigMaps and Secrets that it refers to, run as podman understands it; its container's name."""
-    (described,) = [each for each in manifests if each["kind"] == "Pod"]
-    (inside,) = described["spec"]["containers"]
-    secrets = [each["metadata"]["name"] for each in manifests if each["kind"] == "Secret"]
+    """Run a Pod with its ConfigMaps and Secrets by podman; yields the name of its container."""
+    (manifest,) = of_kind(manifests, "Pod")
+    (inside,) = manifest["spec"]["containers"]
+    secrets = [secret["metadata"]["name"] for secret in of_kind(manifests, "Secret")]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pod.yaml"
         file.write_text(yaml.safe_dump_all(manifests), encoding="utf-8")
         try:
             played = podman("play", "kube", "--network=host", str(file))
             assert played.returncode == 0, played.stdout + played.stderr
-            yield f"{described['metadata']['name']}-{inside['name']}"
+            yield f"{manifest['metadata']['name']}-{inside['name']}"
         finally:
             podman("play", "kube", "--down", str(file))
             for name in secrets:

@@ -1,4 +1,4 @@
-"""A real API server of Kubernetes with its store, on loopback, and on demand all that makes it a simulated cluster."""
+"""A real API server of Kubernetes with its store, on loopback, which can be extended to a simulated cluster."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from typing import Final, Self
 import yaml
 
 from tests.deploy.manifests import Manifest
-from tests.sockets import free_ports
+from tests.sockets import find_free_ports
 
 _READY_S: Final = 90
 _KUBECTL_S: Final = 90
@@ -27,28 +27,28 @@ FIELD_MANAGER: Final = "deploy-check"
 
 
 class ClusterError(Exception):
-    """A part of the cluster that should have come up did not. The text has the end of its log."""
+    """A process of the cluster did not start. The text has the end of its log."""
 
 
 class Answer:
-    """What kubectl said, and whether it went well."""
+    """The output of kubectl, and whether it succeeded."""
 
-    def __init__(self, accepted: bool, text: str) -> None:  # noqa: FBT001 - the one fact it holds
+    def __init__(self, accepted: bool, text: str) -> None:  # noqa: FBT001 - its only fact
         self.accepted, self.text = accepted, text
 
 
 class ControlPlane:
     """etcd and kube-apiserver; with `simulate` also the controllers, the scheduler and kwok's nodes.
 
-    1. Every process that was started is in `_processes` until `close` has ended it.
-    2. Everything written is below one temporary folder.
+    1. Every process is in `_processes` from its start until `close` has ended it.
+    2. All files are in one temporary folder.
     """
 
     def __init__(self, binaries: Path) -> None:
         self._binaries = binaries
         self._home = Path(tempfile.mkdtemp(prefix="control-plane-"))
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
-        self._etcd, self._peer, self._port = free_ports(3)
+        self._etcd, self._peer, self._port = find_free_ports(3)
 
     def __enter__(self) -> Self:
         try:
@@ -63,41 +63,41 @@ class ControlPlane:
         self.close()
 
     def kubectl(self, *arguments: str, given: str | None = None, folder: Path | None = None) -> Answer:
-        """Run kubectl against this server, with text on its standard input and in a folder where they are given."""
-        ran = subprocess.run(
+        """Run kubectl on this server, with the text `given` on its standard input."""
+        done = subprocess.run(
             [str(self._binaries / "kubectl"), f"--kubeconfig={self._kubeconfig}", *arguments],
             input=given, cwd=folder, capture_output=True, text=True, timeout=_KUBECTL_S, check=False,
         )  # fmt: skip
-        return Answer(ran.returncode == 0, ran.stdout + ran.stderr)
+        return Answer(done.returncode == 0, done.stdout + done.stderr)
 
     def must(self, *arguments: str, given: str | None = None) -> str:
-        """As `kubectl`; raises AssertionError with what it said where it failed."""
+        """As `kubectl`, but returns the output, and raises AssertionError with it if kubectl failed."""
         answer = self.kubectl(*arguments, given=given)
         assert answer.accepted, f"kubectl {' '.join(arguments)}: {answer.text}"
         return answer.text
 
     def apply(self, manifests: Sequence[Manifest], *options: str) -> Answer:
-        """Apply as an upgrade would. A warning, such as one of Pod Security, is a refusal."""
+        """Apply manifests as an upgrade does. A warning, such as one of Pod Security, is a refusal."""
         text = yaml.safe_dump_all(manifests)
         strict = ("--server-side", "--validate=strict", "--warnings-as-errors", f"--field-manager={FIELD_MANAGER}")
         return self.kubectl("apply", *strict, *options, "-f", "-", given=text)
 
     def install(self, definitions: Path) -> None:
-        """Make the kinds of a folder's CustomResourceDefinitions known, and wait until they are served."""
+        """Install a folder's CustomResourceDefinitions, and wait until the server knows their kinds."""
         self.must("apply", "--server-side", "-f", str(definitions))
         self.must("wait", "--for=condition=Established", "crd", "--all", f"--timeout={_READY_S}s")
 
     def namespace(self, name: str) -> str:
-        """A namespace that enforces the Pod Security standard `restricted`; returns its name."""
+        """Create a namespace that enforces the Pod Security standard `restricted`; returns its name."""
         labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         self.must("apply", "--server-side", "-f", "-", given=json.dumps(manifest))
         return name
 
     def simulate(self, tools: Path, nodes: Sequence[str]) -> None:
-        """Add controllers, scheduler and kwok, and nodes in a zone each, which make pods ready without running them."""
+        """Add controllers, scheduler and kwok, and a node per zone. Nodes make pods ready without running them."""
         kubeconfig = f"--kubeconfig={self._kubeconfig}"
-        controllers, scheduler, kwok = free_ports(3)
+        controllers, scheduler, kwok = find_free_ports(3)
         certificates = f"--cert-dir={self._home / 'certificates'}"
         loopback = ("--leader-elect=false", "--bind-address=127.0.0.1", certificates)
         key = f"--service-account-private-key-file={self._home / 'accounts.key'}"
@@ -119,7 +119,7 @@ class ControlPlane:
         self.must("wait", "--for=condition=Ready", "node", "--all", f"--timeout={_KUBECTL_S - 5}s")
 
     def close(self) -> None:
-        """End every process and remove all files. Nothing is worth an orderly end, which takes the server 20 s."""
+        """Kill every process and remove all files. An orderly end would take the server 20 s."""
         for _, process in self._processes:
             process.kill()
         for _, process in self._processes:
@@ -174,14 +174,14 @@ class ControlPlane:
         )
 
     def _await_ready(self, server: str) -> None:
-        context = ssl._create_unverified_context()  # the server is still making its certificate
-        asked = urllib.request.Request(f"{server}/readyz", headers={"Authorization": f"Bearer {_TOKEN}"})
+        context = ssl._create_unverified_context()  # the server has not written its certificate yet
+        request = urllib.request.Request(f"{server}/readyz", headers={"Authorization": f"Bearer {_TOKEN}"})
         deadline = time.monotonic() + _READY_S
         while time.monotonic() < deadline:
-            self._raise_for_the_dead()
+            self._raise_if_any_ended()
             with (
                 contextlib.suppress(OSError, urllib.error.URLError),
-                urllib.request.urlopen(asked, timeout=_STOP_S, context=context) as answer,
+                urllib.request.urlopen(request, timeout=_STOP_S, context=context) as answer,
             ):
                 if answer.read() == b"ok":
                     return
@@ -193,7 +193,7 @@ class ControlPlane:
             command = [str((folder or self._binaries) / name), *arguments]
             self._processes.append((name, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)))
 
-    def _raise_for_the_dead(self) -> None:
+    def _raise_if_any_ended(self) -> None:
         for name, process in self._processes:
             if process.poll() is not None:
                 raise ClusterError(f"{name} ended with {process.returncode}: {self._tail(name)}")

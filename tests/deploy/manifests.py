@@ -1,4 +1,4 @@
-"""The manifests under deploy/, rendered as `kubectl apply -k` would."""
+"""The manifests under deploy/, rendered as `kubectl apply -k` does."""
 
 import os
 import shutil
@@ -20,22 +20,22 @@ COMBINATIONS: Final = {
     "strimzi": ("strimzi", "networkpolicy", "monitoring", "keda"),
     "static": ("topics", "sasl", "networkpolicy", "monitoring", "static-membership"),
 }
-"""Choices that an installation may make and that the overlays do not."""
+"""Components that an installation may combine and that no overlay does."""
 PARTS: Final = (
     "base",
     *(f"component-{name}" for name in COMPONENTS),
     *(f"combination-{name}" for name in COMBINATIONS),
 )
-"""What has no namespace of its own."""
+"""Sets of manifests without a namespace of their own."""
 EVERYTHING: Final = (*PARTS, *(f"overlay-{name}" for name in OVERLAYS))
 _RENDER_S: Final = 30
 
 Manifest = dict[str, Any]
-"""One object of Kubernetes, as its YAML has it."""
+"""One object of Kubernetes, as in YAML."""
 
 
 class RenderError(Exception):
-    """Kustomize refused a folder. The text is its own."""
+    """Kustomize refused a folder; the text is from kustomize."""
 
 
 def renderer() -> list[str] | None:
@@ -56,19 +56,19 @@ def render(folder: Path) -> list[Manifest]:
     rendered = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=_RENDER_S, check=False)
     if rendered.returncode != 0:
         raise RenderError(rendered.stderr)
-    return [each for each in yaml.safe_load_all(rendered.stdout) if each is not None]
+    return [manifest for manifest in yaml.safe_load_all(rendered.stdout) if manifest is not None]
 
 
 def everything() -> dict[str, list[Manifest]]:
-    """All that can be applied, by its name in EVERYTHING. Raises RenderError."""
-    found = {"base": render(DEPLOY / "base")}
-    found |= {f"component-{name}": with_components(name) for name in COMPONENTS}
-    found |= {f"combination-{name}": with_components(*parts) for name, parts in COMBINATIONS.items()}
-    return found | {f"overlay-{name}": render(DEPLOY / "overlays" / name) for name in OVERLAYS}
+    """All sets of manifests that can be applied, by their names in EVERYTHING. Raises RenderError."""
+    rendered = {"base": render(DEPLOY / "base")}
+    rendered |= {f"component-{name}": with_components(name) for name in COMPONENTS}
+    rendered |= {f"combination-{name}": with_components(*parts) for name, parts in COMBINATIONS.items()}
+    return rendered | {f"overlay-{name}": render(DEPLOY / "overlays" / name) for name in OVERLAYS}
 
 
 def with_components(*names: str) -> list[Manifest]:
-    """The objects of the base with these components and nothing else."""
+    """The objects of the base with these components only."""
     with tempfile.TemporaryDirectory() as folder:
         kustomization = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -81,17 +81,17 @@ def with_components(*names: str) -> list[Manifest]:
 
 
 def of_kind(manifests: Sequence[Manifest], kind: str) -> list[Manifest]:
-    """Those of one kind, in their order."""
-    return [each for each in manifests if each["kind"] == kind]
+    """The objects of one kind, in their order."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def one(manifests: Sequence[Manifest], kind: str, name: str = "") -> Manifest:
-    """The only one of its kind, or of its kind and name (or what its name begins with, where a digest follows)."""
-    (found,) = [each for each in of_kind(manifests, kind) if each["metadata"]["name"].startswith(name)]
-    return found
+    """The only object of this kind whose name begins with `name`; a digest may follow."""
+    (manifest,) = [found for found in of_kind(manifests, kind) if found["metadata"]["name"].startswith(name)]
+    return manifest
 
 
 def pod_templates(manifests: Sequence[Manifest]) -> list[Manifest]:
     """The templates of all pods that the objects describe."""
-    found = [each["spec"]["template"] for each in of_kind(manifests, "StatefulSet")]
-    return found + [each["spec"]["jobTemplate"]["spec"]["template"] for each in of_kind(manifests, "CronJob")]
+    templates = [statefulset["spec"]["template"] for statefulset in of_kind(manifests, "StatefulSet")]
+    return templates + [job["spec"]["jobTemplate"]["spec"]["template"] for job in of_kind(manifests, "CronJob")]

@@ -1,4 +1,4 @@
-"""Mistakes that pass YAML, kustomize and most checkers, planted one at a time to see that the checks find them."""
+"""Mistakes that YAML, kustomize and most checkers accept, planted one by one to see that our checks find them."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ class Mistake(Struct, frozen=True):
     name: str
     kind: str
     plant: Callable[[Any], None]
-    told: str
-    """A part of what the API server, or promtool, says of it: the refusal is for this and nothing else."""
+    message: str
+    """A part of the message of the API server, or of promtool: the refusal is for this mistake and no other."""
     found_by: Check = "server"
 
 
@@ -27,48 +27,48 @@ def _container(statefulset: Any) -> Any:
     return statefulset["spec"]["template"]["spec"]["containers"][0]
 
 
-def _selector_without_match(each: Any) -> None:
-    each["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] = "consumer"
+def _selector_without_match(manifest: Any) -> None:
+    manifest["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] = "consumer"
 
 
-def _unknown_volume(each: Any) -> None:
-    _container(each).setdefault("volumeMounts", []).append({"name": "nowhere", "mountPath": "/nowhere"})
+def _unknown_volume(manifest: Any) -> None:
+    _container(manifest).setdefault("volumeMounts", []).append({"name": "nowhere", "mountPath": "/nowhere"})
 
 
-def _limit_below_request(each: Any) -> None:
-    _container(each)["resources"]["limits"]["memory"] = "64Mi"
+def _limit_below_request(manifest: Any) -> None:
+    _container(manifest)["resources"]["limits"]["memory"] = "64Mi"
 
 
-def _unknown_unit(each: Any) -> None:
-    _container(each)["resources"]["requests"]["cpu"] = "250mm"
+def _unknown_unit(manifest: Any) -> None:
+    _container(manifest)["resources"]["requests"]["cpu"] = "250mm"
 
 
-def _long_port_name(each: Any) -> None:
-    _container(each)["ports"][0]["name"] = "admin-and-metrics"
+def _long_port_name(manifest: Any) -> None:
+    _container(manifest)["ports"][0]["name"] = "admin-and-metrics"
 
 
-def _port_range_backwards(each: Any) -> None:
-    each["spec"]["egress"][-1]["ports"][0]["endPort"] = 9_000
+def _port_range_backwards(manifest: Any) -> None:
+    manifest["spec"]["egress"][-1]["ports"][0]["endPort"] = 9_000
 
 
-def _two_budgets(each: Any) -> None:
-    each["spec"]["minAvailable"] = 1
+def _two_budgets(manifest: Any) -> None:
+    manifest["spec"]["minAvailable"] = 1
 
 
-def _root(each: Any) -> None:
-    each["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] = False
+def _root(manifest: Any) -> None:
+    manifest["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] = False
 
 
-def _more_than_most(each: Any) -> None:
-    each["spec"]["minReplicaCount"] = 99
+def _more_than_most(manifest: Any) -> None:
+    manifest["spec"]["minReplicaCount"] = 99
 
 
-def _trigger_of_no_type(each: Any) -> None:
-    del each["spec"]["triggers"][0]["type"]
+def _trigger_of_no_type(manifest: Any) -> None:
+    del manifest["spec"]["triggers"][0]["type"]
 
 
-def _interval_in_words(each: Any) -> None:
-    each["spec"]["podMetricsEndpoints"][0]["interval"] = "15 seconds"
+def _interval_in_words(manifest: Any) -> None:
+    manifest["spec"]["podMetricsEndpoints"][0]["interval"] = "15 seconds"
 
 
 def _rule(expression: str, duration: str) -> Manifest:
@@ -76,24 +76,24 @@ def _rule(expression: str, duration: str) -> Manifest:
     return {"name": "planted", "rules": [rule]}
 
 
-def _duration_in_words(each: Any) -> None:
-    each["spec"]["groups"] = [_rule("up == 0", "ten")]
+def _duration_in_words(manifest: Any) -> None:
+    manifest["spec"]["groups"] = [_rule("up == 0", "ten")]
 
 
-def _broken_expression(each: Any) -> None:
-    each["spec"]["groups"] = [_rule("sum by (partition (conversation_lag_seconds) > 60", "5m")]
+def _broken_expression(manifest: Any) -> None:
+    manifest["spec"]["groups"] = [_rule("sum by (partition (conversation_lag_seconds) > 60", "5m")]
 
 
-def _misspelt_budget(each: Any) -> None:
-    each["spec"]["maxUnavailble"] = each["spec"].pop("maxUnavailable")
+def _misspelt_budget(manifest: Any) -> None:
+    manifest["spec"]["maxUnavailble"] = manifest["spec"].pop("maxUnavailable")
 
 
-def _policy_by_number(each: Any) -> None:
-    each["spec"]["podManagementPolicy"] = 1
+def _policy_by_number(manifest: Any) -> None:
+    manifest["spec"]["podManagementPolicy"] = 1
 
 
-def _misspelt_replicas(each: Any) -> None:
-    each["spec"]["maxReplicasCount"] = each["spec"].pop("maxReplicaCount")
+def _misspelt_replicas(manifest: Any) -> None:
+    manifest["spec"]["maxReplicasCount"] = manifest["spec"].pop("maxReplicaCount")
 
 
 MISTAKES: Final = (
@@ -114,11 +114,11 @@ MISTAKES: Final = (
     Mistake("policy-by-number", "StatefulSet", _policy_by_number, "podManagementPolicy", "schemas"),
     Mistake("misspelt-replicas", "ScaledObject", _misspelt_replicas, "maxReplicasCount", "schemas"),
 )
-"""The thirteen that a comparison of checkers was made with, and three of spelling."""
+"""Thirteen of a comparison of checkers, and three of spelling."""
 
 
-def planted(mistake: Mistake, good: Sequence[Manifest]) -> list[Manifest]:
-    """The same manifests with the mistake in them."""
+def plant(mistake: Mistake, good: Sequence[Manifest]) -> list[Manifest]:
+    """A copy of the manifests with the mistake."""
     bad = copy.deepcopy(list(good))
     mistake.plant(one(bad, mistake.kind, "conversation-consumer"))
     return bad

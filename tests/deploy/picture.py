@@ -1,8 +1,8 @@
-"""`make picture`: what the dashboards show on real traffic, drawn from their own queries, for the README.
+"""`make picture`: pictures of the dashboards on real traffic, for the README.
 
-Real workers on a real Kafka, four minutes of traffic with a peak, a worker that is killed and one that takes its place,
-damaged records, clocks that disagree, and a broker that pauses; a real Prometheus scrapes and answers; Chromium draws.
-It is not Grafana: what the panels say is real, how they look is about so.
+Real workers on a real Kafka have four minutes of traffic with a peak, a worker that is killed and another that takes
+its place, damaged records, clocks that disagree, and a broker that pauses. A real Prometheus scrapes them and answers
+the panels' queries, and Chromium draws the answers. It is not Grafana: the numbers are real, the looks are similar.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any
 
 from consumer.simulator.traffic import Traffic
 from deploy.generate.__main__ import MONITORING
-from tests.deploy.promql import filled
+from tests.deploy.promql import fill_variables
 from tests.deploy.tools import tool
 from tests.live.broker import LocalBroker, find_broker
 from tests.live.harness import Pipeline, WorkerProcess, now_ms
@@ -29,14 +29,14 @@ PICTURES = Path(__file__).parent.parent.parent / "deploy"
 NAMES = ("conversations", "pipeline")
 SECONDS = 215
 BASE, PEAK = 130, 240
-"""Changes of conversations per second, and how many come on top in the peak."""
+"""Changes of conversations per second, and how many more in the peak."""
 _PAGE = Path(__file__).with_name("picture.html").read_text(encoding="utf-8")
 _DRAWN_S = 60.0
 _WIDTH, _CELL, _HEAD = 1_280, 23, 34
 
 
 class Stage:
-    """The workers on stage; Prometheus scrapes those that are up."""
+    """The running workers, all of which Prometheus scrapes."""
 
     def __init__(self, pipeline: Pipeline, prometheus: Prometheus) -> None:
         self._pipeline, self._prometheus = pipeline, prometheus
@@ -59,7 +59,7 @@ def traffic(seed: int, rate: int, conversations: int) -> Traffic:
 
 
 async def play(pipeline: Pipeline, stage: Stage, broker: LocalBroker) -> None:
-    """Everything that happens, by the second at which it does."""
+    """The events of the four minutes, in their order."""
     settings = pipeline.settings
     base = asyncio.create_task(flow(settings, traffic(11, BASE, 350), SECONDS))
     first = await stage.enter()
@@ -83,16 +83,16 @@ async def play(pipeline: Pipeline, stage: Stage, broker: LocalBroker) -> None:
     await base
 
 
-async def answered(prometheus: Prometheus, dashboard: dict[str, Any], since_s: float) -> dict[str, Any]:
-    """A dashboard with the answers to all of its queries, as the page wants it."""
+async def ask(prometheus: Prometheus, dashboard: dict[str, Any], since_s: float) -> dict[str, Any]:
+    """A dashboard with the answers to all of its queries, as the page needs them."""
     answers: dict[str, list[dict[str, Any]]] = {}
     until_s = time.time()
     for panel in dashboard["panels"]:
-        found = answers.setdefault(panel["title"], [])
+        series_of_panel = answers.setdefault(panel["title"], [])
         for target in panel.get("targets", ()):
-            expr = filled(target["expr"], __rate_interval="8s", __range=f"{SECONDS}s")
+            expr = fill_variables(target["expr"], __rate_interval="8s", __range=f"{SECONDS}s")
             answer = await (prometheus.values(expr) if target.get("instant") else prometheus.over_time(expr, since_s))
-            found += [
+            series_of_panel += [
                 {"name": _legend(target["legendFormat"], series.labels), "samples": series.samples}
                 for series in answer
                 if series.samples
@@ -101,14 +101,14 @@ async def answered(prometheus: Prometheus, dashboard: dict[str, Any], since_s: f
 
 
 def _legend(form: str, labels: dict[str, str]) -> str:
-    shown = "" if form == "__auto" else form
+    legend = "" if form == "__auto" else form
     for name, value in labels.items():
-        shown = shown.replace(f"{{{{{name}}}}}", value)
-    return shown
+        legend = legend.replace(f"{{{{{name}}}}}", value)
+    return legend
 
 
 async def perform(folder: Path) -> None:
-    """Let it all happen, and keep the answers and the logs in a folder."""
+    """Play the four minutes; write the answers and the logs into a folder."""
     broker = find_broker()
     assert isinstance(broker, LocalBroker), f"needs a broker of its own, which it pauses: {broker}"
     pipeline = Pipeline(broker.bootstrap_servers, f"picture-{uuid.uuid4().hex[:8]}", folder)
@@ -119,7 +119,7 @@ async def perform(folder: Path) -> None:
             await play(pipeline, Stage(pipeline, prometheus), broker)
             for name in NAMES:
                 dashboard = json.loads((MONITORING / "dashboards" / f"{name}.json").read_text(encoding="utf-8"))
-                data = await answered(prometheus, dashboard, since_s)
+                data = await ask(prometheus, dashboard, since_s)
                 (folder / f"{name}.answers.json").write_text(json.dumps(data), encoding="utf-8")
     finally:
         await pipeline.close()
@@ -127,12 +127,12 @@ async def perform(folder: Path) -> None:
 
 
 def photograph(answers: Path, picture: Path) -> None:
-    """Let Chromium draw a dashboard with its answers into a PNG."""
+    """Have Chromium draw a dashboard with its answers into a PNG."""
     data = answers.read_text(encoding="utf-8")
     page = answers.with_suffix(".html")
     page.write_text(_PAGE.replace("/*DATA*/null", data.replace("</", "<\\/")), encoding="utf-8")
-    places = [panel["gridPos"] for panel in json.loads(data)["dashboard"]["panels"]]
-    height = max(place["y"] + place["h"] for place in places) * _CELL + _HEAD
+    positions = [panel["gridPos"] for panel in json.loads(data)["dashboard"]["panels"]]
+    height = max(position["y"] + position["h"] for position in positions) * _CELL + _HEAD
     with tempfile.TemporaryDirectory() as profile:
         command = [tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         command += [f"--user-data-dir={profile}", f"--window-size={_WIDTH},{height}", "--virtual-time-budget=4000"]
@@ -143,7 +143,7 @@ def photograph(answers: Path, picture: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Draw the answers in a folder; where it has none yet, get them first."""
+    """Draw the answers in a folder; get them first if it has none."""
     folder.mkdir(parents=True, exist_ok=True)
     print(f"answers and logs in {folder}")
     answers = [folder / f"{name}.answers.json" for name in NAMES]

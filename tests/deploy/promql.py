@@ -1,4 +1,4 @@
-"""What a PromQL expression asks for, and whether the service has it."""
+"""The metrics and labels in a PromQL expression, and whether the service exports them."""
 
 import re
 from collections import Counter
@@ -10,12 +10,13 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import AggregateExpr, BinaryExpr, Expr, VectorSelector
 
-from consumer.adapters.monitoring.metrics import Metrics
-from consumer.runtime.census import Census
-from consumer.runtime.tally import Tally
+from consumer.core.rules import Rules
+from consumer.engine.commit_stats import CommitStats
+from consumer.engine.state_store import StateStore
+from consumer.telemetry.metrics import Metrics
 
 TARGET_LABELS = {"instance", "job", "namespace"}
-"""What Prometheus adds to every series of a scrape."""
+"""Labels that Prometheus adds to every series of a scrape."""
 VARIABLES = {
     "$__rate_interval": "1m",
     "$__range": "1h",
@@ -23,13 +24,13 @@ VARIABLES = {
     "$job": ".*",
     "$media": ".*",
 }
-"""What Grafana puts in the place of the variables of a dashboard, for example."""
+"""Examples of what Grafana puts in the place of the variables of a dashboard."""
 
 _NEEDLESS = re.compile(r"^[\w.|-]*$")
 
 
-class Asked(Struct, frozen=True):
-    """What an expression selects and the labels that it names otherwise."""
+class Expression(Struct, frozen=True):
+    """The selectors of an expression, and the labels that it groups or joins by."""
 
     selectors: list[tuple[str, list[tuple[str, str, str]]]]
     """Name of the metric, and its matchers as (label, operator, value)."""
@@ -43,7 +44,7 @@ class Exported(Struct, frozen=True):
     values: dict[str, set[str]]
 
 
-def filled(expr: str, **variables: str) -> str:
+def fill_variables(expr: str, **variables: str) -> str:
     """The expression as Grafana sends it."""
     for name, value in {**VARIABLES, **{f"${name}": value for name, value in variables.items()}}.items():
         expr = expr.replace(name, value)
@@ -51,13 +52,13 @@ def filled(expr: str, **variables: str) -> str:
     return expr
 
 
-def asked(expr: str) -> Asked:
-    """Raises ValueError with the place where the expression does not parse."""
+def parse(expr: str) -> Expression:
+    """Parse an expression. Raises ValueError with the place of a syntax error."""
     nodes: list[Expr] = []
     promql_parser.walk(promql_parser.parse(expr), nodes.append)
-    return Asked(
+    return Expression(
         [
-            (node.name or "", [(each.name, str(each.op).rpartition(".")[2], each.value) for each in _matchers(node)])
+            (node.name or "", [(m.name, str(m.op).rpartition(".")[2], m.value) for m in node.matchers.matchers])
             for node in nodes
             if isinstance(node, VectorSelector)
         ],
@@ -66,45 +67,45 @@ def asked(expr: str) -> Asked:
 
 
 def problems(expr: str, recorded: dict[str, set[str]] | None = None) -> list[str]:
-    """What is wrong with an expression: names, labels and label values that are not exported.
+    """The names, labels and label values in an expression that are not exported, as sentences.
 
     `recorded` are the labels of recording rules by name. Raises ValueError if the expression does not parse.
     """
-    found: list[str] = []
+    sentences: list[str] = []
     known = {name: Exported(labels, {}) for name, labels in (recorded or {}).items()} | exported()
-    said = asked(expr)
+    expression = parse(expr)
     labels: set[str] = set()
-    for name, matchers in said.selectors:
+    for name, matchers in expression.selectors:
         if name not in known:
-            found.append(f"no metric {name!r}")
+            sentences.append(f"no metric {name!r}")
             continue
         metric = known[name]
         labels |= metric.labels
         for label, operator, value in matchers:
             if label not in metric.labels:
-                found.append(f"{name} has no label {label!r}")
+                sentences.append(f"{name} has no label {label!r}")
             elif label in metric.values and (operator in {"Equal", "NotEqual"} or _NEEDLESS.match(value)):
                 wanted = {value} if operator in {"Equal", "NotEqual"} else set(value.split("|"))
-                found += [f"{name} never has {label}={each!r}" for each in sorted(wanted - metric.values[label])]
-    found += [f"nothing here has the label {label!r}" for label in sorted(said.grouped_by - labels)]
-    return found
+                sentences += [f"{name} never has {label}={text!r}" for text in sorted(wanted - metric.values[label])]
+    sentences += [f"no selector has the label {label!r}" for label in sorted(expression.grouped_by - labels)]
+    return sentences
 
 
 @cache
 def exported() -> dict[str, Exported]:
-    """Every series name that a scrape of a worker at work can have, `up` among them."""
+    """Every series name that a scrape of a working worker can have, with `up`."""
     metrics = Metrics()
     metrics.restoring(0, 1)
     metrics.lane_opened(0, 0, 0.1)
-    metrics.watch(0, Census(), lambda: (0, 0))
-    metrics.committed(0, Tally(asserted=Counter({("call", "", "alerting"): 1}), ages_ms=[1]), 0.1, 0, 0.0)
-    found = {"up": Exported(TARGET_LABELS, {})}
+    metrics.watch(lambda: {0: StateStore(Rules())})
+    metrics.committed(0, CommitStats(asserted=Counter({("call", "", "alerting"): 1}), ages_ms=[1]), 0.1, 0, 0.0)
+    series = {"up": Exported(TARGET_LABELS, {})}
     open_ended = {"partition", "version", "python", "from", "to"}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         declared = next(
-            set(filter(None, each.labels.split(", ")))
-            for each in metrics.described()
-            if each.name.removesuffix("_total") == family.name
+            set(filter(None, metric.labels.split(", ")))
+            for metric in metrics.describe_all()
+            if metric.name.removesuffix("_total") == family.name
         )
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
         for suffix in suffixes:
@@ -114,12 +115,8 @@ def exported() -> dict[str, Exported]:
                 label: {sample.labels[label] for sample in family.samples if sample.name == name}
                 for label in labels - open_ended
             }
-            found[name] = Exported(labels | TARGET_LABELS, {label: seen for label, seen in values.items() if seen})
-    return found
-
-
-def _matchers(node: VectorSelector) -> list[promql_parser.Matcher]:
-    return node.matchers.matchers
+            series[name] = Exported(labels | TARGET_LABELS, {label: seen for label, seen in values.items() if seen})
+    return series
 
 
 def _labels(node: Expr) -> list[str]:

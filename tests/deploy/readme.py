@@ -1,4 +1,4 @@
-"""The commands of deploy/README.md, as an operator would type them."""
+"""The commands in deploy/README.md, as an operator types them."""
 
 import re
 import shlex
@@ -10,6 +10,6 @@ TEXT: Final = (DEPLOY / "README.md").read_text(encoding="utf-8")
 
 
 def commands(program: str) -> list[list[str]]:
-    """The arguments of each command line of one program, in their order."""
+    """The arguments of all command lines of a program, in their order."""
     lines = re.findall(rf"^\$ {re.escape(program)} (.*)$", TEXT, re.MULTILINE)
     return [shlex.split(line) for line in lines]

@@ -1,7 +1,7 @@
 """JSON schemas of every kind in deploy/: the check for machines without the API server's commands.
 
-`kubernetes.json` is what the real server said of its own kinds, cut down to those used here and made strict.
-`python -m tests.deploy.schemas` asks it anew. Custom resources bring their schemas in their definitions.
+`kubernetes.json` has the schemas of a real server, reduced to the kinds used here and made strict.
+`python -m tests.deploy.schemas` fetches them again. Custom resources have their schemas in their definitions.
 """
 
 import json
@@ -23,11 +23,12 @@ KINDS: Final = (
     "Namespace.v1",
     "NetworkPolicy.v1.networking.k8s.io",
     "PodDisruptionBudget.v1.policy",
+    "Secret.v1",
     "Service.v1",
     "ServiceAccount.v1",
     "StatefulSet.v1.apps",
 )
-_SAID: Final = ("description", "default", "title")
+_PROSE: Final = ("description", "default", "title")
 _DEFINITIONS: Final = "#/definitions/"
 _LOOSE: Final = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
@@ -38,43 +39,43 @@ Schema = dict[str, Any]
 
 
 def problems(manifest: Manifest) -> list[str]:
-    """What its schema has against an object, a sentence each that says where."""
+    """The violations of an object's schema, as sentences with the place in the object."""
     validator = _validators().get(_key(manifest))
     if validator is None:
         return [f"no schema of {_key(manifest)}: `python -m tests.deploy.schemas` with it in KINDS"]
-    return [f"{each.json_path}: {each.message}" for each in validator.iter_errors(manifest)]
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
 
 
-def asked(server: ControlPlane) -> Schema:
-    """The schemas of KINDS as this server tells them: the kinds' names, and the definitions that they refer to."""
-    told: Schema = json.loads(server.must("get", "--raw", "/openapi/v2"))["definitions"]
+def fetch(server: ControlPlane) -> Schema:
+    """The schemas of KINDS from a server: the names of their definitions, and all definitions that these refer to."""
+    served: Schema = json.loads(server.must("get", "--raw", "/openapi/v2"))["definitions"]
     names = {
-        _joined(each["kind"], each["version"], each["group"]): name
-        for name, definition in told.items()
-        for each in definition.get("x-kubernetes-group-version-kind", ())
+        _join(kind["kind"], kind["version"], kind["group"]): name
+        for name, definition in served.items()
+        for kind in definition.get("x-kubernetes-group-version-kind", ())
     }
     kinds = {kind: names[kind] for kind in KINDS}
     definitions: Schema = {}
-    wanted = list(kinds.values())
-    while wanted:
-        name = wanted.pop()
+    missing = list(kinds.values())
+    while missing:
+        name = missing.pop()
         if name in definitions:
             continue
-        definitions[name] = _LOOSE.get(name) or _strict(told[name])
-        wanted += [each.removeprefix(_DEFINITIONS) for each in _references(definitions[name])]
+        definitions[name] = _LOOSE.get(name) or _strict(served[name])
+        missing += [reference.removeprefix(_DEFINITIONS) for reference in _references(definitions[name])]
     return {"kinds": kinds, "definitions": dict(sorted(definitions.items()))}
 
 
-def written(schemas: Schema) -> str:
-    """The text of `kubernetes.json`: a line for each definition."""
-    lines = [f"{json.dumps(name)}: {json.dumps(each)}" for name, each in schemas["definitions"].items()]
+def to_text(schemas: Schema) -> str:
+    """The text of `kubernetes.json`: a line per definition."""
+    lines = [f"{json.dumps(name)}: {json.dumps(schema)}" for name, schema in schemas["definitions"].items()]
     return f'{{"kinds": {json.dumps(schemas["kinds"])},\n"definitions": {{\n' + ",\n".join(lines) + "\n}}\n"
 
 
 @cache
 def _validators() -> Mapping[str, Draft7Validator]:
     vendored: Schema = json.loads(FILE.read_text(encoding="utf-8"))
-    found = {
+    validators = {
         kind: Draft7Validator({"$ref": f"{_DEFINITIONS}{name}", "definitions": vendored["definitions"]})
         for kind, name in vendored["kinds"].items()
     }
@@ -84,32 +85,32 @@ def _validators() -> Mapping[str, Draft7Validator]:
             for version in spec["versions"]:
                 schema = _strict(version["schema"]["openAPIV3Schema"])
                 schema["properties"] |= {name: {} for name in ("apiVersion", "kind", "metadata")}
-                key = _joined(spec["names"]["kind"], version["name"], spec["group"])
-                found[key] = Draft7Validator(schema)
-    return found
+                key = _join(spec["names"]["kind"], version["name"], spec["group"])
+                validators[key] = Draft7Validator(schema)
+    return validators
 
 
 def _key(manifest: Manifest) -> str:
     group, _, version = manifest["apiVersion"].rpartition("/")
-    return _joined(manifest["kind"], version, group)
+    return _join(manifest["kind"], version, group)
 
 
-def _joined(kind: str, version: str, group: str) -> str:
+def _join(kind: str, version: str, group: str) -> str:
     return f"{kind}.{version}.{group}" if group else f"{kind}.{version}"
 
 
 def _strict(schema: Any) -> Any:
-    """The same without prose, and with no other keys than those that are told."""
+    """The schema without prose, which allows no other keys than it declares."""
     if isinstance(schema, list):
-        return [_strict(each) for each in schema]
+        return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if schema.get("x-kubernetes-int-or-string"):
         return {"type": ["string", "integer"]}
     kept = {
-        name: {key: _strict(each) for key, each in value.items()} if name == "properties" else _strict(value)
+        name: {key: _strict(item) for key, item in value.items()} if name == "properties" else _strict(value)
         for name, value in schema.items()
-        if not name.startswith("x-kubernetes-") and not (name in _SAID and not isinstance(value, dict))
+        if not name.startswith("x-kubernetes-") and not (name in _PROSE and not isinstance(value, dict))
     }
     if "properties" in kept and not schema.get("x-kubernetes-preserve-unknown-fields"):
         kept.setdefault("additionalProperties", False)
@@ -118,18 +119,18 @@ def _strict(schema: Any) -> Any:
 
 def _references(schema: Any) -> Iterator[str]:
     if isinstance(schema, list):
-        for each in schema:
-            yield from _references(each)
+        for item in schema:
+            yield from _references(item)
     elif isinstance(schema, dict):
         if isinstance(schema.get("$ref"), str):
             yield schema["$ref"]
-        for each in schema.values():
-            yield from _references(each)
+        for item in schema.values():
+            yield from _references(item)
 
 
 def main() -> None:
     with ControlPlane(KUBERNETES.build()) as server:
-        FILE.write_text(written(asked(server)), encoding="utf-8")
+        FILE.write_text(to_text(fetch(server)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real API server takes what is in deploy/, as a first installation and as an upgrade, and refuses mistakes."""
+"""A real API server accepts deploy/, as a first installation and as an upgrade, and refuses mistakes."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ from tests.deploy.manifests import (
     pod_templates,
     render,
 )
-from tests.deploy.mistakes import MISTAKES, Mistake, planted
+from tests.deploy.mistakes import MISTAKES, Mistake, plant
 
 _GIT_S = 30
 Rendered = dict[str, list[Manifest]]
@@ -71,15 +71,15 @@ def test_an_overlay_is_accepted_over_its_previous_release(
     api_server: ControlPlane, rendered: Rendered, tmp_path: Path, name: str
 ) -> None:
     """Some fields of a StatefulSet, Service or Job can never change: only an upgrade shows it."""
-    before = _elsewhere(render(_previous_release(tmp_path) / "overlays" / name), f"upgrade-{name}")
-    now = _elsewhere(rendered[f"overlay-{name}"], f"upgrade-{name}")
+    before = _move(render(_previous_release(tmp_path) / "overlays" / name), f"upgrade-{name}")
+    now = _move(rendered[f"overlay-{name}"], f"upgrade-{name}")
     for manifests in (before, now):
         answer = api_server.apply(manifests)
         assert answer.accepted, answer.text
 
 
-def test_an_upgrade_that_changes_what_cannot_change_is_refused(api_server: ControlPlane, rendered: Rendered) -> None:
-    manifests = _elsewhere(rendered["overlay-dev"], "immutable")
+def test_an_upgrade_of_an_immutable_field_is_refused(api_server: ControlPlane, rendered: Rendered) -> None:
+    manifests = _move(rendered["overlay-dev"], "immutable")
     assert api_server.apply(manifests).accepted
     one(manifests, "StatefulSet")["spec"]["podManagementPolicy"] = "OrderedReady"
     answer = api_server.apply(manifests)
@@ -87,9 +87,7 @@ def test_an_upgrade_that_changes_what_cannot_change_is_refused(api_server: Contr
     assert "updates to statefulset spec for fields other than" in answer.text
 
 
-def test_an_autoscaler_keeps_the_number_that_it_chose_but_begins_with_one(
-    api_server: ControlPlane, rendered: Rendered
-) -> None:
+def test_an_autoscaler_starts_at_one_and_keeps_its_number(api_server: ControlPlane, rendered: Rendered) -> None:
     def replicas() -> str:
         wanted = ("get", "statefulset", "conversation-consumer", "--output=jsonpath={.spec.replicas}")
         return api_server.must(f"--namespace={namespace}", *wanted)
@@ -103,40 +101,42 @@ def test_an_autoscaler_keeps_the_number_that_it_chose_but_begins_with_one(
     assert replicas() == "7"
 
 
-@pytest.mark.parametrize("mistake", [each for each in MISTAKES if each.found_by != "rules"], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "mistake", [mistake for mistake in MISTAKES if mistake.found_by != "rules"], ids=lambda mistake: mistake.name
+)
 def test_a_planted_mistake_is_refused(api_server: ControlPlane, rendered: Rendered, mistake: Mistake) -> None:
-    good = _elsewhere(rendered["overlay-prod"], "mistakes")
+    good = _move(rendered["overlay-prod"], "mistakes")
     api_server.namespace("mistakes")
-    answer = api_server.apply(of_kind(planted(mistake, good), mistake.kind), "--dry-run=server")
+    answer = api_server.apply(of_kind(plant(mistake, good), mistake.kind), "--dry-run=server")
     assert not answer.accepted
-    assert mistake.told in answer.text
+    assert mistake.message in answer.text
 
 
-def test_without_a_mistake_the_same_manifests_are_accepted(api_server: ControlPlane, rendered: Rendered) -> None:
+def test_the_manifests_without_a_mistake_are_accepted(api_server: ControlPlane, rendered: Rendered) -> None:
     api_server.namespace("mistakes")
-    answer = api_server.apply(_elsewhere(rendered["overlay-prod"], "mistakes"), "--dry-run=server")
+    answer = api_server.apply(_move(rendered["overlay-prod"], "mistakes"), "--dry-run=server")
     assert answer.accepted, answer.text
 
 
 def _with_account(api_server: ControlPlane, manifests: list[Manifest], namespace: str) -> None:
-    """A pod is only admitted where its account exists."""
-    answer = api_server.apply(_elsewhere([one(manifests, "ServiceAccount")], namespace))
+    """Create the service account, without which no pod is admitted."""
+    answer = api_server.apply(_move([one(manifests, "ServiceAccount")], namespace))
     assert answer.accepted, answer.text
 
 
-def _elsewhere(manifests: list[Manifest], namespace: str) -> list[Manifest]:
-    """The same in another namespace, so that tests do not meet."""
+def _move(manifests: list[Manifest], namespace: str) -> list[Manifest]:
+    """A copy of the manifests in another namespace, so that tests do not disturb each other."""
     moved: list[Manifest] = yaml.safe_load(yaml.safe_dump(manifests))
-    for each in moved:
-        if each["kind"] == "Namespace":
-            each["metadata"]["name"] = namespace
+    for manifest in moved:
+        if manifest["kind"] == "Namespace":
+            manifest["metadata"]["name"] = namespace
         else:
-            each["metadata"]["namespace"] = namespace
+            manifest["metadata"]["namespace"] = namespace
     return moved
 
 
 def _previous_release(folder: Path) -> Path:
-    """deploy/ of the newest tag, or of the commit that brought it where nothing was released yet."""
+    """deploy/ of the newest tag, or of the commit that added it if nothing is released yet."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git history to take the previous release from")
     commit = (
@@ -152,5 +152,5 @@ def _previous_release(folder: Path) -> Path:
 
 
 def _git(*arguments: str, check: bool = True) -> str:
-    asked = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=_GIT_S, check=check)
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=_GIT_S, check=check)
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,4 +1,4 @@
-"""A simulated cluster: real controllers and a real scheduler, nodes and pods that only say that they run."""
+"""A simulated cluster: real controllers and a real scheduler, but nodes and pods that run nothing."""
 
 import json
 import re
@@ -26,7 +26,7 @@ _SELECTOR: Final = "--selector=app.kubernetes.io/component=worker"
 
 
 class Workers:
-    """The StatefulSet of one namespace, on a cluster whose nodes are all open."""
+    """The StatefulSet of a namespace."""
 
     def __init__(self, cluster: ControlPlane, namespace: str) -> None:
         self._cluster, self._namespace = cluster, f"--namespace={namespace}"
@@ -41,7 +41,7 @@ class Workers:
     def pods(self) -> dict[str, Any]:
         """The pods by name."""
         listed = json.loads(self.must("get", "pods", _SELECTOR, "--output=json"))["items"]
-        return {each["metadata"]["name"]: each for each in listed}
+        return {pod["metadata"]["name"]: pod for pod in listed}
 
     def ready(self) -> list[str]:
         """The names of pods that are ready."""
@@ -56,41 +56,43 @@ class Workers:
         return int(budget["status"].get("disruptionsAllowed", 0))
 
     def evict(self, pod: str) -> Answer:
-        """Ask for an eviction, as a drain does."""
-        wanted = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
-        return self.kubectl("create", "--raw", f"{self._evictions}/{pod}/eviction", "-f", "-", given=json.dumps(wanted))
+        """Evict a pod, as a drain does."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        return self.kubectl(
+            "create", "--raw", f"{self._evictions}/{pod}/eviction", "-f", "-", given=json.dumps(eviction)
+        )
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ControlPlane]:
     """An API server with controllers, scheduler and two nodes."""
-    with ControlPlane(KUBERNETES.build()) as found:
-        found.install(HERE / "crds")
-        found.simulate(TOOLS.build(), NODES)
-        yield found
+    with ControlPlane(KUBERNETES.build()) as plane:
+        plane.install(HERE / "crds")
+        plane.simulate(TOOLS.build(), NODES)
+        yield plane
 
 
 @pytest.fixture
 def workers(
     cluster: ControlPlane, rendered: dict[str, list[Manifest]], request: pytest.FixtureRequest
 ) -> Iterator[Workers]:
-    """The base with four replicas, all of them ready. None are left to the next test, whose drains would wait."""
+    """The base with four ready replicas, none of which remains: drains of the next test would wait for it."""
     namespace = cluster.namespace(request.node.name.replace("_", "-")[:60].strip("-"))
     answer = cluster.apply(rendered["base"], f"--namespace={namespace}")
     assert answer.accepted, answer.text
-    found = Workers(cluster, namespace)
+    workers = Workers(cluster, namespace)
     for node in NODES:
         cluster.must("uncordon", node)
-    found.must("scale", "statefulset/conversation-consumer", f"--replicas={REPLICAS}")
-    found.must("rollout", "status", "statefulset/conversation-consumer", f"--timeout={_SETTLE_S:g}s")
-    eventually(lambda: found.allowed() == 1)
-    yield found
-    found.must("scale", "statefulset/conversation-consumer", "--replicas=0")
-    eventually(lambda: not found.pods())
+    workers.must("scale", "statefulset/conversation-consumer", f"--replicas={REPLICAS}")
+    workers.must("rollout", "status", "statefulset/conversation-consumer", f"--timeout={_SETTLE_S:g}s")
+    eventually(lambda: workers.allowed() == 1)
+    yield workers
+    workers.must("scale", "statefulset/conversation-consumer", "--replicas=0")
+    eventually(lambda: not workers.pods())
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait for what the controllers bring about, within a bound."""
+    """Wait for the controllers, within a bound."""
     deadline = time.monotonic() + _SETTLE_S
     while not holds():
         assert time.monotonic() < deadline, f"not within {_SETTLE_S:g} s"
@@ -107,18 +109,18 @@ def test_pods_spread_over_the_zones_and_a_rollout_completes(workers: Workers) ->
     assert not before & after
 
 
-def test_a_scale_down_takes_the_last_pods_and_a_scale_up_brings_them_all_at_once(workers: Workers) -> None:
+def test_scaling_down_removes_the_last_pods_and_up_starts_all(workers: Workers) -> None:
     workers.must("scale", "statefulset/conversation-consumer", "--replicas=1")
     eventually(lambda: workers.ready() == ["conversation-consumer-0"])
     workers.must("scale", "statefulset/conversation-consumer", "--replicas=12")
     eventually(lambda: len(workers.ready()) == 12)
 
 
-def test_a_drain_is_held_until_the_first_pod_is_back(workers: Workers, cluster: ControlPlane) -> None:
-    cluster.must("cordon", "south")  # nowhere to go: the first pod that is evicted stays away
-    held = cluster.kubectl("drain", "north", "--timeout=8s")
-    assert not held.accepted
-    assert "Cannot evict pod as it would violate the pod's disruption budget" in held.text
+def test_a_drain_waits_until_the_first_pod_is_back(workers: Workers, cluster: ControlPlane) -> None:
+    cluster.must("cordon", "south")  # no node is left: the first pod that is evicted stays pending
+    refused = cluster.kubectl("drain", "north", "--timeout=8s")
+    assert not refused.accepted
+    assert "Cannot evict pod as it would violate the pod's disruption budget" in refused.text
     assert len(workers.ready()) == REPLICAS - 1
     cluster.must("uncordon", "south")
     eventually(lambda: workers.allowed() == 1)
@@ -127,7 +129,7 @@ def test_a_drain_is_held_until_the_first_pod_is_back(workers: Workers, cluster: 
     assert set(workers.nodes()) == {"south"}
 
 
-def test_pods_that_cannot_become_ready_do_not_hold_up_a_drain(workers: Workers) -> None:
+def test_pods_that_are_not_ready_do_not_block_a_drain(workers: Workers) -> None:
     unready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
     broken = ["conversation-consumer-0", "conversation-consumer-1"]
     for name in broken:
@@ -148,11 +150,11 @@ def test_a_worker_that_is_not_hardened_never_starts(cluster: ControlPlane, rende
     statefulset["spec"]["template"]["spec"]["securityContext"] = {}
     cluster.must("apply", f"--namespace={namespace}", "-f", "-", given=json.dumps(statefulset))
 
-    def told() -> bool:
+    def is_refused() -> bool:
         events = json.loads(cluster.must("get", "events", f"--namespace={namespace}", "--output=json"))["items"]
-        return any('violates PodSecurity "restricted' in each["message"] for each in events)
+        return any('violates PodSecurity "restricted' in event["message"] for event in events)
 
-    eventually(told)
+    eventually(is_refused)
     assert cluster.must("get", "pods", f"--namespace={namespace}", "--output=name") == ""
 
 
@@ -165,7 +167,7 @@ def test_the_commands_of_the_readme_run_in_their_order(cluster: ControlPlane, tm
     overlay = tmp_path / DEPLOY.name / "overlays" / "prod" / "kustomization.yaml"
     ran: list[str] = []
     for arguments in commands("kubectl"):
-        if "exec" in arguments:  # nothing runs inside these pods; test_readme.py looks at what would
+        if "exec" in arguments:  # these pods run nothing; test_readme.py checks these commands
             continue
         if "diff" in arguments:
             released = re.sub(r"newTag: \S+", "newTag: next-release", overlay.read_text(encoding="utf-8"))
@@ -175,7 +177,7 @@ def test_the_commands_of_the_readme_run_in_their_order(cluster: ControlPlane, tm
             assert "conversation-consumer:next-release" in answer.text
         else:
             assert answer.accepted, f"kubectl {' '.join(arguments)}: {answer.text}"
-        ran.append(next(each for each in arguments if each in COMMANDS))
+        ran.append(next(argument for argument in arguments if argument in COMMANDS))
     assert set(ran) == COMMANDS
     image = cluster.must(
         "-n", "conversations", "get", "statefulset", "conversation-consumer",
@@ -185,4 +187,4 @@ def test_the_commands_of_the_readme_run_in_their_order(cluster: ControlPlane, tm
 
 
 def _conditions(pod: Any) -> list[tuple[str, str]]:
-    return [(each["type"], each["status"]) for each in pod["status"].get("conditions", ())]
+    return [(condition["type"], condition["status"]) for condition in pod["status"].get("conditions", ())]

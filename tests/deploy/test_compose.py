@@ -1,4 +1,4 @@
-"""The compose file is one, and its parts fit together."""
+"""The compose file is valid, and its parts fit together."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from consumer.__main__ import main
-from consumer.runtime.settings import parse
+from consumer.environment import parse
 from tests.deploy.binaries import HERE
 from tests.deploy.manifests import DEPLOY
 from tests.live.broker import PINNED_VERSION
@@ -19,18 +19,18 @@ from tests.live.broker import PINNED_VERSION
 COMPOSE = DEPLOY / "compose"
 CONFIG: Any = yaml.safe_load((COMPOSE / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: Any = CONFIG["services"]
-OURS = sorted(name for name, each in SERVICES.items() if each["image"] == "conversation-consumer")
+OURS = sorted(name for name, service in SERVICES.items() if service["image"] == "conversation-consumer")
 
 
 def test_it_fits_the_schema_of_compose() -> None:
     # From the Go module github.com/compose-spec/compose-go/v2 2.9.0, unchanged, Apache-2.0.
     schema = json.loads((HERE / "compose-spec.json").read_text(encoding="utf-8"))
-    found = jsonschema.Draft7Validator(schema).iter_errors(CONFIG)
-    assert [f"{each.json_path}: {each.message}" for each in found] == []
+    errors = jsonschema.Draft7Validator(schema).iter_errors(CONFIG)
+    assert [f"{error.json_path}: {error.message}" for error in errors] == []
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_service_of_ours_has_valid_settings_and_arguments(name: str) -> None:
+def test_our_services_have_valid_settings_and_arguments(name: str) -> None:
     service = SERVICES[name]
     parse(service["environment"], lambda path: path)
     command, *arguments = service["command"]
@@ -38,22 +38,22 @@ def test_a_service_of_ours_has_valid_settings_and_arguments(name: str) -> None:
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
 
 
-def test_the_worker_is_given_longer_than_a_drain_takes() -> None:
+def test_the_worker_has_more_time_than_a_drain_takes() -> None:
     settings = parse(SERVICES["worker"]["environment"], lambda path: path)
     assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= settings.drain_s + 20
 
 
-def test_the_broker_is_the_one_that_the_tests_run_on() -> None:
+def test_the_broker_has_the_version_of_the_tests() -> None:
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{PINNED_VERSION}"
 
 
 def test_every_file_that_is_mounted_exists() -> None:
-    sources = [mount.split(":")[0] for each in SERVICES.values() for mount in each.get("volumes", ())]
+    sources = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", ())]
     assert sources
-    assert [each for each in sources if not (COMPOSE / each).exists()] == []
+    assert [source for source in sources if not (COMPOSE / source).exists()] == []
 
 
-def test_prometheus_scrapes_the_worker_under_the_name_that_the_rules_select_by() -> None:
+def test_prometheus_scrapes_under_the_job_of_the_rules() -> None:
     config = yaml.safe_load((COMPOSE / "prometheus.yaml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]
     (discovery,) = job["dns_sd_configs"]
@@ -63,7 +63,7 @@ def test_prometheus_scrapes_the_worker_under_the_name_that_the_rules_select_by()
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (package prometheus)")
-def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     shutil.copy(COMPOSE / "prometheus.yaml", tmp_path)
     checked = subprocess.run(
         ["promtool", "check", "config", tmp_path / "prometheus.yaml"],

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import copy
+import os
 import shutil
 import subprocess
 import sys
@@ -14,75 +15,116 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 import yaml
 
 from consumer.__main__ import main
-from consumer.cli import exits
-from consumer.cli.exits import INTERRUPTED
+from consumer.cli import exit_codes
+from consumer.cli.exit_codes import INTERRUPTED
 from consumer.simulator.traffic import Traffic
 from tests.deploy import containers
 from tests.deploy.containers import container, podman
 from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind, one
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
-from tests.sockets import free_ports
+from tests.sockets import find_free_ports
 
 TAG = "localhost/conversation-consumer:deploy-check"
 RECORDS = 3_000
 DRAIN_S = 20.0
 NOT_PODMANS = {"serviceAccountName", "topologySpreadConstraints"}
-"""What of a pod's description only a cluster can follow."""
+"""Fields of a pod that only a cluster supports."""
 _READY_S = 60.0
 _ASK_S = 5.0
 _MB = 1_000_000
+_COMPILE_S = 580.0
+CRATE = ROOT / "consumer" / "engine" / "rust"
+EXTENSION = "consumer/engine/_native.abi3.so"
 
 
 def test_the_dockerfile_is_linted() -> None:
-    ran = subprocess.run(
+    done = subprocess.run(
         [Path(sys.executable).with_name("hadolint"), "--no-color", DEPLOY / "Dockerfile"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout
+    assert done.returncode == 0, done.stdout
 
 
-def test_the_wheel_has_all_that_is_in_the_packages_and_nothing_else(tmp_path: Path) -> None:
-    source = tmp_path / "source"  # setuptools keeps what it built in the folder, deleted modules too
-    source.mkdir()
-    for name in ("LICENSE", "README.md", "pyproject.toml"):
-        shutil.copy(ROOT / name, source)
-    for name in ("consumer", "schemas"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, source],
-        check=True, timeout=110, capture_output=True,
-    )  # fmt: skip
-    (wheel,) = tmp_path.glob("*.whl")
+@pytest.mark.parametrize("has_compiler", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_wheel_has_all_files_of_the_packages_and_no_others(
+    tmp_path: Path,
+    has_compiler: bool,  # noqa: FBT001 - a column
+) -> None:
+    """With the engine where a Rust compiler is, and without it the same source installs as well."""
+    if has_compiler and shutil.which("cargo") is None:
+        assert "CI" not in os.environ, "CI builds the native engine, and there is no cargo"
+        pytest.skip("there is no cargo")
+    wheel = build_wheel(tmp_path, has_compiler=has_compiler)
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
         (scripts,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         assert "conversation-consumer = consumer.__main__:main" in archive.read(scripts).decode()
+        (found,) = [name for name in archive.namelist() if name.endswith("METADATA")]
+        metadata = message_from_bytes(archive.read(found))
+    assert metadata.get_all("Provides-Extra") == ["demo"], "what only developers need is not published"
     sources = {
         path.relative_to(ROOT).as_posix()
         for folder in ("consumer", "schemas")
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and not path.is_relative_to(CRATE)
     }
-    assert packed == sources
+    assert packed == sources - {EXTENSION} | ({EXTENSION} if has_compiler else set())
+    assert engine_of(wheel, tmp_path) == ("native" if has_compiler else "python")
+
+
+def build_wheel(folder: Path, *, has_compiler: bool) -> Path:
+    """Build the wheel from a copy: setuptools keeps earlier builds in the folder, with deleted modules."""
+    source = folder / "source"
+    source.mkdir()
+    for name in ("LICENSE", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, source)
+    for name in ("consumer", "schemas"):
+        ignored = shutil.ignore_patterns("__pycache__", "target", "_native*.so")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    environ = os.environ | {"CARGO_TARGET_DIR": str(CRATE / "target")}  # which `make engine` has filled
+    if not has_compiler:
+        folders = environ["PATH"].split(os.pathsep)
+        environ["PATH"] = os.pathsep.join(name for name in folders if not (Path(name) / "cargo").exists())
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, source],
+        check=True, timeout=_COMPILE_S, capture_output=True, env=environ,
+    )  # fmt: skip
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def engine_of(wheel: Path, folder: Path) -> str:
+    """The engine that runs from an unpacked wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "unpacked")
+    program = "from consumer.engine.choice import name_engine; print(name_engine('auto'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder / "unpacked", check=True, capture_output=True, text=True, timeout=60
+    )
+    return done.stdout.strip()
 
 
 def test_the_locks_are_of_the_runtime_only() -> None:
-    runtime = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    demo = (ROOT / "requirements-demo.txt").read_text(encoding="utf-8")
+    runtime = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")
+    demo = (ROOT / "requirements" / "demo.txt").read_text(encoding="utf-8")
     assert "confluent-kafka==" not in runtime
     assert "confluent-kafka==" in demo
     pins = {line for line in runtime.splitlines() if "==" in line}
     assert pins <= set(demo.splitlines()), "the image and the demo differ in a version"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["build-system"]["requires"] == ["setuptools>=77"]  # what `make lock` locks for the image's build
+    assert project["build-system"]["requires"] == [
+        "setuptools>=77",
+        "setuptools-rust>=1.10",
+    ]  # what `make lock` locks for the image's build
 
 
 @pytest.fixture(scope="module")
@@ -98,56 +140,56 @@ def image() -> Iterator[str]:
 
 @pytest.mark.deep
 @pytest.mark.timeout(900)
-def test_the_image_is_what_a_platform_expects(image: str) -> None:
-    found = containers.inspected(image)
-    config = found["Config"]
+def test_the_image_fits_a_platform(image: str) -> None:
+    inspected = containers.inspect(image)
+    config = inspected["Config"]
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["conversation-consumer"]
     assert config["Cmd"] == ["run"]
     assert config["StopSignal"] == "SIGTERM"
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
-    added = found["Size"] - containers.inspected(containers.base())["Size"]
-    print(f"image {found['Size'] / _MB:.0f} MB, of which this project {added / _MB:.0f} MB, on {containers.base()}")
+    added = inspected["Size"] - containers.inspect(containers.base())["Size"]
+    print(f"image {inspected['Size'] / _MB:.0f} MB, of which this project {added / _MB:.0f} MB, on {containers.base()}")
     assert added < 60 * _MB
-    helped = podman("run", "--rm", "--network=none", *containers.HARDENED, image, "--help")
-    assert helped.returncode == 0, helped.stderr
-    assert set(main.commands) <= set(helped.stdout.split())
+    usage = podman("run", "--rm", "--network=none", *containers.HARDENED, image, "--help")
+    assert usage.returncode == 0, usage.stderr
+    assert set(main.commands) <= set(usage.stdout.split())
     tools = "import importlib.util as u; print([n for n in ('pip', 'setuptools', 'confluent_kafka') if u.find_spec(n)])"
     python = "/opt/conversation-consumer/bin/python"
-    asked = podman("run", "--rm", "--network=none", f"--entrypoint={python}", image, "-c", tools)
-    assert asked.stdout.strip() == "[]", asked.stderr
+    listed = podman("run", "--rm", "--network=none", f"--entrypoint={python}", image, "-c", tools)
+    assert listed.stdout.strip() == "[]", listed.stderr
 
 
 @pytest.mark.deep
 @pytest.mark.timeout(900)
-async def test_a_hardened_container_does_its_work_and_stops_in_time(
+async def test_a_hardened_container_works_and_stops_in_time(
     image: str, kafka: str, unique_name: UniqueName, tmp_path: Path
 ) -> None:
     pipeline = Pipeline(kafka, unique_name("image"), tmp_path)
     traffic = Traffic(seed=7, start_ms=now_ms())
-    (port,) = free_ports(1)
+    (port,) = find_free_ports(1)
     environ = environ_of(pipeline, port) | {"CC_DRAIN_S": str(DRAIN_S)}
     with container(image, environ) as without_topics:
-        assert await _ended(without_topics) == exits.CONFIG
+        assert await _wait(without_topics) == exit_codes.CONFIG
     with container(image, environ, "topics", "--create", f"--partitions={PARTITIONS}") as topics:
-        assert await _ended(topics) == exits.OK
+        assert await _wait(topics) == exit_codes.OK
     with container(image, environ) as worker:
-        await _answers(port, "/readyz", worker)
-        await pipeline.feed(traffic, RECORDS)
+        await _wait_for_answer(port, "/readyz", worker)
+        await pipeline.write_traffic(traffic, RECORDS)
         await pipeline.caught_up(_READY_S)
         assert _sum(_get(port, "/metrics"), "conversation_records_total") == RECORDS
-        print(f"{_is_confined(worker) / _MB:.0f} MB in memory after {RECORDS} records")
-        await pipeline.feed(traffic, RECORDS, skip=RECORDS)  # to be stopped in the midst of it
+        print(f"{_assert_confined(worker) / _MB:.0f} MB in memory after {RECORDS} records")
+        await pipeline.write_traffic(traffic, RECORDS, skip=RECORDS)  # it is stopped while it consumes these
         began_s = time.monotonic()
         stopped = await asyncio.to_thread(podman, "stop", "--time=45", worker, timeout_s=_READY_S)
         took_s = time.monotonic() - began_s
         assert stopped.returncode == 0, stopped.stderr
-        assert await _ended(worker) == exits.OK
+        assert await _wait(worker) == exit_codes.OK
         assert took_s < DRAIN_S
         assert "consumer.stopped" in podman("logs", worker).stderr
         print(f"stopped with exit code 0 after {took_s:.1f} s")
     with container(image, environ) as successor:
-        await _answers(port, "/readyz", successor)
+        await _wait_for_answer(port, "/readyz", successor)
         await pipeline.caught_up(_READY_S)
     judged = await pipeline.judge()
     assert judged.records == 2 * RECORDS
@@ -155,32 +197,32 @@ async def test_a_hardened_container_does_its_work_and_stops_in_time(
 
 @pytest.mark.deep
 @pytest.mark.timeout(900)
-async def test_the_pod_of_the_production_overlay_starts_with_its_secrets_as_files(
+async def test_the_pod_of_the_production_overlay_starts(
     image: str, kafka: str, unique_name: UniqueName, rendered: dict[str, list[Manifest]], tmp_path: Path
 ) -> None:
     pipeline = Pipeline(kafka, unique_name("pod"), tmp_path)
     await pipeline.create()
-    (port,), name = free_ports(1), f"worker-{uuid.uuid4().hex[:8]}"
+    (port,), name = find_free_ports(1), f"worker-{uuid.uuid4().hex[:8]}"
     manifests = copy.deepcopy(rendered["overlay-prod"])
-    settings = [each for each in of_kind(manifests, "ConfigMap") if "CC_GROUP_ID" in each["data"]]
-    # The same files are read, but this broker has no authentication; and the host's port 8080 may be somebody's.
+    settings = [config for config in of_kind(manifests, "ConfigMap") if "CC_GROUP_ID" in config["data"]]
+    # The worker reads the same files, but this broker has no authentication; and port 8080 of the host may be taken.
     settings[0]["data"] |= environ_of(pipeline, port) | {"CC_SECURITY_PROTOCOL": "PLAINTEXT"}
     template = one(manifests, "StatefulSet")["spec"]["template"]
     spec = {key: value for key, value in template["spec"].items() if key not in NOT_PODMANS}
     (worker,) = spec["containers"]
     worker |= {"image": image, "imagePullPolicy": "Never"}
-    for each in ("ports", "startupProbe", "livenessProbe", "readinessProbe"):  # podman would run curl inside
-        del worker[each]
-    described = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    for field in ("ports", "startupProbe", "livenessProbe", "readinessProbe"):  # podman would run curl inside
+        del worker[field]
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
     for volume in spec["volumes"]:
         volume["secret"] |= {"secretName": f"{name}-{volume['name']}", "optional": False}
     secrets = [
         secret(f"{name}-kafka", username="user", password="a-password", **{"ca.crt": "an-authority"}),
         secret(f"{name}-digest", key="a-key"),
     ]
-    with containers.pod([*settings, *secrets, described]) as started:
-        await _answers(port, "/readyz", started)
-        _is_confined(started)
+    with containers.pod([*settings, *secrets, manifest]) as started:
+        await _wait_for_answer(port, "/readyz", started)
+        _assert_confined(started)
         read = podman("exec", started, "sh", "-c", "cd /etc/conversation-consumer && wc -c */*")
         sizes = {path: int(size) for size, path in (line.split() for line in read.stdout.splitlines()[:-1])}
         assert sizes.keys() == {"digest/key", "kafka/ca.crt", "kafka/password", "kafka/username"}
@@ -193,24 +235,24 @@ async def test_the_services_of_the_compose_file_work_together(
     image: str, kafka: str, unique_name: UniqueName, tmp_path: Path
 ) -> None:
     services = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    (port,) = free_ports(1)
+    (port,) = find_free_ports(1)
     here = environ_of(Pipeline(kafka, unique_name("compose"), tmp_path), port)
 
     def service(name: str) -> AbstractContextManager[str]:
         return container(image, services[name]["environment"] | here, *services[name]["command"])
 
     with service("topics") as topics:
-        assert await _ended(topics) == exits.OK
+        assert await _wait(topics) == exit_codes.OK
     with service("worker") as worker, service("generator") as generator:
-        await _answers(port, "/readyz", worker)
+        await _wait_for_answer(port, "/readyz", worker)
         deadline = time.monotonic() + _READY_S
         while _sum(_get(port, "/metrics"), "conversation_records_total") < RECORDS / 10:
             assert time.monotonic() < deadline, podman("logs", generator).stderr
             await asyncio.sleep(0.1)
         podman("kill", f"--signal={services['generator']['stop_signal']}", generator)
-        assert await _ended(generator) == INTERRUPTED
+        assert await _wait(generator) == INTERRUPTED
         podman("kill", "--signal=SIGTERM", worker)
-        assert await _ended(worker) == exits.OK
+        assert await _wait(worker) == exit_codes.OK
 
 
 def secret(name: str, **data: str) -> Manifest:
@@ -220,7 +262,7 @@ def secret(name: str, **data: str) -> Manifest:
 
 
 def environ_of(pipeline: Pipeline, port: int) -> dict[str, str]:
-    """What a worker needs to know of a test's topics."""
+    """The settings of a worker for a test's topics."""
     settings = pipeline.settings
     return {
         "CC_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
@@ -235,10 +277,13 @@ def environ_of(pipeline: Pipeline, port: int) -> dict[str, str]:
     }
 
 
-def _is_confined(name: str) -> int:
-    """No capabilities, no way to more of them, seccomp on, not root, nothing can be written; the bytes in memory."""
-    told = podman("exec", name, "cat", "/proc/1/status").stdout
-    status = dict(line.split(":\t", 1) for line in told.splitlines())
+def _assert_confined(name: str) -> int:
+    """Assert that a container has no capabilities and cannot gain any, has seccomp, is not root and writes nothing.
+
+    Returns its bytes in memory.
+    """
+    text = podman("exec", name, "cat", "/proc/1/status").stdout
+    status = dict(line.split(":\t", 1) for line in text.splitlines())
     assert status["Uid"].split() == ["65532"] * 4
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"] == "1"
@@ -249,14 +294,14 @@ def _is_confined(name: str) -> int:
     return int(status["VmRSS"].split()[0]) * 1_024
 
 
-async def _ended(name: str) -> int:
+async def _wait(name: str) -> int:
     """Wait for the end of a container; returns its exit code."""
     waited = await asyncio.to_thread(podman, "wait", name, timeout_s=_READY_S)
     assert waited.returncode == 0, waited.stderr
     return int(waited.stdout)
 
 
-async def _answers(port: int, path: str, name: str) -> None:
+async def _wait_for_answer(port: int, path: str, name: str) -> None:
     deadline = time.monotonic() + _READY_S
     while True:
         try:

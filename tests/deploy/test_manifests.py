@@ -1,5 +1,6 @@
-"""The manifests agree with the code and with each other."""
+"""The manifests agree with the code and among themselves."""
 
+import ipaddress
 import re
 import tomllib
 from pathlib import Path
@@ -11,19 +12,21 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from consumer.__main__ import main
-from consumer.adapters.kafka import group
-from consumer.adapters.kafka.topic_checks import plans
-from consumer.adapters.web import bounded_http
-from consumer.adapters.web.admin import AdminServer
-from consumer.runtime.settings import Settings, described, parse
+from consumer.environment import describe_all, parse
+from consumer.kafka import group_consumer
+from consumer.kafka.acls import autoscaler_grants
+from consumer.preflight.topic_checks import plans
+from consumer.settings import Settings
+from consumer.web import bounded_http
+from consumer.web.admin_port import AdminServer
 from tests.deploy.manifests import DEPLOY, EVERYTHING, OVERLAYS, ROOT, Manifest, of_kind, one, pod_templates
 
 MARGIN_S = 10
-"""Beyond all that is bounded: scheduling, and what a slow node adds."""
+"""On top of everything with a bound: scheduling, and the delays of a slow node."""
 FILES = sorted(
-    each for each in DEPLOY.rglob("*") if each.is_file() and "__pycache__" not in each.parts and each.suffix != ".png"
+    path for path in DEPLOY.rglob("*") if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".png"
 )
-VARIABLES = {name for name, _, _ in described()}
+VARIABLES = {name for name, _, _ in describe_all()}
 Rendered = dict[str, list[Manifest]]
 
 
@@ -33,25 +36,33 @@ def worker(manifests: list[Manifest]) -> Any:
 
 
 def environment(manifests: list[Manifest], template: Any) -> dict[str, str]:
-    """What the only container of a pod finds in its environment."""
+    """The environment of the only container of a pod."""
     (container,) = template["spec"]["containers"]
-    found: dict[str, str] = {}
+    environ: dict[str, str] = {}
     for source in container["envFrom"]:
-        found |= one(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
-    for each in container.get("env", ()):
-        found[each["name"]] = each.get("value", "from-the-pod")
-    return found
+        environ |= one(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+    for variable in container.get("env", ()):
+        environ[variable["name"]] = variable.get("value", "from-the-pod")
+    return environ
 
 
-def mounted(template: Any, path: str) -> str:
-    """A file's text, if the only container of a pod mounts a Secret where it should be."""
+def read_mounted(template: Any, path: str) -> str:
+    """The text of a file in a Secret that the only container of a pod mounts. Raises FileNotFoundError."""
     (container,) = template["spec"]["containers"]
-    volumes = {each["name"]: each for each in template["spec"].get("volumes", ())}
+    volumes = {volume["name"]: volume for volume in template["spec"].get("volumes", ())}
     for mount in container.get("volumeMounts", ()):
         if Path(path).parent == Path(mount["mountPath"]):
             assert volumes[mount["name"]].keys() & {"secret", "projected"}
             return "a-secret"
     raise FileNotFoundError(path)
+
+
+def test_every_setting_has_a_reason_to_change_it() -> None:
+    """What an operator has no reason to change belongs into `Tuning`."""
+    section = (DEPLOY / "README.md").read_text(encoding="utf-8").split("## Settings that matter\n")[1].split("\n## ")[0]
+    reasons = re.findall(r"^\| ([^|]*`CC_[^|]*) \| (\w[^|]*|`[^|]*) \|$", section, re.MULTILINE)
+    named = [name for names, _ in reasons for name in re.findall(r"CC_[A-Z_]+", names)]
+    assert sorted(named) == sorted(VARIABLES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(DEPLOY).as_posix())
@@ -61,12 +72,31 @@ def test_every_setting_that_is_named_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_the_settings_of_every_pod_are_valid_and_its_files_are_mounted(rendered: Rendered, name: str) -> None:
+def test_every_pod_has_valid_settings_and_mounts_its_files(rendered: Rendered, name: str) -> None:
     for template in pod_templates(rendered[name]):
         environ = {"CC_BOOTSTRAP_SERVERS": "kafka:9092", **environment(rendered[name], template)}
-        settings = parse(environ, lambda path, template=template: mounted(template, path))  # type: ignore[misc]
+        settings = parse(environ, lambda path, template=template: read_mounted(template, path))  # type: ignore[misc]
         for path in (settings.ssl_ca_file, settings.ssl_cert_file, settings.ssl_key_file):
-            assert not path or mounted(template, path)
+            assert not path or read_mounted(template, path)
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_the_key_of_digests_is_a_secret(rendered: Rendered, name: str) -> None:
+    template = worker(rendered[name])
+    path = Path(environment(rendered[name], template)["CC_DIGEST_KEY_FILE"])
+    (mount,) = [
+        mount for mount in template["spec"]["containers"][0]["volumeMounts"] if mount["mountPath"] == str(path.parent)
+    ]
+    (volume,) = [volume for volume in template["spec"]["volumes"] if volume["name"] == mount["name"]]
+    assert volume["secret"]["secretName"].startswith("conversation-consumer-digest")
+    assert not volume["secret"].get("optional")
+    assert not volume["secret"]["defaultMode"] & 0o007
+
+
+def test_the_key_of_development_is_made_with_its_overlay(rendered: Rendered) -> None:
+    made = one(rendered["overlay-dev"], "Secret")
+    (volume,) = worker(rendered["overlay-dev"])["spec"]["volumes"]
+    assert (volume["secret"]["secretName"], made["data"].keys()) == (made["metadata"]["name"], {"key"})
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -76,15 +106,15 @@ def test_an_overlay_names_the_brokers(rendered: Rendered, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_a_pod_is_given_longer_than_a_drain_takes(rendered: Rendered, name: str) -> None:
+def test_a_pod_has_more_time_than_a_drain_takes(rendered: Rendered, name: str) -> None:
     template = worker(rendered[name])
     environ = environment(rendered[name], template)
     drain_s = float(environ.get("CC_DRAIN_S", Settings(bootstrap_servers="x").drain_s))
-    bounded_s = drain_s + group._STOP_S + 2 * bounded_http._STOP_S
+    bounded_s = drain_s + group_consumer._STOP_S + 2 * bounded_http._STOP_S
     assert template["spec"]["terminationGracePeriodSeconds"] >= bounded_s + MARGIN_S
 
 
-async def test_the_probes_ask_for_what_is_served(rendered: Rendered) -> None:
+async def test_the_probes_ask_for_served_paths(rendered: Rendered) -> None:
     (container,) = worker(rendered["base"])["spec"]["containers"]
     probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
     (monitor,) = of_kind(rendered["component-monitoring"], "PodMonitor")
@@ -93,21 +123,21 @@ async def test_the_probes_ask_for_what_is_served(rendered: Rendered) -> None:
     port = await server.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            for path in (*(each["path"] for each in probes), scraped["path"]):
+            for path in (*(probe["path"] for probe in probes), scraped["path"]):
                 async with session.get(path) as answer:
                     assert answer.status == 200, path
     finally:
         await server.stop()
-    assert [each["path"] for each in probes] == ["/livez", "/livez", "/readyz"]
-    names = {each["name"] for each in container["ports"]}
-    assert {*(each["port"] for each in probes), scraped["port"]} == names == {"admin"}
+    assert [probe["path"] for probe in probes] == ["/livez", "/livez", "/readyz"]
+    names = {port["name"] for port in container["ports"]}
+    assert {*(probe["port"] for probe in probes), scraped["port"]} == names == {"admin"}
 
 
-def test_the_admin_port_is_the_same_everywhere_and_open_to_the_node(rendered: Rendered) -> None:
+def test_the_admin_port_is_the_same_everywhere(rendered: Rendered) -> None:
     manifests = rendered["overlay-prod"]
     environ = environment(manifests, worker(manifests))
     (container,) = worker(manifests)["spec"]["containers"]
-    (policy,) = [each for each in of_kind(manifests, "NetworkPolicy") if each["spec"].get("ingress")]
+    (policy,) = [policy for policy in of_kind(manifests, "NetworkPolicy") if policy["spec"].get("ingress")]
     ports = {
         int(environ["CC_ADMIN_PORT"]),
         container["ports"][0]["containerPort"],
@@ -118,9 +148,45 @@ def test_the_admin_port_is_the_same_everywhere_and_open_to_the_node(rendered: Re
     assert environ["CC_ADMIN_HOST"] == "0.0.0.0"
 
 
-def test_selectors_find_the_workers_and_not_the_job_that_makes_topics(rendered: Rendered) -> None:
+def test_production_reaches_named_addresses_only(rendered: Rendered) -> None:
+    """And the name servers of the cluster."""
+    policies = of_kind(rendered["overlay-prod"], "NetworkPolicy")
+    names, brokers = [rule for policy in policies for rule in policy["spec"].get("egress", ())]
+    assert [sorted(peer) for peer in names["to"]] == [["namespaceSelector"]]
+    assert {port["port"] for port in names["ports"]} == {53}
+    (peer,) = brokers["to"]
+    assert peer.keys() == {"ipBlock"}
+    assert ipaddress.ip_network(peer["ipBlock"]["cidr"]).num_addresses <= 256
+    assert all("Egress" in policy["spec"]["policyTypes"] for policy in policies)
+
+
+def test_the_autoscaler_has_a_user_that_reads_nothing(rendered: Rendered) -> None:
+    authentication = one(rendered["overlay-prod"], "TriggerAuthentication")["spec"]["secretTargetRef"]
+    mounted = {volume["secret"]["secretName"] for volume in worker(rendered["overlay-prod"])["spec"]["volumes"]}
+    assert {secret["name"] for secret in authentication} == {"conversation-consumer-keda"}
+    assert "conversation-consumer-keda" not in mounted
+    acls = one(rendered["component-strimzi"], "KafkaUser", "conversation-lag-reader")["spec"]["authorization"]["acls"]
+    granted = {(acl["resource"]["type"], acl["resource"]["name"]): tuple(acl["operations"]) for acl in acls}
+    needed = autoscaler_grants(Settings(bootstrap_servers="x"))
+    assert granted == {(grant.resource, grant.name): grant.operations for grant in needed}
+    assert set(granted.values()) == {("Describe",)}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_only_the_scraper_reaches_the_admin_port(rendered: Rendered, overlay: str) -> None:
+    """And the kubelet of the pod's node, which no policy can shut out."""
+    policies = of_kind(rendered[f"overlay-{overlay}"], "NetworkPolicy")
+    rules = [rule for policy in policies for rule in policy["spec"].get("ingress", ())]
+    peers = [peer for rule in rules for peer in rule["from"]]
+    assert [sorted(peer) for peer in peers] == [["namespaceSelector", "podSelector"]]
+    assert all("Ingress" in policy["spec"]["policyTypes"] for policy in policies)
+    (container,) = worker(rendered["base"])["spec"]["containers"]
+    assert [port["port"] for rule in rules for port in rule["ports"]] == [container["ports"][0]["containerPort"]]
+
+
+def test_selectors_match_the_workers_and_not_the_topics_job(rendered: Rendered) -> None:
     manifests = rendered["overlay-prod"]
-    statefulset, job = (each["metadata"]["labels"].items() for each in pod_templates(manifests))
+    statefulset, job = (template["metadata"]["labels"].items() for template in pod_templates(manifests))
     selectors = [
         one(manifests, "Service")["spec"]["selector"],
         *(one(manifests, kind)["spec"]["selector"]["matchLabels"] for kind in ("PodDisruptionBudget", "PodMonitor")),
@@ -136,19 +202,19 @@ def test_the_job_label_is_that_of_the_rules(rendered: Rendered) -> None:
     assert labels[monitor["spec"]["jobLabel"]] == "conversation-consumer"
 
 
-def test_a_budget_lets_one_worker_go_at_a_time_and_a_broken_one_at_once(rendered: Rendered) -> None:
+def test_a_budget_allows_one_eviction_and_any_of_unready_pods(rendered: Rendered) -> None:
     spec = one(rendered["base"], "PodDisruptionBudget")["spec"]
     assert (spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_arguments_are_of_a_command_that_the_program_has(rendered: Rendered, name: str) -> None:
+def test_arguments_are_valid(rendered: Rendered, name: str) -> None:
     for template in pod_templates(rendered[name]):
         command, *arguments = template["spec"]["containers"][0]["args"]
         main.commands[command].make_context(command, arguments)
 
 
-def test_the_autoscaler_reads_what_the_pod_has_and_stops_at_the_partitions(rendered: Rendered) -> None:
+def test_autoscaler_has_its_variables_and_stops_at_partitions(rendered: Rendered) -> None:
     manifests = rendered["overlay-prod"]
     scaled = one(manifests, "ScaledObject")["spec"]
     (trigger,) = scaled["triggers"]
@@ -164,7 +230,7 @@ def test_the_autoscaler_reads_what_the_pod_has_and_stops_at_the_partitions(rende
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_what_is_told_for_the_autoscaler_is_the_default(name: str, rendered: Rendered) -> None:
+def test_variables_of_the_autoscaler_are_the_defaults(name: str, rendered: Rendered) -> None:
     manifests = rendered[f"overlay-{name}"]
     environ, default = environment(manifests, worker(manifests)), Settings(bootstrap_servers="x")
     assert (environ["CC_GROUP_ID"], environ["CC_INPUT_TOPIC"]) == (default.group_id, default.input_topic)
@@ -179,12 +245,14 @@ def test_static_members_are_not_scaled_by_lag(rendered: Rendered, name: str) -> 
 
 def test_a_static_member_has_the_name_of_its_pod(rendered: Rendered) -> None:
     (container,) = worker(rendered["component-static-membership"])["spec"]["containers"]
-    (variable,) = [each for each in container["env"] if each["name"] == "CC_GROUP_INSTANCE_ID"]
+    (variable,) = [variable for variable in container["env"] if variable["name"] == "CC_GROUP_INSTANCE_ID"]
     assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
-def test_the_operators_topics_are_those_that_the_command_would_make(rendered: Rendered) -> None:
-    topics = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered["component-strimzi"], "KafkaTopic")}
+def test_the_operators_topics_are_those_of_the_command(rendered: Rendered) -> None:
+    topics = {
+        topic["metadata"]["name"]: topic["spec"] for topic in of_kind(rendered["component-strimzi"], "KafkaTopic")
+    }
     wanted = plans(Settings(bootstrap_servers="x"))
     assert topics.keys() == {plan.name for plan in wanted}
     for plan in wanted:
@@ -193,8 +261,8 @@ def test_the_operators_topics_are_those_that_the_command_would_make(rendered: Re
 
 
 def test_the_operators_user_may_do_what_the_readme_lists(rendered: Rendered) -> None:
-    acls = one(rendered["component-strimzi"], "KafkaUser")["spec"]["authorization"]["acls"]
-    granted = {(each["resource"]["type"], each["resource"]["name"]): set(each["operations"]) for each in acls}
+    acls = one(rendered["component-strimzi"], "KafkaUser", "conversation-consumer")["spec"]["authorization"]["acls"]
+    granted = {(acl["resource"]["type"], acl["resource"]["name"]): set(acl["operations"]) for acl in acls}
     settings = Settings(bootstrap_servers="x")
     everywhere = {"Describe", "DescribeConfigs"}
     prefix = f"{settings.group_id}:{settings.input_topic}:"
@@ -222,5 +290,5 @@ def test_the_version_is_the_same_everywhere() -> None:
         for name in OVERLAYS
     ]
     dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-    tags = {each["images"][0]["newTag"] for each in kustomizations}
+    tags = {kustomization["images"][0]["newTag"] for kustomization in kustomizations}
     assert tags == {project["version"]} == set(re.findall(r"^ARG VERSION=(.*)$", dockerfile, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The check of expressions finds what it is there for."""
+"""The check of expressions finds mistakes."""
 
 import pytest
 
@@ -20,19 +20,19 @@ def test_a_sound_expression_has_no_problem() -> None:
         (("disposition=", "dispositions="), "conversation_records_total has no label 'dispositions'"),
         (("'dead_lettered'", "'dead_letter'"), "conversation_records_total never has disposition='dead_letter'"),
         (("='dead_lettered'", "=~'applied|dead'"), "conversation_records_total never has disposition='dead'"),
-        (("by (reason)", "by (cause)"), "nothing here has the label 'cause'"),
+        (("by (reason)", "by (cause)"), "no selector has the label 'cause'"),
     ],
 )
 def test_a_mistake_is_found(damage: tuple[str, str], problem: str) -> None:
     assert problems(RATE.replace(*damage))[0] == problem
 
 
-def test_what_does_not_parse_is_found() -> None:
+def test_a_syntax_error_is_found() -> None:
     with pytest.raises(ValueError, match="unclosed"):
         problems(RATE.replace("[5m]))", "[5m])"))
 
 
-def test_the_bound_of_a_bucket_is_one_that_exists() -> None:
+def test_the_bound_of_a_bucket_exists() -> None:
     assert problems("conversation_record_age_seconds_bucket{le='10.0'}") == []
     assert problems("conversation_record_age_seconds_bucket{le='10'}") != []
 

@@ -1,4 +1,4 @@
-"""The rules of Prometheus: sound, and each alert fires when it should and only then."""
+"""The rules of Prometheus: valid, and every alert fires when it should and only then."""
 
 import re
 import subprocess
@@ -10,10 +10,10 @@ import promql_parser
 import pytest
 import yaml
 
-from consumer.runtime.settings import Settings
+from consumer.settings import Settings
 from deploy.generate.__main__ import MONITORING
 from deploy.generate.pipeline import FRESH_S
-from tests.deploy.promql import TARGET_LABELS, asked, exported, problems
+from tests.deploy.promql import TARGET_LABELS, exported, parse, problems
 from tests.deploy.tools import tool
 
 RULE_FILES = sorted((MONITORING / "rules").glob("*.yaml"))
@@ -22,7 +22,7 @@ GROUPS = [group for file in RULE_FILES for group in yaml.safe_load(file.read_tex
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"]: set(rule["record"].split(":")[0].split("_")) for rule in RULES if "record" in rule}
-"""The labels of each recording rule, which its name begins with."""
+"""The labels of every recording rule, with which its name begins."""
 
 
 def name_of(rule: dict[str, Any]) -> str:
@@ -30,31 +30,33 @@ def name_of(rule: dict[str, Any]) -> str:
 
 
 def run(*command: str) -> str:
-    """What a command that should succeed says."""
+    """The output of a command, which has to succeed."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def test_promtool_finds_nothing() -> None:
-    told = run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *map(str, RULE_FILES))
-    assert sum(int(count) for count in re.findall(r"(\d+) rules found", told)) == len(RULES)
+def test_promtool_finds_no_problem() -> None:
+    output = run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", *map(str, RULE_FILES))
+    assert sum(int(count) for count in re.findall(r"(\d+) rules found", output)) == len(RULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", SCENES, ids=lambda file: file.name)
-def test_alerts_do_in_every_scene_what_they_should(file: Path) -> None:
+def test_alerts_fire_as_expected_in_every_scene(file: Path) -> None:
     run(tool("promtool"), "test", "rules", str(file))
 
 
-def test_every_alert_has_a_scene_in_which_it_fires_in_its_time_and_one_in_which_it_never_does() -> None:
+def test_every_alert_has_a_scene_with_and_one_without_it() -> None:
+    """And where it waits, a scene that shows that it does not fire sooner."""
     fires: set[str] = set()
     waits: set[str] = set()
     never: set[str] = set()
     for file in SCENES:
         for scene in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
-            (name,) = {each["alertname"] for each in scene["alert_rule_test"]}
+            (name,) = {check["alertname"] for check in scene["alert_rule_test"]}
             assert scene["name"].startswith(f"{name}: ")
-            fired = [bool(each["exp_alerts"]) for each in scene["alert_rule_test"]]
+            fired = [bool(check["exp_alerts"]) for check in scene["alert_rule_test"]]
             (fires if any(fired) else never).add(name)
             waits |= {name} if fired == [False, True] else set()
     assert fires == never == ALERTS.keys()
@@ -62,35 +64,35 @@ def test_every_alert_has_a_scene_in_which_it_fires_in_its_time_and_one_in_which_
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name_of)
-def test_every_rule_asks_for_what_the_service_exports(rule: dict[str, Any]) -> None:
+def test_every_rule_names_exported_metrics(rule: dict[str, Any]) -> None:
     assert problems(rule["expr"], RECORDED) == []
 
 
 @pytest.mark.parametrize("rule", ALERTS.values(), ids=name_of)
-def test_an_alert_says_what_is_the_matter_and_where_to_read_on(rule: dict[str, Any]) -> None:
+def test_an_alert_has_its_texts_and_a_runbook_section(rule: dict[str, Any]) -> None:
     assert rule["alert"].startswith("Conversation")
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert rule["annotations"]["runbook_url"].endswith(f"/deploy/RUNBOOK.md#{rule['alert'].lower()}")
     labels = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["description"]))
-    known = {each for metric in exported().values() for each in metric.labels} | TARGET_LABELS
+    known = {label for metric in exported().values() for label in metric.labels} | TARGET_LABELS
     assert labels <= known | set(re.findall(r'\n\s*"(\w+)", "[^"]*", "", ""', rule["expr"]))
 
 
-def test_all_alerts_lead_to_the_same_runbook() -> None:
+def test_all_alerts_name_the_same_runbook() -> None:
     assert len({rule["annotations"]["runbook_url"].partition("#")[0] for rule in ALERTS.values()}) == 1
 
 
-def test_a_poll_is_stalled_at_half_of_what_the_group_allows() -> None:
+def test_a_poll_is_stalled_at_half_of_the_poll_interval() -> None:
     half_s = Settings(bootstrap_servers="b:1").max_poll_interval_ms / 2_000
     assert f"> {half_s:g}" in ALERTS["ConversationPollStalled"]["expr"]
 
 
-def test_the_objective_is_one_that_the_histogram_can_tell() -> None:
+def test_the_objective_is_a_bound_of_the_histogram() -> None:
     bounds = exported()["conversation_record_age_seconds_bucket"].values["le"]
     for rule in RULES:
         if rule.get("record", "").startswith("namespace_job:conversation_stale_records"):
-            (bound,) = {value for _, matchers in asked(rule["expr"]).selectors for _, _, value in matchers}
+            (bound,) = {value for _, matchers in parse(rule["expr"]).selectors for _, _, value in matchers}
             assert bound == str(FRESH_S)
             assert bound in bounds
 
@@ -110,7 +112,7 @@ def test_a_window_is_as_long_as_its_name_says(window: str) -> None:
     assert spans == {promql_parser.parse_duration(window)}
 
 
-def test_what_is_recorded_is_used() -> None:
-    asked_for = {name for rule in ALERTS.values() for name, _ in asked(rule["expr"]).selectors}
-    kept_for_people = {"namespace_job:conversation_records:rate5m"}
-    assert RECORDED.keys() - asked_for == kept_for_people
+def test_recorded_series_are_used() -> None:
+    selected = {name for rule in ALERTS.values() for name, _ in parse(rule["expr"]).selectors}
+    for_people = {"namespace_job:conversation_records:rate5m"}
+    assert RECORDED.keys() - selected == for_people

@@ -1,4 +1,4 @@
-"""Certificates of the tests' own making, as PEM files."""
+"""Certificates for the tests, as PEM files."""
 
 import datetime as dt
 import ipaddress
@@ -19,7 +19,7 @@ _DAY = dt.timedelta(days=1)
 
 
 class Issued(Struct, frozen=True):
-    """A certificate with its key: each in a file, and both in one, as Kafka's PEM stores have them."""
+    """A certificate and its key, in two files and in one, as Kafka's PEM stores need them."""
 
     cert_file: Path
     key_file: Path
@@ -27,19 +27,19 @@ class Issued(Struct, frozen=True):
 
 
 class Authority:
-    """Signs certificates; what it signs is trusted by whoever has its `ca_file`."""
+    """A certificate authority. A client that uses its `ca_file` trusts the certificates that it signs."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _named(name)
+        self._name = _make_name(name)
         usage = x509.KeyUsage(
             digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
             key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
             decipher_only=False,
         )  # fmt: skip
         builder = (
-            _builder(self._name, self._name, self._key.public_key(), expired=False)
+            _make_builder(self._name, self._name, self._key.public_key(), expired=False)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
         )
@@ -47,11 +47,11 @@ class Authority:
         self.ca_file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
     def issue(self, name: str, host: str | None = None, *, expired: bool = False, key_password: str = "") -> Issued:
-        """A certificate for a client, or for the server of a host; one that is `expired` was good until yesterday."""
+        """A certificate for a client, or for the server at `host`; an `expired` one was valid until yesterday."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_named(name), self._name, key.public_key(), expired=expired)
+        builder = _make_builder(_make_name(name), self._name, key.public_key(), expired=expired)
         if host is not None:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_host(host)]), critical=False)
+            builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         cert = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
         encryption = BestAvailableEncryption(key_password.encode()) if key_password else NoEncryption()
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
@@ -61,18 +61,18 @@ class Authority:
         return Issued(*files)
 
 
-def _named(name: str) -> x509.Name:
+def _make_name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
 
 
-def _host(host: str) -> x509.GeneralName:
+def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
 
 
-def _builder(
+def _make_builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, expired: bool
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""A real Kafka broker for the tests: a given one, one in Docker, or one started from jars with Java."""
+"""A real Kafka broker for the tests: an external one, one in Docker, or one started from jars with Java."""
 
 import base64
 import contextlib
@@ -18,14 +18,14 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from tests.live.lost_markers import LostMarker, find_lost_markers
-from tests.sockets import free_ports
+from tests.sockets import find_free_ports
 
 _POM = Path(__file__).with_name("pom.xml")
 PINNED_VERSION = _POM.read_text(encoding="utf-8").partition("<kafka.version>")[2].partition("<")[0]
 KEEPS_MARKERS = "4.2.2"
-"""The newest version whose brokers lose no markers of transactions (KAFKA-20734)."""
+"""The newest version whose brokers lose no transaction markers (KAFKA-20734)."""
 KAFKA_VERSION = os.environ.get("KAFKA_VERSION") or PINNED_VERSION
-"""The version of brokers that are started here."""
+"""The version of the brokers that the tests start."""
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _DOCKER_S = 10
 _DOWNLOAD_S = 300
@@ -59,11 +59,11 @@ class Broker(Protocol):
     def bootstrap_servers(self) -> str: ...
 
     def close(self) -> None:
-        """End it with all its data, if it was started here."""
+        """Stop it and delete its data, if the tests started it."""
 
 
 class BrokerError(Exception):
-    """A broker that should have come up did not."""
+    """A broker did not start."""
 
 
 class LocalBroker:
@@ -76,7 +76,9 @@ class LocalBroker:
         self._jars = jars
         self._home = Path(tempfile.mkdtemp(prefix="test-broker-"))
         self._options: tuple[str, ...] = ()
-        self._port, self._controller, self.behind_port, self.front_port, *self._more_ports = free_ports(4 + more_ports)
+        self._port, self._controller, self.behind_port, self.front_port, *self._more_ports = find_free_ports(
+            4 + more_ports
+        )
         self._cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -85,7 +87,7 @@ class LocalBroker:
         return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Come up, always on the same ports with the same data. Raises BrokerError with the end of the log."""
+        """Start with the ports and data of the last time. Raises BrokerError with the end of the log."""
         if not self._config.exists():
             self._format()
         with self._log.open("ab") as log:
@@ -102,10 +104,10 @@ class LocalBroker:
                     return
             time.sleep(0.1)
         self.stop()
-        raise BrokerError(f"the broker did not come up: {self._log.read_text(errors='replace')[-4_000:]}")
+        raise BrokerError(f"the broker did not start: {self._log.read_text(errors='replace')[-4_000:]}")
 
     def stop(self) -> None:
-        """Go down in order, within bounds; also a paused broker."""
+        """Shut down cleanly, also if paused; a broker that takes too long is killed."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
@@ -115,14 +117,14 @@ class LocalBroker:
                 self.kill()
 
     def kill(self) -> None:
-        """Die at once. A start soon after is refused for some seconds, until the old session ends."""
+        """Kill the process. A start right afterwards is refused for some seconds, until the old session ends."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(_STOP_S)
 
     @property
     def is_up(self) -> bool:
-        """Whether its process lives, paused or not."""
+        """Whether its process runs or is paused."""
         return self._process is not None and self._process.poll() is None
 
     def restart(self) -> None:
@@ -130,14 +132,14 @@ class LocalBroker:
         self.start()
 
     def pause(self) -> None:
-        """Keep the connections, answer nothing."""
+        """Stop the process: it keeps its connections and answers no request."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def lost_markers(self) -> list[LostMarker]:
-        """What it has logged so far of transaction markers that it skipped."""
+        """The transaction markers that it has skipped so far, by its log."""
         with self._log.open("rb") as lines:
             return list(find_lost_markers(lines))
 
@@ -168,7 +170,7 @@ class LocalBroker:
 
     def _format(self) -> None:
         self._config.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
-        cluster = f"--cluster-id={self._cluster_id}"  # a leading dash would be read as an option
+        cluster = f"--cluster-id={self._cluster_id}"  # an id may begin with a dash, which would be read as an option
         command = self._java("kafka.tools.StorageTool", "format", cluster, "-c", str(self._config))
         formatted = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_READY_S)
         if formatted.returncode != 0:
@@ -187,20 +189,20 @@ class LocalBroker:
 
 
 class GivenBroker:
-    """One that somebody else runs."""
+    """A broker that the tests did not start."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
 
     def close(self) -> None:
-        """Leave it running."""
+        """Do nothing: it keeps running."""
 
 
 class DockerBroker:
     """The official image. Its port is chosen before it starts, since the broker must advertise it."""
 
     def __init__(self) -> None:
-        (self._port,) = free_ports(1)
+        (self._port,) = find_free_ports(1)
         self._container = DockerContainer(IMAGE).with_bind_ports(self._port, self._port)
         self._host = self._container.get_container_host_ip()
         settings = SETTINGS | {
@@ -225,18 +227,18 @@ class DockerBroker:
 
 
 def find_broker() -> Broker | str:
-    """A running Kafka, or why there is none. Raises what a broker raises that should have come up."""
+    """A running Kafka, or why there is none. Raises BrokerError, or the error of Docker, if it does not start."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if given:
         return GivenBroker(given)
-    if _docker_answers():
-        return _started(DockerBroker())
+    if _docker_responds():
+        return _start(DockerBroker())
     ready = jars()
-    return ready if isinstance(ready, str) else _started(LocalBroker(ready))
+    return ready if isinstance(ready, str) else _start(LocalBroker(ready))
 
 
 def jars(version: str = KAFKA_VERSION) -> Path | str:
-    """The folder of Kafka's jars, fetched by Maven once and kept outside the tree, or why they cannot be used."""
+    """The folder of Kafka's jars, or why there is none. Maven fetches them once; they are kept outside the tree."""
     missing = "no KAFKA_BOOTSTRAP_SERVERS, no Docker that answers"
     if not _java_is_new_enough():
         return f"{missing}, no Java {_JAVA_MIN} or later"
@@ -253,8 +255,8 @@ def jars(version: str = KAFKA_VERSION) -> Path | str:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_S)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        said = error.stdout if isinstance(error, subprocess.CalledProcessError) else f"no end in {_DOWNLOAD_S} s"
-        return f"{missing}, and Maven could not fetch Kafka's jars: {said}"[:2_000]
+        output = error.stdout if isinstance(error, subprocess.CalledProcessError) else f"no end in {_DOWNLOAD_S} s"
+        return f"{missing}, and Maven could not fetch Kafka's jars: {output}"[:2_000]
     try:
         partial.rename(folder)
     except OSError:  # another session was faster
@@ -262,7 +264,7 @@ def jars(version: str = KAFKA_VERSION) -> Path | str:
     return folder
 
 
-def _started(broker: LocalBroker | DockerBroker) -> Broker:
+def _start(broker: LocalBroker | DockerBroker) -> Broker:
     try:
         broker.start()
     except BaseException:
@@ -271,19 +273,19 @@ def _started(broker: LocalBroker | DockerBroker) -> Broker:
     return broker
 
 
-def _docker_answers() -> bool:
+def _docker_responds() -> bool:
     if shutil.which("docker") is None:
         return False
     try:
-        asked = subprocess.run(["docker", "info"], capture_output=True, timeout=_DOCKER_S, check=False)
+        answer = subprocess.run(["docker", "info"], capture_output=True, timeout=_DOCKER_S, check=False)
     except subprocess.TimeoutExpired:
         return False
-    return asked.returncode == 0
+    return answer.returncode == 0
 
 
 def _java_is_new_enough() -> bool:
     if shutil.which("java") is None:
         return False
-    asked = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=_STOP_S, check=False)
-    version = re.search(r'version "(\d+)', asked.stderr)
+    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=_STOP_S, check=False)
+    version = re.search(r'version "(\d+)', answer.stderr)
     return version is not None and int(version[1]) >= _JAVA_MIN

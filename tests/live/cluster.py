@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError
 
-from consumer.adapters.kafka.coordinator import find
+from consumer.kafka.coordinator import find
 from tests.live.broker import LocalBroker
 from tests.live.lost_markers import LostMarker
 from tests.live.proxy import END_TXN, Proxy
@@ -30,12 +30,12 @@ class Node(LocalBroker):
         self.number = number
         self._replicas = replicas
         self.peers: Sequence[Node] = ()
-        self._options = ("-Xmx320m", "-XX:TieredStopAtLevel=1")  # starts in half the time; nobody measures it
+        self._options = ("-Xmx320m", "-XX:TieredStopAtLevel=1")  # starts in half the time; its speed is not measured
 
     def _properties(self) -> dict[str, str]:
         return super()._properties() | {
             "node.id": str(self.number),
-            "controller.quorum.voters": ",".join(f"{each.number}@127.0.0.1:{each._controller}" for each in self.peers),
+            "controller.quorum.voters": ",".join(f"{peer.number}@127.0.0.1:{peer._controller}" for peer in self.peers),
             "default.replication.factor": str(self._replicas),
             "min.insync.replicas": str(min(_INSYNC_MIN, self._replicas)),
             "offsets.topic.replication.factor": str(self._replicas),
@@ -78,13 +78,19 @@ class Cluster:
     async def running(self) -> AsyncIterator[Self]:
         """All nodes and proxies, until the end of the context."""
         try:
-            await self.start()
-            async with contextlib.AsyncExitStack() as stack:
-                for proxy in self.proxies:
-                    await stack.enter_async_context(proxy)
+            async with self.reachable():
                 yield self
         finally:
             await self._all([node.close for node in self.nodes])
+
+    @contextlib.asynccontextmanager
+    async def reachable(self) -> AsyncIterator[Self]:
+        """All nodes and proxies; the nodes run on after the end of the context."""
+        await self.start()
+        async with contextlib.AsyncExitStack() as stack:
+            for proxy in self.proxies:
+                await stack.enter_async_context(proxy)
+            yield self
 
     async def start(self) -> None:
         """Start those that are down, together: one alone waits for a quorum. Raises BrokerError."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from consumer.runtime.settings import PREFIX, Settings
+from consumer.environment import PREFIX
+from consumer.settings import Settings
 
 WAIT_S = 180.0
 """Ends a wait for what does not come. All that is waited for takes seconds, on a busy machine some tens of them."""
@@ -27,7 +28,7 @@ def environ_of(settings: Settings) -> dict[str, str]:
     return {
         f"{PREFIX}{name.upper()}": str(value)
         for name in settings.__struct_fields__
-        if (value := getattr(settings, name)) != getattr(default, name)
+        if name != "tuning" and (value := getattr(settings, name)) != getattr(default, name)
     }
 
 

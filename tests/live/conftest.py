@@ -13,12 +13,18 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from tests.live.broker import KAFKA_VERSION, KEEPS_MARKERS, find_broker, jars
 from tests.live.commands import WAIT_S
 from tests.live.harness import Pipeline
+from tests.live.placed_cluster import PlacedCluster
 from tests.live.secure_broker import SecureBroker
 
 UniqueName = Callable[[str], str]
 Topics = Mapping[str, tuple[int, Mapping[str, str]]]
 """Partitions and settings by name."""
 CreateTopics = Callable[[str, Topics], Awaitable[None]]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what is in this folder: pytest asks a conftest of the items below it only."""
+    item.add_marker(pytest.mark.kafka)
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +62,15 @@ def secure_broker() -> Iterator[SecureBroker]:
         broker.close()
 
 
+@pytest.fixture(scope="session")
+def placed_cluster() -> Iterator[PlacedCluster]:
+    """Two brokers of the tests' own, which `reachable` starts."""
+    cluster = PlacedCluster(needed_jars())
+    yield cluster
+    for node in reversed(cluster.nodes):  # the controller last
+        node.close()
+
+
 @pytest.fixture
 def unique_name(request: pytest.FixtureRequest) -> UniqueName:
     """A maker of names for topics, groups and transactional ids that no other test or run has."""
@@ -86,7 +101,7 @@ def create_topics() -> CreateTopics:
                 await client.start()
                 wanted = [NewTopic(name, count, 1, topic_configs=dict(set_)) for name, (count, set_) in topics.items()]
                 answer = await client.create_topics(wanted)
-                refused = [each for each in answer.topic_errors if each[1] != 0]
+                refused = [error for error in answer.topic_errors if error[1] != 0]
                 assert not refused, f"topics were not made: {refused!r}"
                 while not _led(await client.describe_topics(list(topics)), topics):
                     await asyncio.sleep(0.05)
@@ -97,10 +112,10 @@ def create_topics() -> CreateTopics:
 
 
 def _led(described: list[dict[str, object]], topics: Topics) -> bool:
-    found = {each["topic"]: each["partitions"] for each in described}
+    found = {topic["topic"]: topic["partitions"] for topic in described}
     return all(
         isinstance(partitions := found.get(name), list)
         and len(partitions) == count
-        and all(each["leader"] >= 0 for each in partitions)
+        and all(partition["leader"] >= 0 for partition in partitions)
         for name, (count, _) in topics.items()
     )

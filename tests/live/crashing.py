@@ -6,7 +6,7 @@ each with the moment before and after it. The fates:
 | fate   | what happens at the step                                                                  |
 | ------ | ----------------------------------------------------------------------------------------- |
 | killed | the process dies by SIGKILL                                                                 |
-| paused | the process stops itself by SIGSTOP, once, until somebody sends SIGCONT                     |
+| paused | the process stops itself by SIGSTOP, once, until it gets SIGCONT                            |
 | denied | the call is made, and then fails as if the broker's answer had been lost with the connection |
 """
 
@@ -30,7 +30,7 @@ STEPS = tuple(
 
 
 def meet(fate: str, step: str, commit: int) -> None:
-    """Let the fate befall this process when the step is reached for the n-th time."""
+    """Strike this process when the step is reached for the n-th time."""
     moment, call = step.split("-", 1)
     real: Callable[..., Awaitable[Any]] = getattr(AIOKafkaProducer, call)
     calls = 0

@@ -1,6 +1,6 @@
-"""What the model says of the records of a topic, conversation by conversation, and each conversation only once.
+"""The outputs that the model expects from the records of a topic.
 
-The model is slow. Tests feed the same records again and again, so what it said of a conversation is remembered.
+The model is slow and tests write the same records many times, so its results are cached by conversation.
 """
 
 import hashlib
@@ -14,80 +14,79 @@ from consumer.core.record import Record
 from tests import model
 
 USED = "applied or unchanged"
-"""What the model cannot tell apart, for it knows no order of arrival."""
+"""One disposition for both: the model cannot distinguish them, because it does not know the order of arrival."""
 
 
 class Expectation(Struct):
-    """What has to come of a set of records."""
+    """The outputs that a set of records must have."""
 
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The state of each conversation, without `source`."""
+    """Conversation id -> its state without `source`."""
     standing: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The standing transitions by id."""
     rejected: dict[tuple[int, int], Record] = field(default_factory=dict)
-    """The records that have to be dead letters, by (partition, offset)."""
+    """The records that must become dead letters, by (partition, offset)."""
     fates: dict[tuple[int, int], str] = field(default_factory=dict)
     """`ignored`, `dead_lettered` or `USED`, by (partition, offset)."""
 
     def dispositions(self) -> Counter[str]:
-        """How many records have each fate."""
+        """The number of records by disposition."""
         return Counter(self.fates.values())
 
 
-class _Said(Struct, frozen=True):
-    """What the model said of the records of one key."""
+class _Result(Struct, frozen=True):
+    """The model's result for the records of one key."""
 
     document: dict[str, Any] | None
     standing: list[dict[str, Any]]
     fates: list[str]
 
 
-_REMEMBERED: dict[tuple[bytes, model.Rules], _Said] = {}
-_REMEMBERED_MAX = 20_000
+_CACHE: dict[tuple[bytes, model.Rules], _Result] = {}
+_CACHE_MAX = 20_000
 
 
 def expect(records: Iterable[Record], rules: model.Rules) -> Expectation:
-    """Ask the model. A conversation's records all have its id as their key; those with another are dead letters."""
-    assert rules.key_mismatch == "dead_letter"
+    """Run the model per key: records whose key is not their conversation id are dead letters."""
     by_key: dict[bytes | None, list[Record]] = defaultdict(list)
     for record in records:
         by_key[record.key].append(record)
-    found = Expectation()
-    for key, some in by_key.items():
-        said = _said(some, rules)
-        if said.document is not None:
+    expectation = Expectation()
+    for key, same_key in by_key.items():
+        result = _look_up(same_key, rules)
+        if result.document is not None:
             assert key is not None
-            found.documents[key.decode()] = said.document
-        found.standing.update((each["id"], each) for each in said.standing)
-        for record, fate in zip(some, said.fates, strict=True):
-            place = (record.partition, record.offset)
-            found.fates[place] = fate
+            expectation.documents[key.decode()] = result.document
+        expectation.standing.update((transition["id"], transition) for transition in result.standing)
+        for record, fate in zip(same_key, result.fates, strict=True):
+            source = (record.partition, record.offset)
+            expectation.fates[source] = fate
             if fate == "dead_lettered":
-                found.rejected[place] = record
-    return found
+                expectation.rejected[source] = record
+    return expectation
 
 
-def _said(records: Sequence[Record], rules: model.Rules) -> _Said:
+def _look_up(records: Sequence[Record], rules: model.Rules) -> _Result:
     digest = hashlib.blake2b()
     for record in records:
         digest.update(repr((record.timestamp_ms, record.key, record.value, record.headers)).encode())
     identity = (digest.digest(), rules)
-    if identity not in _REMEMBERED:
-        if len(_REMEMBERED) >= _REMEMBERED_MAX:
-            _REMEMBERED.clear()
-        _REMEMBERED[identity] = _ask(records, rules)
-    return _REMEMBERED[identity]
+    if identity not in _CACHE:
+        if len(_CACHE) >= _CACHE_MAX:
+            _CACHE.clear()
+        _CACHE[identity] = _compute(records, rules)
+    return _CACHE[identity]
 
 
-def _ask(records: Sequence[Record], rules: model.Rules) -> _Said:
+def _compute(records: Sequence[Record], rules: model.Rules) -> _Result:
     verdicts = [model.judge(record, rules) for record in records]
-    sights = [each for each in verdicts if isinstance(each, model.Sight)]
-    fates = [_fate(each) for each in verdicts]
-    if not sights:
-        return _Said(None, [], fates)
-    (conversation_id,) = {each.conversation_id for each in sights}
-    document = model.conversation_document(conversation_id, sights, rules)
-    return _Said(document, model.standing_of(conversation_id, sights, rules), fates)
+    snapshots = [verdict for verdict in verdicts if isinstance(verdict, model.Snapshot)]
+    fates = [_fate(verdict) for verdict in verdicts]
+    if not snapshots:
+        return _Result(None, [], fates)
+    (conversation_id,) = {snapshot.conversation_id for snapshot in snapshots}
+    document = model.conversation_document(conversation_id, snapshots, rules)
+    return _Result(document, model.standing_of(conversation_id, snapshots, rules), fates)
 
 
 def _fate(verdict: model.Verdict) -> str:
@@ -96,5 +95,5 @@ def _fate(verdict: model.Verdict) -> str:
             return "ignored"
         case model.Rejected():
             return "dead_lettered"
-        case model.Sight():
+        case model.Snapshot():
             return USED

@@ -1,8 +1,8 @@
-"""Workers on three brokers under faults: a schedule drawn from a seed, and what came of it.
+"""Workers on three brokers under faults: a schedule drawn from a seed, and a report of the outcome.
 
 `python -m tests.live.faults --minutes 10 [--seed N] [--only NAME]... [--replicas N] [--back-to-back]` is the long run.
-Every fault is over when its method returns; what it broke has to heal by itself. Bounds on time are generous, so that a
-slow machine breaks none of them; what comes out is compared strictly.
+Every fault is over when its method returns; the workers must recover without help. Bounds on time are generous, so
+that a slow machine keeps them; the outputs are compared strictly.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.runtime.ports import WorldError
 from consumer.simulator.traffic import Traffic, records
+from consumer.tools.traffic_writer import TrafficWriter
+from consumer.worker.ports import ExternalError
 from tests.live.broker import BrokerError, LocalBroker, jars
 from tests.live.cluster import NODES, Cluster
 from tests.live.crashing import STEPS
@@ -38,30 +38,30 @@ from tests.live.soak_table import Report, Sample
 
 WORKERS = 2
 RECOVERY_S = 180.0
-"""Within this time after a fault everything written until then is committed. Seconds on an idle machine."""
+"""Records written before a fault are committed within this time after it; an idle machine takes seconds."""
 RESIDENT_BYTES_MAX = 500_000_000
 DESCRIPTORS_MAX = 300
 
 MISMATCHES = "mismatches"
-"""The file beside the workers' logs that has all of them. What the brokers held is there too."""
+"""The file of all mismatches, in the folder of the workers' logs and the saved data of the brokers."""
 
 _RATE = 200
 _REQUEST_TIMEOUT_MS = 3_000
 _DEATH_S = 120.0
 _DECIDED_S = 0.02
-"""Within this time the end of a transaction gets from the proxy to the partitions."""
+"""The end of a transaction takes about this time from the proxy to the partitions."""
 _DRAIN_S = 60.0
 _RESTORING_S = 120.0
 _WAITED_FOR_SHARE = 0.5
-"""Of the faults in the long run: recovered from before the next one comes. The others come on top of each other."""
+"""Share of the faults in the long run that the workers recover from before the next one; the others overlap."""
 _SAMPLE_S = 2.0
 _UNAVAILABLE = 69
 _RESTARTABLE_EXITS = {0, _UNAVAILABLE, -signal.SIGKILL}
-"""Exits after which a supervisor may start a worker again: asked to, the broker away, killed here."""
+"""Exits after which a worker is restarted: stopped on request, broker unavailable, killed by a fault."""
 
 
 class Plan(Struct, frozen=True):
-    """Which faults a run has, and for how long."""
+    """The faults of a run, and its duration."""
 
     seed: int
     minutes: float | None = None
@@ -69,13 +69,13 @@ class Plan(Struct, frozen=True):
     only: Sequence[str] = ()
     """The names of the faults to choose from; empty for all of them."""
     replicas: int = NODES
-    """Of each topic but the transactions'."""
+    """Of every topic but that of the transactions."""
     back_to_back: bool = False
-    """Whether a fault comes although the workers have not recovered from the one before."""
+    """Whether a fault may start before the workers have recovered from the one before."""
 
 
 class Scene:
-    """Brokers behind proxies, workers on them, and the faults that befall them. The first worker is never killed."""
+    """Brokers behind proxies, workers, and the faults that hit them. The first worker is never killed."""
 
     def __init__(self, cluster: Cluster, pipeline: Pipeline, report: Report, chance: random.Random) -> None:
         self._cluster = cluster
@@ -109,62 +109,62 @@ class Scene:
         } | {f"worker killed {step}": partial(cls._crash, step=step) for step in STEPS}
 
     async def befall(self, name: str) -> None:
-        """Let a fault happen and pass, with the workers in place that earlier ones ended."""
-        await self.keep_workers()
+        """Restart ended workers, then run one fault to its end."""
+        await self.restart_workers()
         await asyncio.sleep(self._chance.uniform(0.2, 1))
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         await self.faults()[name](self)
         self._report.faults[name] += 1
 
     async def recover(self) -> None:
-        """Put workers back, and measure until all written by now is committed; AssertionError past `RECOVERY_S`."""
-        passed_s = time.monotonic()
-        await self.keep_workers()
+        """Restart workers and measure until all records so far are committed; AssertionError past `RECOVERY_S`."""
+        started_s = time.monotonic()
+        await self.restart_workers()
         try:
             async with asyncio.timeout(RECOVERY_S):
                 ends = await self._ends(self._pipeline.settings.input_topic)
-                keeping = asyncio.create_task(self._keep_keeping())
+                restarting = asyncio.create_task(self._keep_restarting())
                 try:
                     await self._pipeline.committed_up_to(ends, RECOVERY_S)
                 finally:
-                    keeping.cancel()
+                    restarting.cancel()
         except TimeoutError:
-            told = "\n".join(worker.text()[-3_000:] for worker in self._workers)
-            raise AssertionError(f"no recovery within {RECOVERY_S:g} s\n{told}") from None
-        self._report.recoveries_s.append(time.monotonic() - passed_s)
+            logs = "\n".join(worker.text()[-3_000:] for worker in self._workers)
+            raise AssertionError(f"no recovery within {RECOVERY_S:g} s\n{logs}") from None
+        self._report.recoveries_s.append(time.monotonic() - started_s)
 
     async def _ends(self, topic: str) -> dict[TopicPartition, int]:
-        """The ends of a topic, as soon as the brokers can tell."""
+        """The end offsets of a topic; retries until the brokers answer."""
         while True:
             try:
                 return await self._pipeline.ends(topic)
             except (KafkaError, TimeoutError):
                 await asyncio.sleep(0.5)
 
-    async def _keep_keeping(self) -> None:
+    async def _keep_restarting(self) -> None:
         while True:
             await asyncio.sleep(1)
-            await self.keep_workers()
+            await self.restart_workers()
 
-    async def keep_workers(self) -> None:
-        """Start workers where some have ended; an exit that no supervisor should see raises AssertionError."""
-        for place, worker in enumerate(self._workers):
+    async def restart_workers(self) -> None:
+        """Start a worker for every one that has ended; AssertionError if its exit code is not restartable."""
+        for index, worker in enumerate(self._workers):
             code = worker.exit_code
             if code is not None:
                 assert code in _RESTARTABLE_EXITS, worker.text()[-4_000:]
                 self._report.exits[code] += 1
-                self._workers[place] = await self._start()
+                self._workers[index] = await self._start()
         while len(self._workers) < WORKERS:
             self._workers.append(await self._start())
 
     async def drain(self) -> None:
-        """End the workers as a supervisor would."""
+        """Stop the workers with SIGTERM, as a supervisor does."""
         for worker in self._workers:
             if worker.exit_code is None:
                 assert await worker.end(signal.SIGTERM, _DRAIN_S) == 0, worker.text()[-4_000:]
 
     async def sample(self) -> None:
-        """Watch what the workers use, until cancelled."""
+        """Sample memory and descriptors of the workers, until cancelled."""
         born_s: dict[int, float] = {}
         while True:
             for number, worker in enumerate(self._pipeline.workers):
@@ -191,7 +191,7 @@ class Scene:
         worker.send(signal.SIGCONT)
 
     async def _storm(self) -> None:
-        """Workers come and go."""
+        """Start and end workers in quick succession."""
         passing = []
         for _ in range(4):
             passing.append(await self._start())
@@ -202,8 +202,8 @@ class Scene:
             await worker.end(signal.SIGKILL, _DEATH_S)
 
     async def _storm_during_restore(self) -> None:
-        """Workers come and go while a lane is restoring, which slow connections make long."""
-        await self._states_everywhere()
+        """Start and end workers while a lane is restoring; slow connections prolong the restore."""
+        await self._wait_for_states()
         self._set_delay(0.1)
         passing = []
         try:
@@ -217,14 +217,14 @@ class Scene:
         for worker in passing:
             await worker.end(signal.SIGKILL, _DEATH_S)
 
-    async def _states_everywhere(self) -> None:
-        """Wait until there is something to restore in every partition."""
+    async def _wait_for_states(self) -> None:
+        """Wait until every partition has states to restore."""
         async with asyncio.timeout(_RESTORING_S):
             while not all((await self._ends(self._pipeline.settings.state_topic)).values()):
                 await asyncio.sleep(0.2)
 
     async def _is_restoring(self, worker: WorkerProcess) -> bool:
-        """Whether a worker has a lane that is not done with its restore."""
+        """Whether a worker has a lane whose restore is not complete."""
         if not worker.events("group.assigned"):
             return False
         try:
@@ -233,7 +233,7 @@ class Scene:
             return False
 
     async def _start_until(self, happened: Callable[[WorkerProcess], Awaitable[bool]], *command: str) -> WorkerProcess:
-        """Start a worker and wait until something happens to it; another one where it ended for lack of brokers."""
+        """Start a worker and wait until `happened`; start another one if it ended because no broker answered."""
         async with asyncio.timeout(_DEATH_S):
             worker = await self._start(*command)
             while not await happened(worker):
@@ -245,7 +245,7 @@ class Scene:
 
     async def _kill_leader(self) -> None:
         topics = (self._pipeline.settings.input_topic, self._pipeline.settings.state_topic)
-        await self._bounce(await self._cluster.leader(self._chance.choice(topics), self._a_partition()))
+        await self._bounce(await self._cluster.leader(self._chance.choice(topics), self._choose_partition()))
 
     async def _kill_group_coordinator(self) -> None:
         await self._bounce(await self._cluster.group_coordinator(self._pipeline.settings.group_id))
@@ -254,7 +254,7 @@ class Scene:
         await self._bounce(await self._transaction_coordinator())
 
     async def _kill_broker_amid_commit(self) -> None:
-        """A worker stands still within a commit while the coordinator of its transaction is killed."""
+        """Pause a worker within a commit while the coordinator of its transaction is killed."""
         step = self._chance.choice(STEPS[1:])
         worker = await self._start_until(_is_stopped, "tests.live.crashing", "paused", step, "2")
         node = await self._transaction_coordinator()
@@ -270,53 +270,60 @@ class Scene:
         await self._cluster.start()
 
     async def _kill_brokers_amid_end(self) -> None:
-        """The end of a transaction is decided and not yet in all partitions: the coordinator has to see to that when it
-        is back, and may be back before partitions have leaders again, which is when brokers lose markers."""
+        """Kill the brokers when the end of a transaction is decided and not yet in all partitions.
+
+        The restarted coordinator writes the missing markers. Brokers lose markers if the partitions have no leader
+        by then.
+        """
         await self._cluster.transaction_is_ending(_DEATH_S)
         await asyncio.sleep(self._chance.uniform(0, _DECIDED_S))
         await self._kill_brokers()
 
     async def _kill_brokers_in_turn(self) -> None:
-        """Each is killed when the one before has come up and its replicas are not in sync yet: partitions lose their
-        leader while transactions end, which is when brokers lose markers."""
+        """Kill every broker as soon as the one before is up again, while its replicas are not in sync yet.
+
+        Partitions lose their leader while transactions end: then brokers lose markers.
+        """
         for node in self._cluster.nodes:
             await self._bounce(node)
 
     async def _stop_leader(self) -> None:
-        await self._stop([await self._cluster.leader(self._pipeline.settings.input_topic, self._a_partition())])
+        await self._stop([await self._cluster.leader(self._pipeline.settings.input_topic, self._choose_partition())])
 
     async def _stop_brokers(self) -> None:
         await self._stop(self._cluster.nodes)
 
     async def _lose_answer(self) -> None:
-        """A worker commits and hears of a broken connection instead; it must find out that it had committed."""
+        """Replace the answer to a commit by a connection error: the worker must find out that it has committed."""
         command = ("tests.live.crashing", "denied", "after-commit_transaction", "2")
         worker = await self._start_until(_has_failed, *command)
         await worker.end(signal.SIGTERM, _DRAIN_S)
 
     async def _deliver_late(self) -> None:
-        """The end of a transaction is on its way until its worker has given it up, and arrives amid a later one."""
+        """Hold the end of a transaction until its worker has given up, and deliver it during a later one."""
         proxies = self._cluster.proxies
-        for each in proxies:
-            each.wanted = END_TXN
-        await self._until(lambda: any(each.has_kept for each in proxies))
-        for each in proxies:
-            each.wanted = None
+        for proxy in proxies:
+            proxy.wanted = END_TXN
+        await self._wait_until(lambda: any(proxy.has_kept for proxy in proxies))
+        for proxy in proxies:
+            proxy.wanted = None
         await asyncio.sleep(_REQUEST_TIMEOUT_MS / 1_000 + 0.2)
 
         async def deliver(kind: int) -> None:
-            if kind == PRODUCE and self._chance.random() < 0.5:  # states go first, what follows from them next
-                for each in proxies:
-                    if each.has_kept:
-                        each.deliver()
+            if (
+                kind == PRODUCE and self._chance.random() < 0.5
+            ):  # before the states, or between them and the transitions
+                for proxy in proxies:
+                    if proxy.has_kept:
+                        proxy.deliver()
                         await asyncio.sleep(self._chance.uniform(0, 0.3))
 
         self._set_passes(deliver)
-        await self._until(lambda: not any(each.has_kept for each in proxies))
+        await self._wait_until(lambda: not any(proxy.has_kept for proxy in proxies))
         self._set_passes(None)
 
     @staticmethod
-    async def _until(happened: Callable[[], bool]) -> None:
+    async def _wait_until(happened: Callable[[], bool]) -> None:
         async with asyncio.timeout(_DEATH_S):
             while not happened():
                 await asyncio.sleep(0.02)
@@ -340,12 +347,12 @@ class Scene:
         commit = str(self._chance.randrange(1, 6))
         await self._start_until(_is_killed, "tests.live.crashing", "killed", step, commit)
 
-    def _a_partition(self) -> int:
+    def _choose_partition(self) -> int:
         return self._chance.randrange(PARTITIONS)
 
     async def _transaction_coordinator(self) -> LocalBroker:
         settings = self._pipeline.settings
-        transactional_id = f"{settings.group_id}:{settings.input_topic}:{self._a_partition()}"
+        transactional_id = f"{settings.group_id}:{settings.input_topic}:{self._choose_partition()}"
         return await self._cluster.transaction_coordinator(transactional_id)
 
     async def _bounce(self, node: LocalBroker) -> None:
@@ -382,30 +389,32 @@ async def _has_failed(worker: WorkerProcess) -> bool:
 
 
 def schedule(plan: Plan, chance: random.Random) -> list[str]:
-    """Every fault of a plan once in random order; with a time, more and more of them."""
+    """Every fault of a plan once, in random order; if the plan has a duration, random faults follow."""
     names = list(plan.only or Scene.faults())
     chance.shuffle(names)
     return names if plan.minutes is None else names + chance.choices(names, k=10_000)
 
 
 async def run(plan: Plan, report: Report, logs: Path) -> None:
-    """Let a plan's faults happen and report on them. Raises AssertionError if a worker ends or stays behind; the report
-    then has what is known by that time."""
+    """Run the faults of a plan and fill in the report.
+
+    Raises AssertionError if a worker ends unexpectedly or does not recover; the report is then partial.
+    """
     started_s = time.monotonic()
     chance = random.Random(plan.seed)
     async with _stage(plan, report, chance, logs) as (scene, pipeline, cluster):
-        await scene.keep_workers()
+        await scene.restart_workers()
         over = asyncio.Event()
-        tasks = [asyncio.create_task(_feed(pipeline, plan.seed, over)), asyncio.create_task(scene.sample())]
+        tasks = [asyncio.create_task(_write_traffic(pipeline, plan.seed, over)), asyncio.create_task(scene.sample())]
         waited_for_share = 0.0 if plan.minutes is None or plan.back_to_back else _WAITED_FOR_SHARE
-        patience = random.Random(plan.seed)
+        waiting = random.Random(plan.seed)
         try:
             for name in schedule(plan, chance):
                 report.minutes = (time.monotonic() - started_s) / 60
                 if plan.minutes is not None and report.minutes > plan.minutes:
                     break
                 await scene.befall(name)
-                if patience.random() < waited_for_share:
+                if waiting.random() < waited_for_share:
                     await scene.recover()
         finally:
             over.set()
@@ -424,26 +433,26 @@ async def run(plan: Plan, report: Report, logs: Path) -> None:
 
 
 def broken_promises(report: Report) -> list[str]:
-    """What a run shows that must not be, a sentence each."""
-    used = [sample for some in report.samples.values() for sample in some]
-    resident_bytes = max(each.resident_bytes for each in used)
-    descriptors = max(each.descriptors for each in used)
-    found = report.mismatches + report.growth()
+    """A sentence for every promise that a run broke: a mismatch, growth, or a limit exceeded."""
+    all_samples = [sample for samples in report.samples.values() for sample in samples]
+    resident_bytes = max(sample.resident_bytes for sample in all_samples)
+    descriptors = max(sample.descriptors for sample in all_samples)
+    broken = report.mismatches + report.growth()
     if resident_bytes > RESIDENT_BYTES_MAX:
-        found.append(f"a worker had {resident_bytes} bytes, more than {RESIDENT_BYTES_MAX}")
+        broken.append(f"a worker had {resident_bytes} bytes, more than {RESIDENT_BYTES_MAX}")
     if descriptors > DESCRIPTORS_MAX:
-        found.append(f"a worker had {descriptors} descriptors, more than {DESCRIPTORS_MAX}")
-    return found
+        broken.append(f"a worker had {descriptors} descriptors, more than {DESCRIPTORS_MAX}")
+    return broken
 
 
 @contextlib.asynccontextmanager
 async def _stage(
     plan: Plan, report: Report, chance: random.Random, logs: Path
 ) -> AsyncIterator[tuple[Scene, Pipeline, Cluster]]:
-    found = jars()
-    if isinstance(found, str):
-        raise BrokerError(f"needs brokers of its own: {found}")
-    async with Cluster(found, plan.replicas).running() as cluster:
+    folder = jars()
+    if isinstance(folder, str):
+        raise BrokerError(f"needs brokers of its own: {folder}")
+    async with Cluster(folder, plan.replicas).running() as cluster:
         settings = {
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
             "commit_interval_ms": 200,
@@ -468,30 +477,30 @@ def _count_repairs(pipeline: Pipeline) -> Counter[str]:
     return Counter(event["verdict"] for event in events)
 
 
-async def _feed(pipeline: Pipeline, seed: int, over: asyncio.Event) -> None:
-    """Write steadily, and what failed again: at worst a record is there twice, which is nothing unusual."""
+async def _write_traffic(pipeline: Pipeline, seed: int, over: asyncio.Event) -> None:
+    """Write traffic steadily and retry what failed; a retry may write a record twice, as producers do."""
     stream = records(Traffic(seed=seed, start_ms=now_ms(), records_per_s=_RATE, conversations=200, broken=0.01))
-    some = list(islice(stream, _RATE))
+    batch = list(islice(stream, _RATE))
     while not over.is_set():
         try:
-            async with KafkaWriter(pipeline.settings) as writer:
+            async with TrafficWriter(pipeline.settings) as writer:
                 while not over.is_set():
-                    await writer.write(some)
+                    await writer.write(batch)
                     await writer.flush()
-                    some = list(islice(stream, _RATE))
+                    batch = list(islice(stream, _RATE))
                     await asyncio.sleep(1)
-        except WorldError:
+        except ExternalError:
             await asyncio.sleep(1)
 
 
 def parse(arguments: Sequence[str]) -> Plan:
-    """The plan that a command line asks for. Exits with what is wrong with it, and with the names of all faults."""
+    """The plan from a command line. Exits with the error and the names of all faults if it is invalid."""
     parser = argparse.ArgumentParser(description="Workers under faults, against three brokers of their own.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument(
         "--only", metavar="NAME", action="append", choices=list(Scene.faults()), default=[],
-        help="choose from this fault, and others that are named so, instead of all",
+        help="run only this fault; repeat the option for more of them",
     )  # fmt: skip
     parser.add_argument("--replicas", type=int, default=NODES, choices=range(1, NODES + 1), help="of each topic")
     parser.add_argument("--back-to-back", action="store_true", help="never wait for recovery between faults")
@@ -501,7 +510,7 @@ def parse(arguments: Sequence[str]) -> Plan:
 def main() -> None:
     """The long run, from the command line."""
     plan = parse(sys.argv[1:])
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the workers' own logs tell of the same faults
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the workers' own logs have the same errors
     print("seed", plan.seed, flush=True)
     logs = Path(tempfile.mkdtemp(prefix="faults-"))
     report = Report(plan.seed)
@@ -511,9 +520,9 @@ def main() -> None:
         traceback.print_exc()
         sys.exit(f"{report}\nseed {plan.seed}, logs of workers and brokers in {logs}: {error}")
     print(report)
-    found = broken_promises(report)
-    if found:
-        sys.exit("\n".join((*found[:20], f"logs of workers and brokers, and all mismatches, in {logs}")))
+    broken = broken_promises(report)
+    if broken:
+        sys.exit("\n".join((*broken[:20], f"logs of workers and brokers, and all mismatches, in {logs}")))
     shutil.rmtree(logs)
 
 

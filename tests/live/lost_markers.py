@@ -1,7 +1,7 @@
-"""What a broker's log tells of transaction markers that it never wrote (KAFKA-20734).
+"""What a broker's log says of transaction markers that it never wrote (KAFKA-20734).
 
 A coordinator that ends a transaction while one of its partitions has no leader skips that partition for good, and takes
-the transaction for complete. It tells so in one line, which names all partitions that it skipped at that moment.
+the transaction for complete. It says so in one line, which names all partitions that it skipped at that moment.
 """
 
 import re
@@ -25,13 +25,13 @@ class LostMarker(Struct, frozen=True):
 
 
 def find_lost_markers(log_lines: Iterable[bytes]) -> Iterator[LostMarker]:
-    """The markers that these lines of a broker's log tell of, in order."""
+    """The markers that these lines of a broker's log name, in order."""
     for line in log_lines:
         if _HINT not in line:  # a broker writes many lines, and a search by regular expression takes its time
             continue
         found = _LINE.search(line)
         if found is None:
-            raise ValueError(f"this Kafka tells of a lost marker in other words: {line!r}")
+            raise ValueError(f"this Kafka reports a lost marker in other words: {line!r}")
         for name in found["partitions"].decode().split(", "):
             topic, _, number = name.rpartition("-")
             yield LostMarker(found["id"].decode(), TopicPartition(topic, int(number)))

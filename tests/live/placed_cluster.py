@@ -41,6 +41,8 @@ class PlacedNode(Node):
 class PlacedCluster(Cluster):
     """`steady` is the only controller, so that a cluster is left when `fragile` is killed."""
 
+    _has_internal_topics = False
+
     def _make_nodes(self, jars: Path) -> Sequence[Node]:
         nodes = [PlacedNode(jars, number) for number in (1, 2)]
         for node in nodes:
@@ -75,7 +77,10 @@ class PlacedCluster(Cluster):
         await self._led_by(name, {node.number for node in nodes})
 
     async def create_internal_topics(self, offsets_on: Node) -> None:
-        """Create the brokers' own topics before they do, the transactions' on the steady node."""
+        """Create the brokers' own topics before they do, the transactions' on the steady node; once."""
+        if self._has_internal_topics:
+            return
+        self._has_internal_topics = True
         compact = {"cleanup.policy": "compact"}
         offsets = int(SETTINGS["offsets.topic.num.partitions"])
         transactions = int(SETTINGS["transaction.state.log.num.partitions"])
@@ -92,7 +97,7 @@ class PlacedCluster(Cluster):
                 await asyncio.sleep(_POLL_S)
 
     async def _leaders(self, topic: str) -> set[int]:
-        """The numbers of the nodes that lead partitions of a topic, -1 for none; empty if no node can tell just now."""
+        """The numbers of the nodes that lead partitions of a topic, -1 for none; empty if no node knows just now."""
         try:
             async with self._admin() as admin:
                 (found,) = await admin.describe_topics([topic])

@@ -16,7 +16,7 @@ import yaml
 from msgspec import Struct
 
 from tests.live.commands import WAIT_S
-from tests.sockets import free_ports
+from tests.sockets import find_free_ports
 
 JOB = "conversation-consumer"
 _STEP_S = 60.0
@@ -37,7 +37,7 @@ class Prometheus:
 
     def __init__(self, program: str, home: Path, rules: Sequence[Path] = ()) -> None:
         self._program, self._home, self._rules = program, home, rules
-        (self._port,) = free_ports(1)
+        (self._port,) = find_free_ports(1)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -90,14 +90,14 @@ class Prometheus:
     async def values(self, expr: str) -> list[Series]:
         """The answer to an expression as of now."""
         found = await self._ask("query", query=expr)
-        return [_series(each["metric"], [each["value"]]) for each in found["result"]]
+        return [_series(series["metric"], [series["value"]]) for series in found["result"]]
 
     async def over_time(self, expr: str, since_s: float, step_s: float = 1.0) -> list[Series]:
         """The answer from a time until now; the last step is now."""
         end_s = time.time()
         start_s = end_s - step_s * ((end_s - since_s) // step_s)
         found = await self._ask("query_range", query=expr, start=str(start_s), end=str(end_s), step=str(step_s))
-        return [_series(each["metric"], each["values"]) for each in found["result"]]
+        return [_series(series["metric"], series["values"]) for series in found["result"]]
 
     async def rules(self) -> list[dict[str, Any]]:
         """Every rule with its health."""

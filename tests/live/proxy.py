@@ -1,4 +1,4 @@
-"""A TCP proxy between workers and a broker: delays, cuts, half-closes, refuses and hangs, lets requests come late."""
+"""A TCP proxy between workers and a broker: it delays, throttles, cuts, half-closes, refuses, hangs, delivers late."""
 
 import asyncio
 import contextlib
@@ -16,11 +16,13 @@ class Proxy:
 
     def __init__(self, port: int, target_port: int) -> None:
         self.delay_s = 0.0
-        """How long every request and every chunk of answers is held back."""
+        """Seconds by which it delays every request and every chunk of answers."""
+        self.bytes_per_s: float | None = None
+        """How many bytes of answers it forwards a second, on each connection; None without a limit."""
         self.wanted: int | None = None
-        """The kind of which the next request is kept back, until `deliver`. Its sender hears nothing of it."""
+        """The kind of request to hold: the next one is kept until `deliver`, and its sender gets no answer."""
         self.passes: Callable[[int], Awaitable[None]] | None = None
-        """What happens before a request of a kind goes on its way."""
+        """Awaited with the kind of a request before the request is forwarded."""
         self.port = port
         self._target_port = target_port
         self._server: asyncio.Server | None = None
@@ -55,7 +57,7 @@ class Proxy:
         self.cut()
 
     def hang(self) -> None:
-        """Accept connections and keep those that there are, but let nothing through until `heal`."""
+        """Keep and accept connections, but forward nothing until `heal`."""
         self._passable.clear()
 
     async def heal(self) -> None:
@@ -65,7 +67,7 @@ class Proxy:
             await self._listen()
 
     def half_close(self) -> None:
-        """Tell both ends of every connection that no more will come, and keep listening to them."""
+        """Send end-of-file to both ends of every connection, and keep reading from them."""
         for writer in list(self._writers):
             with contextlib.suppress(OSError, RuntimeError):
                 writer.write_eof()
@@ -93,7 +95,7 @@ class Proxy:
         return self._late is not None
 
     def deliver(self) -> None:
-        """Let the broker have the request that was kept back, though its sender may have gone."""
+        """Forward the held request to the broker, even if its sender has gone."""
         assert self._late is not None
         (writer, request), self._late = self._late, None
         with contextlib.suppress(OSError, RuntimeError):
@@ -125,12 +127,14 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while chunk := await reader.read(_CHUNK_BYTES):
+                if self.bytes_per_s is not None:
+                    await asyncio.sleep(len(chunk) / self.bytes_per_s)
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 await self._passable.wait()
                 writer.write(chunk)
                 await writer.drain()
         except (OSError, RuntimeError):
-            pass  # the other end is gone, or was told that no more will come
+            pass  # the other end is gone, or has been sent end-of-file
         finally:
             writer.close()

@@ -1,4 +1,4 @@
-"""A real broker that lets nobody in unasked: TLS, SASL and access control, with certificates of its own."""
+"""A real broker that refuses what is not allowed: TLS, SASL and access control, with certificates of its own."""
 
 import re
 import time
@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from consumer.adapters.kafka.permissions import Grant
+from consumer.kafka.acls import Grant
 from tests.live.authority import Authority
 from tests.live.broker import LocalBroker
 from tests.live.tokens import AUDIENCE, ISSUER, TokenIssuer
@@ -28,7 +28,7 @@ _LOGIN = "org.apache.kafka.common.security"
 
 
 class SecureBroker(LocalBroker):
-    """Its own port is the tests' way in: whoever comes there may do everything. Nobody else may do anything.
+    """Its own port is for the tests: clients there may do everything, all others nothing.
 
     Certificates are for `localhost`, so that 127.0.0.1 is a name they do not have.
     """
@@ -74,8 +74,8 @@ class SecureBroker(LocalBroker):
         """Let a user do what is granted, and nothing more. The user is as the broker names it, such as `CN=worker`."""
         admin = self._admin()
         wanted = [acl for grant in grants for acl in _acls(user, grant)]
-        for each in admin.create_acls(wanted).values():
-            each.result(_ADMIN_S)
+        for change in admin.create_acls(wanted).values():
+            change.result(_ADMIN_S)
         deadline = time.monotonic() + _ADMIN_S
         for acl in wanted:  # the controller has them before the broker
             while not admin.describe_acls(_of(user, acl)).result(_ADMIN_S):
@@ -85,9 +85,9 @@ class SecureBroker(LocalBroker):
     def forbid(self, user: str, grant: Grant) -> None:
         """Take a grant away."""
         admin = self._admin()
-        filters = [_of(user, each) for each in _acls(user, grant)]
-        for each in admin.delete_acls(filters).values():
-            assert each.result(_ADMIN_S), "there was no such grant"
+        filters = [_of(user, acl) for acl in _acls(user, grant)]
+        for change in admin.delete_acls(filters).values():
+            assert change.result(_ADMIN_S), "there was no such grant"
 
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
@@ -138,9 +138,10 @@ def _logins(listener: str) -> dict[str, str]:
 def _acls(user: str, grant: Grant) -> list[AclBinding]:
     kind = ResourceType[grant.resource.upper().replace("-", "_")]
     pattern = ResourcePatternType.PREFIXED if grant.is_prefix else ResourcePatternType.LITERAL
-    operations = [AclOperation[_snake_case(each)] for each in grant.operations]
+    operations = [AclOperation[_snake_case(name)] for name in grant.operations]
     return [
-        AclBinding(kind, grant.name, pattern, f"User:{user}", "*", each, AclPermissionType.ALLOW) for each in operations
+        AclBinding(kind, grant.name, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+        for operation in operations
     ]
 
 

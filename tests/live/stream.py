@@ -7,10 +7,10 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from consumer.adapters.kafka.records import partition_of
-from consumer.adapters.kafka.writer import KafkaWriter
-from consumer.runtime.settings import Settings
+from consumer.kafka.records import partition_of
+from consumer.settings import Settings
 from consumer.simulator.traffic import Draft, Traffic, records
+from consumer.tools.traffic_writer import TrafficWriter
 from tests.live.harness import PARTITIONS, now_ms
 
 _TICK_S = 0.1
@@ -19,7 +19,7 @@ _TICK_S = 0.1
 async def flow(settings: Settings, traffic: Traffic, seconds: float) -> None:
     """Write the traffic, which begins now, for so long as it happens: each record when its timestamp has come."""
     drafts = records(traffic)
-    async with KafkaWriter(settings) as writer:
+    async with TrafficWriter(settings) as writer:
         until_s, coming = time.monotonic() + seconds, next(drafts)
         while time.monotonic() < until_s:
             due_ms, due = now_ms(), []
@@ -33,7 +33,7 @@ async def flow(settings: Settings, traffic: Traffic, seconds: float) -> None:
 
 async def write(settings: Settings, drafts: Iterator[Draft]) -> None:
     """Write records at once."""
-    async with KafkaWriter(settings) as writer:
+    async with TrafficWriter(settings) as writer:
         await writer.write(drafts)
         await writer.flush()
 

@@ -6,20 +6,17 @@ import json
 import signal
 from typing import Any
 
-import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from consumer.cli.exits import DIFFERENCES, NOT_FOUND, OK
+from consumer.cli.exit_codes import DIFFERENCES, NOT_FOUND, OK
 from consumer.core.record import Record
 from consumer.simulator.traffic import Traffic
 from tests import model
 from tests.live.commands import Ended, ended, environ_of
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
 from tests.live.stream import flow
-
-pytestmark = pytest.mark.kafka
 
 RECORDS = 1_200
 FLOW_S = 600.0
@@ -31,8 +28,8 @@ async def command(pipeline: Pipeline, line: str) -> Ended:
     return await ended(line, environ_of(pipeline.settings))
 
 
-def lines(told: Ended) -> Lines:
-    return [json.loads(line) for line in told.printed.splitlines()]
+def lines(ended: Ended) -> Lines:
+    return [json.loads(line) for line in ended.printed.splitlines()]
 
 
 async def write(pipeline: Pipeline, topic: str, record: Record, value: bytes | None) -> None:
@@ -50,8 +47,8 @@ async def delete_before(pipeline: Pipeline, tp: TopicPartition, offset: int) -> 
         await admin.close()
 
 
-async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_there_is_told(pipeline: Pipeline) -> None:
-    await pipeline.feed(Traffic(seed=5, start_ms=now_ms(), conversations=50), RECORDS)
+async def test_inspect_explains_a_conversation_by_its_records(pipeline: Pipeline) -> None:
+    await pipeline.write_traffic(Traffic(seed=5, start_ms=now_ms(), conversations=50), RECORDS)
     await pipeline.start_worker()
     await pipeline.caught_up()
     source = await pipeline.read(pipeline.settings.input_topic)
@@ -66,30 +63,30 @@ async def test_a_conversation_is_explained_by_its_records_and_one_that_is_not_th
         and (record.key is not None or not isinstance(model.judge(record, model.Rules()), model.Ignored))
     ]
     keyless = {record.offset for record in mine if record.key is None}
-    told = await command(pipeline, f"inspect {chosen} --why --json")
-    assert told.exit_code == OK, told.printed
-    first, *records, last = lines(told)
+    inspected = await command(pipeline, f"inspect {chosen} --why --json")
+    assert inspected.exit_code == OK, inspected.printed
+    first, *records, last = lines(inspected)
     assert first["state"] == json.loads(states[chosen])
-    assert [each["offset"] for each in records] == [record.offset for record in mine]
-    assert [each["disposition"] for each in records if each["offset"] in keyless] == ["dead_lettered"] * len(keyless)
+    assert [entry["offset"] for entry in records] == [record.offset for record in mine]
+    assert [entry["disposition"] for entry in records if entry["offset"] in keyless] == ["dead_lettered"] * len(keyless)
     assert last["explainsState"]
     published = [
         json.loads(record.value or b"")
         for record in await pipeline.read(pipeline.settings.transitions_topic)
         if record.key == chosen.encode()
     ]
-    assert [each for record in records for each in record.get("transitions", [])] == published
-    shown = [each["id"] for one in first["communications"] for each in one["transitions"]]
+    assert [entry for record in records for entry in record.get("transitions", [])] == published
+    shown = [entry["id"] for one in first["communications"] for entry in one["transitions"]]
     assert sorted(shown) == sorted(model.net(published))
     people = await command(pipeline, f"inspect {chosen} --why")
     assert people.exit_code == OK
     assert "the records consumed explain the published state" in people.printed
-    missing = await command(pipeline, "inspect nobody")
+    missing = await command(pipeline, "inspect unknown")
     assert missing.exit_code == NOT_FOUND
-    assert "no conversation 'nobody' in partition" in missing.printed
+    assert "no conversation 'unknown' in partition" in missing.printed
 
 
-async def test_what_a_worker_publishes_is_equal_while_it_goes_on_and_each_damage_is_found(pipeline: Pipeline) -> None:
+async def test_verify_finds_each_damage_and_none_while_a_worker_runs(pipeline: Pipeline) -> None:
     settings = pipeline.settings
     flowing = asyncio.create_task(flow(settings, Traffic(seed=6, start_ms=now_ms(), conversations=50), FLOW_S))
     worker = await pipeline.start_worker()
@@ -98,7 +95,7 @@ async def test_what_a_worker_publishes_is_equal_while_it_goes_on_and_each_damage
     assert not flowing.done()
     (summary,) = lines(meanwhile)
     assert (meanwhile.exit_code, summary["verdict"]) == (OK, "equal"), meanwhile.printed
-    assert summary["apart"].keys() <= {"ahead"}
+    assert summary["excluded"].keys() <= {"ahead"}
     assert summary["equal"] > 0
     flowing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -112,11 +109,11 @@ async def test_what_a_worker_publishes_is_equal_while_it_goes_on_and_each_damage
     different = await command(pipeline, "verify --json")
     assert different.exit_code == DIFFERENCES, different.printed
     *differences, summary = lines(different)
-    assert {(each["conversationId"], each["what"], each["path"]) for each in differences} == damaged.keys()
-    (live,) = [each for each in differences if each["path"] == "live"]
+    assert {(entry["conversationId"], entry["what"], entry["path"]) for entry in differences} == damaged.keys()
+    (live,) = [entry for entry in differences if entry["path"] == "live"]
     assert live["published"] == int(f"9{live['recomputed']}")
     ends = await pipeline.ends(settings.input_topic)
-    assert (summary["verdict"], summary["records"], summary["apart"]) == ("different", sum(ends.values()), {})
+    assert (summary["verdict"], summary["records"], summary["excluded"]) == ("different", sum(ends.values()), {})
     assert (summary["equal"], summary["different"]) == (len(states) - 3, 3)
     log = [json.loads(record.value or b"") for record in operations]
     assert (summary["transitions"], summary["differentTransitions"]) == (len(model.net(log)), 1)
@@ -131,8 +128,8 @@ async def test_what_a_worker_publishes_is_equal_while_it_goes_on_and_each_damage
     part = await command(pipeline, f"verify --partition {elsewhere} --json")
     (summary,) = lines(part)
     assert (part.exit_code, summary["verdict"], summary["different"]) == (OK, "equal", 0)
-    assert summary["apart"].keys() == {"before_input"}
-    assert summary["equal"] + summary["apart"]["before_input"] == summary["conversations"]
+    assert summary["excluded"].keys() == {"before_input"}
+    assert summary["equal"] + summary["excluded"]["before_input"] == summary["conversations"]
 
 
 async def damage(pipeline: Pipeline, states: list[Record], log: list[Record]) -> dict[tuple[str, str, str], int]:
@@ -144,20 +141,20 @@ async def damage(pipeline: Pipeline, states: list[Record], log: list[Record]) ->
     await write(pipeline, topics.state_topic, removed, None)
     stand = model.net([json.loads(record.value or b"") for record in log])
     keys = {altered.key, removed.key}
-    victim = next(record for record in log if record.key not in keys and named(record) in stand)
+    victim = next(record for record in log if record.key not in keys and find_id(record) in stand)
     value = (victim.value or b"").replace(b'"op":"assert"', b'"op":"retract"')
     await write(pipeline, topics.transitions_topic, victim, value)
     for record, what, path in (
         (altered, "state", "live"),
         (removed, "state", ""),
-        (victim, "transition", named(victim)),
+        (victim, "transition", find_id(victim)),
     ):
         assert record.key is not None
         damaged[record.key.decode(), what, path] = record.partition
     return damaged
 
 
-def named(operation: Record) -> str:
+def find_id(operation: Record) -> str:
     """The id of a transition, empty for a retraction of it."""
-    told = json.loads(operation.value or b"")
-    return str(told["id"]) if told["op"] == "assert" else ""
+    fields = json.loads(operation.value or b"")
+    return str(fields["id"]) if fields["op"] == "assert" else ""

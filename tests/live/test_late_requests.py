@@ -1,6 +1,6 @@
 """Requests that a broker gets to see late, when their sender has long given them up and gone on.
 
-A request that timed out is lost, or still on its way. The broker tells a late one from a new one only by the producer's
+A request that timed out is lost, or still on its way. The broker knows a late one from a new one only by the producer's
 epoch, and by its sequence number if it has one: of the requests of a transaction only those that write records do.
 """
 
@@ -11,19 +11,18 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
-from msgspec.structs import replace
 
-from consumer.adapters.kafka.publisher import TransactionalPublisher
-from consumer.runtime.bookmark import Bookmark
-from consumer.runtime.ports import Effects, Output, Unreachable
-from consumer.runtime.settings import Settings
+from consumer.engine.output import Output
+from consumer.kafka.publisher import TransactionalPublisher
+from consumer.settings import Settings
+from consumer.worker.offset_metadata import OffsetMetadata
+from consumer.worker.ports import Effects, RetriableError
 from tests.live.broker import LocalBroker
 from tests.live.commands import WAIT_S
 from tests.live.conftest import UniqueName, needed_jars
 from tests.live.harness import Pipeline
 from tests.live.proxy import END_TXN, PRODUCE, TXN_OFFSET_COMMIT, Proxy
-
-pytestmark = pytest.mark.kafka
+from tests.tuned import with_changes
 
 HANDLED_S = 1.0
 
@@ -50,10 +49,10 @@ class Owner:
 
     async def commit(self, number: int) -> None:
         """Two states, each in a batch of its own, and one transition."""
-        states = [Output(f"c{number}-{each}".encode(), b"x" * self._settings.batch_bytes_max) for each in range(2)]
-        effects = Effects(number, Bookmark(), states, [Output(b"c", str(number).encode())], [])
+        states = [Output(f"c{number}-{index}".encode(), b"x" * self._settings.batch_bytes_max) for index in range(2)]
+        effects = Effects(number, OffsetMetadata(), states, [Output(b"c", str(number).encode())], [])
         while True:
-            with contextlib.suppress(Unreachable):
+            with contextlib.suppress(RetriableError):
                 if self._publisher is None:
                     self._publisher = TransactionalPublisher(self._settings, 0)
                     await self._publisher.open()
@@ -68,13 +67,15 @@ class Owner:
 
 
 @pytest.mark.parametrize(("late", "amid", "nth"), [(END_TXN, PRODUCE, 2), (TXN_OFFSET_COMMIT, END_TXN, 1)])
-async def test_a_late_request_of_a_transaction_has_no_part_in_the_next_one(
+async def test_late_request_has_no_part_in_the_next_transaction(
     stage: tuple[Pipeline, Proxy], late: int, amid: int, nth: int
 ) -> None:
     """Its end would commit what is written so far without the rest; its offset would take the place of the newer."""
     pipeline, proxy = stage
     front = f"127.0.0.1:{proxy.port}"
-    settings = replace(pipeline.settings, bootstrap_servers=front, request_timeout_ms=2_000, batch_bytes_max=16_384)
+    settings = with_changes(
+        pipeline.settings, bootstrap_servers=front, request_timeout_ms=2_000, batch_bytes_max=16_384
+    )
     owner = Owner(settings)
     seen = 0
 
@@ -99,5 +100,5 @@ async def test_a_late_request_of_a_transaction_has_no_part_in_the_next_one(
     states = [record.key for record in await pipeline.read(settings.state_topic)]
     transitions = [record.value for record in await pipeline.read(settings.transitions_topic)]
     assert transitions == [b"1", b"2", b"3"]
-    assert states == [f"c{number}-{each}".encode() for number in (1, 2, 3) for each in range(2)]
+    assert states == [f"c{number}-{index}".encode() for number in (1, 2, 3) for index in range(2)]
     assert (await pipeline.committed())[TopicPartition(settings.input_topic, 0)].offset == 3

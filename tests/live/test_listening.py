@@ -1,4 +1,4 @@
-"""Where the real process listens: on loopback, and elsewhere only where it was told to."""
+"""Where the real process listens: on loopback, and elsewhere only where a setting says so."""
 
 import asyncio
 import urllib.error
@@ -11,9 +11,7 @@ import pytest
 from tests.live.commands import WAIT_S
 from tests.live.conftest import UniqueName
 from tests.live.harness import Pipeline
-from tests.sockets import listening
-
-pytestmark = pytest.mark.kafka
+from tests.sockets import find_listeners
 
 TOKEN = "0123456789abcdef-token"
 ANY, LOOPBACK = 0, int("0100007F", 16)
@@ -26,11 +24,11 @@ async def pipelines(kafka: str, unique_name: UniqueName, tmp_path: Path) -> Asyn
         Pipeline(kafka, unique_name("closed"), tmp_path),
         Pipeline(kafka, unique_name("open"), tmp_path, query_host="0.0.0.0", query_token=TOKEN),
     ]
-    for each in made:
-        await each.create()
+    for pipeline in made:
+        await pipeline.create()
     yield made
-    for each in made:
-        await each.close()
+    for pipeline in made:
+        await pipeline.close()
 
 
 def status(port: int, **headers: str) -> int:
@@ -43,15 +41,17 @@ def status(port: int, **headers: str) -> int:
             return error.code
 
 
-async def test_nothing_listens_beyond_loopback_unless_told_to(pipelines: list[Pipeline]) -> None:
+async def test_nothing_listens_beyond_loopback_by_default(pipelines: list[Pipeline]) -> None:
     expected = [({}, LOOPBACK, 404), ({"Authorization": f"Bearer {TOKEN}"}, ANY, 401)]
     for pipeline, (headers, address, refused) in zip(pipelines, expected, strict=True):
         worker = await pipeline.start_worker()
-        told = await worker.logged("consumer.starting")
+        starting = await worker.logged("consumer.starting")
         async with asyncio.timeout(WAIT_S):
             while await worker.ready() != 200:
                 await asyncio.sleep(0.05)
-        found = {port: int(text, 16) for port, text in listening(worker._process.pid).items()}
-        assert found == {told["admin_port"]: LOOPBACK, told["query_port"]: address}
-        assert await asyncio.to_thread(status, told["query_port"]) == refused
-        assert await asyncio.to_thread(lambda port, fields: status(port, **fields), told["query_port"], headers) == 404
+        found = {port: int(text, 16) for port, text in find_listeners(worker._process.pid).items()}
+        assert found == {starting["admin_port"]: LOOPBACK, starting["query_port"]: address}
+        assert await asyncio.to_thread(status, starting["query_port"]) == refused
+        assert (
+            await asyncio.to_thread(lambda port, fields: status(port, **fields), starting["query_port"], headers) == 404
+        )

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumer.adapters.kafka.topic_checks import plans
-from consumer.adapters.monitoring.labels import TOPICS
+from consumer.preflight.topic_checks import plans
+from consumer.telemetry.labels import TOPICS
 from tests.live.conftest import UniqueName, needed_jars
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess
 from tests.live.placed_cluster import PlacedCluster
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 WITHIN_S = 60.0
 

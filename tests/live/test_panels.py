@@ -5,6 +5,7 @@ import math
 import signal
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -13,16 +14,14 @@ import pytest
 from consumer.simulator.traffic import Traffic
 from deploy.generate.__main__ import MONITORING
 from deploy.generate.conversations import CONVERSATIONS
-from deploy.generate.panels import Panel, scoped
+from deploy.generate.panels import Panel, fill_scope
 from deploy.generate.pipeline import PIPELINE
-from tests.deploy.promql import filled
+from tests.deploy.promql import fill_variables
 from tests.deploy.tools import tool
 from tests.live.commands import WAIT_S
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.prometheus import Prometheus, Series
 from tests.live.stream import damaged, flow, skewed, write
-
-pytestmark = pytest.mark.kafka
 
 FLOW_S = 9
 PANELS = (*CONVERSATIONS.panels(), *PIPELINE.panels())
@@ -31,7 +30,8 @@ ZERO_IN_GOOD_HEALTH = {
     "Records left to restore": "so small a state is read between two scrapes",
     "Offline partitions, by topic": "every partition has a leader",
     "Standstill, by partition": "every partition moves",
-    "Records behind open transactions, by partition": "nobody writes the input in transactions",
+    "Records behind open transactions, by partition": "the input is not written in transactions",
+    "Records that the native engine declined": "the Python engine declines none",
     "Unowned partitions": "a rebalance is over between two scrapes",
 }
 """Panels that may show nothing but zeros here, with the reason. All others must show something."""
@@ -45,12 +45,23 @@ async def port(worker: WorkerProcess) -> int:
     return int((await worker.logged("consumer.starting"))["admin_port"])
 
 
+async def be_refused(worker: WorkerProcess, seconds: float) -> None:
+    """Ask the query port for another host, again and again."""
+    query_port = (await worker.logged("consumer.starting"))["query_port"]
+    misdirected = urllib.request.Request(f"http://127.0.0.1:{query_port}/", headers={"Host": "elsewhere.example"})
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            await asyncio.to_thread(urllib.request.urlopen, misdirected, timeout=WAIT_S)
+        await asyncio.sleep(0.5)
+
+
 async def shown(prometheus: Prometheus, panel: Panel, since_s: float) -> list[Series]:
     """What all queries of a panel answer, each as Grafana would ask it."""
     found: list[Series] = []
     elapsed_s = math.ceil(time.time() - since_s)
     for query in panel.queries:
-        expr = filled(scoped(query.expr), __rate_interval="10s", __range=f"{elapsed_s}s")
+        expr = fill_variables(fill_scope(query.expr), __rate_interval="10s", __range=f"{elapsed_s}s")
         answer = await (prometheus.values(expr) if panel.kind == "bars" else prometheus.over_time(expr, since_s))
         assert any(series.samples for series in answer), f"{panel.title}: no data for {expr}"
         found += answer
@@ -58,6 +69,7 @@ async def shown(prometheus: Prometheus, panel: Panel, since_s: float) -> list[Se
 
 
 async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.change(state_total_bytes_max=1_000_000_000)  # without a limit its panel has nothing to show
     since_s, settings = time.time(), pipeline.settings
     promtool, program = tool("promtool"), tool("prometheus")
     rules = sorted((MONITORING / "rules").glob("*.yaml"))
@@ -72,11 +84,12 @@ async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -
         await asyncio.gather(
             flow(settings, traffic(8), FLOW_S),
             write(settings, skewed(300)),
+            be_refused(first, FLOW_S),
         )
         exposition = await asyncio.to_thread(_exposition, await port(first))
         assert await second.end(signal.SIGTERM) == 0
         prometheus.scrape([await port(first)])
-        await prometheus.until(f"conversation_assigned_partitions == {PARTITIONS}")  # a new lane counts anew
+        await prometheus.until(f"conversation_assigned_partitions == {PARTITIONS}")  # a new lane counts from 0
         await write(settings, damaged(settings.dead_letters_consecutive_max + 100))
         await prometheus.until("conversation_breaker_open == 1")
         await prometheus.until("ALERTS{alertname='ConversationBreakerOpen'}")

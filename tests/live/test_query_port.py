@@ -1,29 +1,26 @@
-"""The query port of real workers on a real broker: whoever is asked knows every conversation."""
+"""The query port of real workers on a real broker: every worker answers for every conversation."""
 
 import asyncio
 import time
 from typing import Any
 
 import msgspec
-import pytest
 from aiohttp import ClientSession, ClientTimeout
 from aiokafka import AIOKafkaProducer
 
-from consumer.adapters.kafka.state_lookup import KafkaStateLookup
-from consumer.runtime.lookup import Found, Unfinished
+from consumer.kafka.state_lookup import KafkaStateLookup
+from consumer.query.lookup import Found, Unfinished
 from consumer.simulator.traffic import Traffic
 from tests.live.commands import WAIT_S
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 
-pytestmark = pytest.mark.kafka
-
 RECORDS = 1_500
-ASKED = 60
+LOOKUPS = 60
 GATEWAY_TIMEOUT = 504
 
 
 async def get(client: ClientSession, worker: WorkerProcess, path: str) -> tuple[int, Any]:
-    """The answer; where the worker had not the time to read its topic, it is asked again."""
+    """Status and body of an answer; retries if the worker ran out of time to read its topic."""
     port = (await worker.logged("consumer.starting"))["query_port"]
     async with asyncio.timeout(WAIT_S):
         while True:
@@ -32,8 +29,8 @@ async def get(client: ClientSession, worker: WorkerProcess, path: str) -> tuple[
                     return answer.status, msgspec.json.decode(await answer.read())
 
 
-async def lanes_of(worker: WorkerProcess, count: int) -> set[int]:
-    """The partitions of a worker, when it has as many as it should."""
+async def wait_for_lanes(worker: WorkerProcess, count: int) -> set[int]:
+    """Wait until a worker has `count` partitions; returns them."""
     async with asyncio.timeout(WAIT_S):
         while True:
             assigned = worker.events("group.assigned")
@@ -42,26 +39,26 @@ async def lanes_of(worker: WorkerProcess, count: int) -> set[int]:
             await asyncio.sleep(0.05)
 
 
-async def test_a_conversation_is_found_whichever_worker_is_asked(pipeline: Pipeline) -> None:
-    await pipeline.feed(Traffic(seed=11, start_ms=now_ms(), conversations=200), RECORDS)
+async def test_every_worker_answers_for_every_conversation(pipeline: Pipeline) -> None:
+    await pipeline.write_traffic(Traffic(seed=11, start_ms=now_ms(), conversations=200), RECORDS)
     first = await pipeline.start_worker()
     second = await pipeline.start_worker()
-    owned = await lanes_of(first, 2) | await lanes_of(second, 2)
+    owned = await wait_for_lanes(first, 2) | await wait_for_lanes(second, 2)
     assert owned == set(range(PARTITIONS))
     await pipeline.caught_up()
     async with asyncio.timeout(WAIT_S):
         while {await first.ready(), await second.ready()} != {200}:
             await asyncio.sleep(0.1)
     states = {record.key: record for record in await pipeline.read(pipeline.settings.state_topic)}
-    mine = await lanes_of(first, 2)
-    asked = [
-        each
+    mine = await wait_for_lanes(first, 2)
+    looked_up = [
+        record
         for partition in range(PARTITIONS)
-        for each in [record for record in states.values() if record.partition == partition][: ASKED // PARTITIONS]
+        for record in [state for state in states.values() if state.partition == partition][: LOOKUPS // PARTITIONS]
     ]
     slowest_s = 0.0
     async with ClientSession(timeout=ClientTimeout(total=WAIT_S)) as client:
-        for record in asked:
+        for record in looked_up:
             assert record.key is not None
             assert record.value is not None
             conversation_id = record.key.decode()
@@ -75,20 +72,20 @@ async def test_a_conversation_is_found_whichever_worker_is_asked(pipeline: Pipel
                 "state": msgspec.json.decode(record.value),
             }
             here, there = [
-                await get(client, each, f"/conversations/{conversation_id}/timeline") for each in (first, second)
+                await get(client, worker, f"/conversations/{conversation_id}/timeline") for worker in (first, second)
             ]
             assert here[1]["communications"] == there[1]["communications"]
             assert here[1]["origin"] != there[1]["origin"]
-        origins = {record.partition in mine for record in asked}
+        origins = {record.partition in mine for record in looked_up}
         missing = [await get(client, first, f"/conversations/none-{number}") for number in range(8)]
-    print(f"asked {len(asked)}, slowest {slowest_s * 1e3:.0f} ms")
+    print(f"{len(looked_up)} lookups, slowest {slowest_s * 1e3:.0f} ms")
     assert origins == {True, False}
     assert {status for status, _ in missing} == {404}
     assert {"this worker's" in problem["title"] for _, problem in missing} == {True, False}
     assert all((problem["partition"] in mine) == ("this worker's" in problem["title"]) for _, problem in missing)
 
 
-async def test_only_what_is_committed_is_found_and_a_search_has_an_end(pipeline: Pipeline) -> None:
+async def test_lookup_reads_only_committed_states_in_bounded_time(pipeline: Pipeline) -> None:
     settings = pipeline.settings
     lookup = KafkaStateLookup(settings, within_s=WAIT_S)
     producer = AIOKafkaProducer(
@@ -96,14 +93,14 @@ async def test_only_what_is_committed_is_found_and_a_search_has_an_end(pipeline:
     )
 
     async def write(*entries: tuple[bytes, bytes | None]) -> None:
-        for each in [await producer.send(settings.state_topic, value, key=key, partition=2) for key, value in entries]:
-            await each
+        sends = [await producer.send(settings.state_topic, value, key=key, partition=2) for key, value in entries]
+        await asyncio.gather(*sends)
 
     async with asyncio.timeout(WAIT_S), producer:
         assert await lookup.newest(2, b"a") == Found(2, "state_topic", None)
         async with producer.transaction():
             await write((b"a", b"1"), (b"b", b"1"), (b"a", b"2"))
-        async with producer.transaction():  # far from the end afterwards, behind two growing parts
+        async with producer.transaction():  # moves the records above beyond the first two parts of a search
             await write(*((b"filler", b"x") for _ in range(7_000)))
         async with producer.transaction():
             await write((b"b", None))
@@ -119,7 +116,7 @@ async def test_only_what_is_committed_is_found_and_a_search_has_an_end(pipeline:
         assert await lookup.newest(2, b"c") == Found(2, "state_topic", b"1")
         assert await lookup.newest(2, b"d") == Found(2, "state_topic", None)
         await producer.abort_transaction()
-        given_up = await KafkaStateLookup(settings, within_s=0).newest(2, b"a")
-        assert isinstance(given_up, Unfinished)
-        assert given_up.begin == 0
-        assert given_up.read_from > 7_000
+        unfinished = await KafkaStateLookup(settings, within_s=0).newest(2, b"a")
+        assert isinstance(unfinished, Unfinished)
+        assert unfinished.begin == 0
+        assert unfinished.read_from > 7_000

@@ -1,6 +1,6 @@
-"""A broker that does not let the service in: `run`, `check` and `topics` each say why and what to do, once, and end.
+"""Brokers that refuse the service: `run`, `check` and `topics` print the reason and a remedy once, and end.
 
-They end at once: none of this is mended by trying again, except what expired, which is for a later start.
+They do not retry, because no retry can succeed. After an expiry a later start can, so the exit code differs.
 """
 
 import asyncio
@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from consumer.adapters.kafka.permissions import Grant
+from consumer.kafka.acls import Grant
 from tests.live.authority import Authority
 from tests.live.commands import ended
 from tests.live.secure_broker import SecureBroker
 from tests.live.tokens import put
-
-pytestmark = pytest.mark.kafka
 
 OK, UNAVAILABLE, CONFIG = 0, 69, 78
 SECRETS = ("hunter2-password", "hunter2-wrong", "hunter2-key", "PRIVATE KEY", "eyJ")
@@ -26,8 +24,8 @@ SECRETS = ("hunter2-password", "hunter2-wrong", "hunter2-key", "PRIVATE KEY", "e
 Environ = dict[str, str]
 
 
-class Place(Struct, frozen=True):
-    """What a case can be made of."""
+class Access(Struct, frozen=True):
+    """A user of the secure broker; its methods give the environments of a client."""
 
     broker: SecureBroker
     folder: Path
@@ -56,7 +54,7 @@ class Place(Struct, frozen=True):
         }
 
     def tls(self, authority: Authority | None = None, *, expired: bool = False) -> Environ:
-        """With a client certificate of the authority, or with none."""
+        """TLS with a client certificate of the authority, or without one."""
         environ = {
             "CC_BOOTSTRAP_SERVERS": self.broker.tls,
             "CC_SECURITY_PROTOCOL": "SSL",
@@ -71,73 +69,73 @@ class Place(Struct, frozen=True):
             "CC_SSL_KEY_PASSWORD": "hunter2-key",
         }
 
-    def stranger(self) -> Authority:
-        """An authority that nobody trusts."""
-        return Authority(self.folder, "stranger")
+    def create_untrusted_authority(self) -> Authority:
+        """An authority that the broker does not trust."""
+        return Authority(self.folder, "untrusted")
 
 
-def wrong_password(place: Place) -> Environ:
-    return place.scram("hunter2-wrong")
+def wrong_password(access: Access) -> Environ:
+    return access.scram("hunter2-wrong")
 
 
-def wrong_mechanism(place: Place) -> Environ:
-    return place.scram() | {"CC_SASL_MECHANISM": "PLAIN"}
+def wrong_mechanism(access: Access) -> Environ:
+    return access.scram() | {"CC_SASL_MECHANISM": "PLAIN"}
 
 
-def untrusted_authority(place: Place) -> Environ:
-    return place.scram() | {"CC_SSL_CA_FILE": str(place.stranger().ca_file)}
+def untrusted_authority(access: Access) -> Environ:
+    return access.scram() | {"CC_SSL_CA_FILE": str(access.create_untrusted_authority().ca_file)}
 
 
-def another_host(place: Place) -> Environ:
-    return place.scram(address=place.broker.sasl.replace("localhost", "127.0.0.1"))
+def another_host(access: Access) -> Environ:
+    return access.scram(address=access.broker.sasl.replace("localhost", "127.0.0.1"))
 
 
-def another_advertised_host(place: Place) -> Environ:
-    return place.scram(address=place.broker.misnamed)
+def another_advertised_host(access: Access) -> Environ:
+    return access.scram(address=access.broker.misnamed)
 
 
-def expired_server(place: Place) -> Environ:
-    return place.scram(address=place.broker.expired)
+def expired_server(access: Access) -> Environ:
+    return access.scram(address=access.broker.expired)
 
 
-def expired_token(place: Place) -> Environ:
-    return place.oauth(place.broker.tokens.token(place.user, -60))
+def expired_token(access: Access) -> Environ:
+    return access.oauth(access.broker.tokens.token(access.user, -60))
 
 
-def token_for_others(place: Place) -> Environ:
-    return place.oauth(place.broker.tokens.token(place.user, 600, audience="others"))
+def token_for_others(access: Access) -> Environ:
+    return access.oauth(access.broker.tokens.token(access.user, 600, audience="others"))
 
 
-def no_token(place: Place) -> Environ:
-    return place.oauth(None)
+def no_token(access: Access) -> Environ:
+    return access.oauth(None)
 
 
-def no_client_certificate(place: Place) -> Environ:
-    return place.tls()
+def no_client_certificate(access: Access) -> Environ:
+    return access.tls()
 
 
-def expired_client_certificate(place: Place) -> Environ:
-    return place.tls(place.broker.authority, expired=True)
+def expired_client_certificate(access: Access) -> Environ:
+    return access.tls(access.broker.authority, expired=True)
 
 
-def strangers_client_certificate(place: Place) -> Environ:
-    return place.tls(place.stranger())
+def untrusted_client_certificate(access: Access) -> Environ:
+    return access.tls(access.create_untrusted_authority())
 
 
-def wrong_key_password(place: Place) -> Environ:
-    return place.tls(place.broker.authority) | {"CC_SSL_KEY_PASSWORD": "hunter2-wrong"}
+def wrong_key_password(access: Access) -> Environ:
+    return access.tls(access.broker.authority) | {"CC_SSL_KEY_PASSWORD": "hunter2-wrong"}
 
 
-def no_permission(place: Place) -> Environ:
-    return place.scram()
+def no_permission(access: Access) -> Environ:
+    return access.scram()
 
 
 @pytest.mark.parametrize(
-    ("case", "exit_code", "says"),
+    ("case", "exit_code", "phrases"),
     [
         (wrong_password, CONFIG, ("the broker refused the credentials", "CC_SASL_PASSWORD")),
         (wrong_mechanism, CONFIG, ("the broker refused the credentials", "CC_SASL_MECHANISM")),
-        (untrusted_authority, CONFIG, ("of no authority that is trusted", "CC_SSL_CA_FILE")),
+        (untrusted_authority, CONFIG, ("no trusted authority has issued", "CC_SSL_CA_FILE")),
         (another_host, CONFIG, ("certificate is for another host", "CC_BOOTSTRAP_SERVERS")),
         (another_advertised_host, CONFIG, ("connecting to 127.0.0.1:", "certificate is for another host")),
         (
@@ -149,96 +147,98 @@ def no_permission(place: Place) -> Environ:
         (token_for_others, CONFIG, ("refused the token of CC_SASL_OAUTH_TOKEN_FILE", "audience")),
         (no_token, CONFIG, ("CC_SASL_OAUTH_TOKEN_FILE: cannot use", "name a readable file that holds one token")),
         (no_client_certificate, CONFIG, ("the broker refused the client certificate", "CC_SSL_CERT_FILE")),
-        (strangers_client_certificate, CONFIG, ("the broker refused the client certificate", "trusts its authority")),
+        (untrusted_client_certificate, CONFIG, ("the broker refused the client certificate", "trusts its authority")),
         (expired_client_certificate, CONFIG, ("the broker refused the client certificate", "has not expired")),
         (wrong_key_password, CONFIG, ("CC_SSL_CERT_FILE and CC_SSL_KEY_FILE: cannot use", "the key's password")),
         (no_permission, CONFIG, ("(CC_INPUT_TOPIC): ", "--add --allow-principal User:")),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-async def test_each_command_says_why_and_ends(
-    case: Callable[[Place], Environ],
+async def test_commands_report_the_refusal_and_end(
+    case: Callable[[Access], Environ],
     exit_code: int,
-    says: tuple[str, str],
+    phrases: tuple[str, str],
     secure_broker: SecureBroker,
     tmp_path: Path,
 ) -> None:
-    place = Place(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}")
-    secure_broker.add_user(place.user, "hunter2-password")
-    environ = case(place) | {"CC_LOG_LEVEL": "debug", "CC_ADMIN_PORT": "0", "CC_QUERY_PORT": "0"}
+    access = Access(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}")
+    secure_broker.add_user(access.user, "hunter2-password")
+    environ = case(access) | {"CC_LOG_LEVEL": "debug", "CC_ADMIN_PORT": "0", "CC_QUERY_PORT": "0"}
     commands = ("run", "check", "topics")
-    for command, found in zip(
-        commands, await asyncio.gather(*(ended(each, environ) for each in commands)), strict=True
-    ):
-        assert found.exit_code == exit_code, found.printed
-        for words in says:
-            assert words in found.printed, (command, found.printed)
-        assert found.printed.count(says[0]) == 1, (command, found.printed)
-        assert [secret for secret in SECRETS if secret in found.printed] == []
+    results = await asyncio.gather(*(ended(command, environ) for command in commands))
+    for command, result in zip(commands, results, strict=True):
+        assert result.exit_code == exit_code, result.printed
+        for phrase in phrases:
+            assert phrase in result.printed, (command, result.printed)
+        assert result.printed.count(phrases[0]) == 1, (command, result.printed)
+        assert [secret for secret in SECRETS if secret in result.printed] == []
         if command == "run":
-            last = json.loads(found.printed.splitlines()[-1])
+            last = json.loads(result.printed.splitlines()[-1])
             assert (last["event"], last["exit_code"]) == ("consumer.failed", exit_code)
-            assert says[0] in last["error"]
+            assert phrases[0] in last["error"]
 
 
-async def test_a_broker_that_lets_the_service_in_is_the_control(secure_broker: SecureBroker, tmp_path: Path) -> None:
-    """All three ways in get as far as the topics, which do not exist."""
-    place = Place(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}")
-    secure_broker.add_user(place.user, "hunter2-password")
+async def test_valid_credentials_are_accepted(secure_broker: SecureBroker, tmp_path: Path) -> None:
+    """The control: with a password, a token or a certificate only the topics are missing."""
+    access = Access(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}")
+    secure_broker.add_user(access.user, "hunter2-password")
     look = Grant("topic", "conversation-", "", ("Describe", "DescribeConfigs"), is_prefix=True)
-    for user in (place.user, f"CN={place.user}"):
+    for user in (access.user, f"CN={access.user}"):
         secure_broker.allow(user, [look])
-    ways = (
-        place.scram(),
-        place.oauth(secure_broker.tokens.token(place.user, 600)),
-        place.tls(secure_broker.authority),
+    environs = (
+        access.scram(),
+        access.oauth(secure_broker.tokens.token(access.user, 600)),
+        access.tls(secure_broker.authority),
     )
-    for found in await asyncio.gather(*(ended("topics", environ) for environ in ways)):
-        assert found.exit_code == CONFIG
-        assert found.printed.count("does not exist") == 4, found.printed
+    for result in await asyncio.gather(*(ended("topics", environ) for environ in environs)):
+        assert result.exit_code == CONFIG
+        assert result.printed.count("does not exist") == 4, result.printed
 
 
-async def test_topics_can_be_made_and_filled_with_the_permissions_that_are_listed_for_it(
+def topic_names(user: str) -> Environ:
+    """The settings of the four topics of a user."""
+    return {f"CC_{topic}_TOPIC": f"{user}-{topic}" for topic in ("INPUT", "STATE", "TRANSITIONS", "DEAD_LETTERS")}
+
+
+async def test_listed_permissions_suffice_to_create_and_fill_topics(
     secure_broker: SecureBroker, tmp_path: Path
 ) -> None:
-    place = Place(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}")
-    secure_broker.add_user(place.user, "hunter2-password")
-    names = {f"CC_{each}_TOPIC": f"{place.user}-{each}" for each in ("INPUT", "STATE", "TRANSITIONS", "DEAD_LETTERS")}
-    environ = place.scram() | names
+    access = Access(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}")
+    secure_broker.add_user(access.user, "hunter2-password")
+    names = topic_names(access.user)
+    environ = access.scram() | names
     operations = ("Describe", "DescribeConfigs", "Create")
     refused = await ended("topics --create", environ)
     assert (refused.exit_code, refused.printed.count("DescribeConfigs not allowed")) == (CONFIG, 4)
-    secure_broker.allow(place.user, [Grant("topic", place.user, "", operations[:2], is_prefix=True)])
+    secure_broker.allow(access.user, [Grant("topic", access.user, "", operations[:2], is_prefix=True)])
     refused = await ended("topics --create", environ)
     assert (refused.exit_code, refused.printed.count("Create on the topic or the cluster")) == (CONFIG, 4)
-    secure_broker.allow(place.user, [Grant("topic", place.user, "", operations[2:], is_prefix=True)])
-    made = await ended("topics --create", environ)
-    assert (made.exit_code, made.printed.count(" created ")) == (OK, 4), made.printed
+    secure_broker.allow(access.user, [Grant("topic", access.user, "", operations[2:], is_prefix=True)])
+    created = await ended("topics --create", environ)
+    assert (created.exit_code, created.printed.count(" created ")) == (OK, 4), created.printed
     refused = await ended("generate --count 10", environ)
     assert refused.exit_code == CONFIG, refused.printed
-    secure_broker.allow(place.user, [Grant("topic", names["CC_INPUT_TOPIC"], "", ("Write",))])
+    secure_broker.allow(access.user, [Grant("topic", names["CC_INPUT_TOPIC"], "", ("Write",))])
     filled = await ended("generate --count 10", environ)
     assert filled.exit_code == OK, filled.printed
 
 
-async def test_repair_tools_get_along_with_the_permissions_that_are_listed_for_them(
-    secure_broker: SecureBroker, tmp_path: Path
-) -> None:
-    owner, place = (Place(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}") for _ in range(2))
-    names = {f"CC_{each}_TOPIC": f"{owner.user}-{each}" for each in ("INPUT", "STATE", "TRANSITIONS", "DEAD_LETTERS")}
-    for each in (owner, place):
-        secure_broker.add_user(each.user, "hunter2-password")
+async def test_listed_permissions_suffice_for_the_repair_tools(secure_broker: SecureBroker, tmp_path: Path) -> None:
+    owner, access = (Access(secure_broker, tmp_path, f"user-{uuid.uuid4().hex}") for _ in range(2))
+    names = topic_names(owner.user)
+    for user in (owner.user, access.user):
+        secure_broker.add_user(user, "hunter2-password")
     secure_broker.allow(
         owner.user,
         [Grant("topic", owner.user, "", ("Describe", "DescribeConfigs", "Create", "Write"), is_prefix=True)],
     )
     for command in ("topics --create", "generate --count 100"):
-        made = await ended(command, owner.scram() | names)
-        assert made.exit_code == OK, made.printed
-    source, letters, target = (names[f"CC_{each}_TOPIC"] for each in ("INPUT", "DEAD_LETTERS", "TRANSITIONS"))
+        result = await ended(command, owner.scram() | names)
+        assert result.exit_code == OK, result.printed
+    source, letters, target = (names[f"CC_{topic}_TOPIC"] for topic in ("INPUT", "DEAD_LETTERS", "TRANSITIONS"))
     ids = Grant("transactional-id", f"conversation-consumer:{source}:", "", ("Write",), is_prefix=True)
     group = Grant("group", f"conversation-consumer-rekey.{source}.{target}", "", ("Read",))
-    environ = place.scram() | names
+    environ = access.scram() | names
     for command, grants in (
         ("dead-letters list", [Grant("topic", letters, "", ("Read",)), Grant("topic", source, "", ("Describe",))]),
         (
@@ -253,7 +253,7 @@ async def test_repair_tools_get_along_with_the_permissions_that_are_listed_for_t
         refused = await ended(command, environ)
         assert refused.exit_code == CONFIG, refused.printed
         assert "--add --allow-principal User:" in refused.printed
-        secure_broker.allow(place.user, grants)
-        found = await ended(command, environ)
-        assert found.exit_code == OK, found.printed
-    assert "copied 100 records" in found.printed
+        secure_broker.allow(access.user, grants)
+        result = await ended(command, environ)
+        assert result.exit_code == OK, result.printed
+    assert "copied 100 records" in result.printed

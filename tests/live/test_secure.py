@@ -1,5 +1,4 @@
-"""The main job over secure connections: with the permissions that are listed and no more, and under credentials that
-change while it runs."""
+"""The main job over secure connections, with only the listed permissions and with credentials that change."""
 
 import asyncio
 import contextlib
@@ -12,58 +11,57 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka.errors import KafkaError
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from consumer.adapters.kafka.permissions import GROUP, TOPIC, Grant, grants
-from consumer.adapters.kafka.publisher import TransactionalPublisher
-from consumer.adapters.kafka.topics import TopicAdmin
-from consumer.cli.service import running
-from consumer.runtime.ports import Misfit, Unreachable, WorldError
-from consumer.runtime.settings import Settings
+from consumer.app.service import running
+from consumer.kafka.acls import GROUP, TOPIC, Grant, autoscaler_grants, grants
+from consumer.kafka.publisher import TransactionalPublisher
+from consumer.preflight.topic_admin import TopicAdmin
+from consumer.settings import Settings
 from consumer.simulator.traffic import Traffic
+from consumer.worker.ports import ConfigurationError, ExternalError, RetriableError
 from tests.live.authority import Authority
 from tests.live.commands import WAIT_S, ended, environ_of
 from tests.live.conftest import UniqueName
-from tests.live.harness import Pipeline, WorkerProcess, now_ms
+from tests.live.harness import Pipeline, now_ms
 from tests.live.secure_broker import SecureBroker
 from tests.live.tokens import put
-
-pytestmark = pytest.mark.kafka
 
 COUNT = 3_000
 OK, CONFIG = 0, 78
 PASSWORD = "hunter2-password"
-EXPIRED = "the broker refused the token of CC_SASL_OAUTH_TOKEN_FILE: it expired at 2"
 READ = ("Read", "DescribeConfigs")
 Secured = Callable[..., Pipeline]
 
 
 @pytest.fixture
 async def pipeline(secure_broker: SecureBroker, unique_name: UniqueName, tmp_path: Path) -> AsyncIterator[Pipeline]:
-    """The topics, seen by the tests, who may do everything."""
-    made = Pipeline(secure_broker.bootstrap_servers, unique_name("p"), tmp_path)
-    await made.create()
-    yield made
-    await made.close()
+    """The topics, for the tests, which have all permissions."""
+    pipeline = Pipeline(secure_broker.bootstrap_servers, unique_name("p"), tmp_path)
+    await pipeline.create()
+    yield pipeline
+    await pipeline.close()
 
 
 @pytest.fixture
 async def secured(pipeline: Pipeline, secure_broker: SecureBroker, tmp_path: Path) -> AsyncIterator[Secured]:
-    """A maker of the same pipeline for workers, who have to get in."""
-    made: list[Pipeline] = []
+    """A function that makes the same pipeline for workers, which must authenticate."""
+    pipelines: list[Pipeline] = []
 
     def make(name: str | None = None, **settings: Any) -> Pipeline:
-        (folder := tmp_path / f"secured-{len(made)}").mkdir()
-        made.append(
+        (folder := tmp_path / f"secured-{len(pipelines)}").mkdir()
+        pipelines.append(
             Pipeline(
                 secure_broker.sasl, name or pipeline.settings.group_id, folder, security_protocol="SASL_SSL",
                 ssl_ca_file=str(secure_broker.authority.ca_file), **settings,
             )
         )  # fmt: skip
-        return made[-1]
+        return pipelines[-1]
 
     yield make
-    for each in made:
-        await each.close()
+    for other in pipelines:
+        await other.close()
 
 
 def traffic(seed: int) -> Traffic:
@@ -76,15 +74,15 @@ def new_user(broker: SecureBroker) -> str:
     return user
 
 
-async def test_exactly_once_with_the_permissions_that_are_listed(
+async def test_exactly_once_with_the_listed_permissions(
     pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
 ) -> None:
-    """Handed over from one worker to another, until one of the permissions is taken away."""
+    """One worker replaces another."""
     user = new_user(secure_broker)
     workers = secured(sasl_username=user, sasl_password=PASSWORD)
     needed = grants(workers.settings)
     secure_broker.allow(user, needed)
-    await pipeline.feed(traffic(1), COUNT)
+    await pipeline.write_traffic(traffic(1), COUNT)
     checked = await ended("check", environ_of(workers.settings))
     assert checked.exit_code == OK, checked.printed
     first = await workers.start_worker()
@@ -94,22 +92,48 @@ async def test_exactly_once_with_the_permissions_that_are_listed(
     await pipeline.caught_up()
     judged = await pipeline.judge()
     assert (judged.records, judged.dead > 0) == (COUNT, True)
-    secure_broker.forbid(user, next(each for each in needed if each.setting == "CC_TRANSITIONS_TOPIC"))
-    await pipeline.feed(traffic(2), 500)
-    assert await second.ended() == CONFIG
-    told = second.events("consumer.failed")[0]["error"]
-    assert "a permission is missing: grant the service's user (CC_SASL_USERNAME" in told
-    assert "Write on the state, transitions and dead letters topics" in told
+    assert await second.end(signal.SIGTERM) == OK
     assert PASSWORD not in checked.printed + first.text() + second.text()
 
 
-async def test_each_permission_that_is_listed_is_needed(
+async def test_autoscaler_sees_offsets_and_no_records(
+    pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
+) -> None:
+    """With the client that asks as KEDA does: the ends of the partitions, and the group's offsets."""
+    user, settings = new_user(secure_broker), pipeline.settings
+    secure_broker.allow(user, autoscaler_grants(settings))
+    await pipeline.write_traffic(traffic(1), COUNT)
+    worker = await pipeline.start_worker()
+    await pipeline.caught_up()
+    assert await worker.end(signal.SIGTERM) == OK
+    credentials: dict[str, str | int | float | bool] = {
+        "bootstrap.servers": secure_broker.sasl, "security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": user, "sasl.password": PASSWORD, "ssl.ca.location": str(secure_broker.authority.ca_file),
+        "log_level": 0,
+    }  # fmt: skip
+    admin = AdminClient(credentials)
+    partitions = await asyncio.to_thread(admin.list_topics, settings.input_topic, 60)
+    wanted = [
+        TopicPartition(settings.input_topic, number) for number in partitions.topics[settings.input_topic].partitions
+    ]
+    asked = admin.list_offsets({partition: OffsetSpec.latest() for partition in wanted})  # type: ignore[no-untyped-call]
+    ends = {found.partition: end.result(60).offset for found, end in asked.items()}
+    (group,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(settings.group_id, wanted)]).values()
+    committed = {found.partition: found.offset for found in group.result(60).topic_partitions}
+    assert committed == ends
+    assert sum(ends.values()) >= COUNT
+    reader = secured(sasl_username=user, sasl_password=PASSWORD)
+    shown = await ended("verify", environ_of(reader.settings))
+    assert shown.exit_code == CONFIG, shown.printed
+
+
+async def test_every_listed_permission_is_needed(
     secure_broker: SecureBroker, unique_name: UniqueName, tmp_path: Path
 ) -> None:
-    """Without it `check` names it, and the service without a check fails when it comes to use it.
+    """Without a permission `check` names it, and a service that skips the check fails when it needs it.
 
-    DescribeConfigs is for the check alone: it tells whether the topics are such that the promises can be kept. Outputs
-    are read to find out how a transaction ended of which brokers lost the end, which is not the case here.
+    Two exceptions: only the check uses DescribeConfigs, and outputs are read only to repair a transaction whose
+    markers the brokers lost, which does not happen here.
     """
     async with asyncio.TaskGroup() as tasks:
         count = 0
@@ -118,31 +142,33 @@ async def test_each_permission_that_is_listed_is_needed(
                 count += 1
                 name = unique_name(f"{index}-{operation}")
                 tasks.create_task(
-                    _without(operation, index, Pipeline(secure_broker.bootstrap_servers, name, tmp_path), secure_broker)
+                    _check_without(
+                        operation, index, Pipeline(secure_broker.bootstrap_servers, name, tmp_path), secure_broker
+                    )
                 )
     assert count == 13
 
 
-async def _without(operation: str, index: int, pipeline: Pipeline, broker: SecureBroker) -> None:
+async def _check_without(operation: str, index: int, pipeline: Pipeline, broker: SecureBroker) -> None:
     user = new_user(broker)
     await pipeline.create()
-    await pipeline.feed(Traffic(seed=3, start_ms=now_ms(), conversations=20, broken=0.2), 200)
+    await pipeline.write_traffic(Traffic(seed=3, start_ms=now_ms(), conversations=20, broken=0.2), 200)
     settings = msgspec.structs.replace(
         pipeline.settings, bootstrap_servers=broker.sasl, security_protocol="SASL_SSL", sasl_username=user,
         sasl_password=PASSWORD, ssl_ca_file=str(broker.authority.ca_file), admin_port=0, query_port=0,
     )  # fmt: skip
     needed = grants(settings)
     lacking = needed[index]
-    if (operation, lacking.setting) == ("Read", "CC_STATE_TOPIC"):  # an empty one is not read
+    if (operation, lacking.setting) == ("Read", "CC_STATE_TOPIC"):  # an empty state topic is not read
         pipeline.change(input_topic=settings.state_topic)
-        await pipeline.feed(Traffic(seed=3, start_ms=now_ms(), conversations=20), 20)
-    rest = tuple(each for each in lacking.operations if each != operation)
+        await pipeline.write_traffic(Traffic(seed=3, start_ms=now_ms(), conversations=20), 20)
+    rest = tuple(other for other in lacking.operations if other != operation)
     needed[index] = Grant(lacking.resource, lacking.name, lacking.setting, rest, lacking.is_prefix)
     broker.allow(user, needed)
-    with pytest.raises(Misfit) as told:
+    with pytest.raises(ConfigurationError) as raised:
         async with TopicAdmin(settings) as admin:
             await admin.verify()
-    (problem,) = str(told.value).splitlines()
+    (problem,) = str(raised.value).splitlines()
     assert f"{lacking.name!r} ({lacking.setting}): " in problem
     assert f" --operation {operation} " in problem
     is_for_repair = (operation, lacking.setting) in {
@@ -150,26 +176,26 @@ async def _without(operation: str, index: int, pipeline: Pipeline, broker: Secur
         ("Read", "CC_DEAD_LETTERS_TOPIC"),
     }
     if operation != "DescribeConfigs" and not is_for_repair:
-        error = await _failure(settings)
+        error = await _run_until_failure(settings)
         assert "a permission is missing: grant" in str(error), f"{operation} on {lacking.name!r}"
 
 
-async def _failure(settings: Settings) -> Misfit | None:
-    """What ends a worker, None if nothing does."""
+async def _run_until_failure(settings: Settings) -> ConfigurationError | None:
+    """Run a worker until it fails; returns the error, None if it keeps running."""
     try:
         async with asyncio.timeout(WAIT_S), running(settings) as service:
             await service.worker.failure()
-    except Misfit as error:
+    except ConfigurationError as error:
         return error
     except TimeoutError:
         pass
     return None
 
 
-async def test_a_token_is_read_anew_for_every_connection(
+async def test_token_is_read_again_for_every_connection(
     pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker, tmp_path: Path
 ) -> None:
-    """The broker ends each connection with its token. A token that is not renewed in time is waited for."""
+    """The broker closes a connection when its token expires."""
     user, file = f"user-{uuid.uuid4().hex}", tmp_path / "token"
     workers = secured(sasl_mechanism="OAUTHBEARER", sasl_oauth_token_file=str(file))
     secure_broker.allow(user, grants(workers.settings))
@@ -184,51 +210,36 @@ async def test_a_token_is_read_anew_for_every_connection(
     worker = await workers.start_worker()
     await worker.logged("lane.opened")
     for part in range(3):
-        await pipeline.feed(traffic(4), 500, skip=500 * part)
+        await pipeline.write_traffic(traffic(4), 500, skip=500 * part)
         await asyncio.sleep(1.5)
     await pipeline.caught_up()
     renewing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await renewing
-    put(file, secure_broker.tokens.token(user, -1))
-    await pipeline.feed(traffic(4), 500, skip=1_500)
-    await _connected_becomes(worker, 0)
-    async with asyncio.timeout(WAIT_S):
-        while not any(EXPIRED in line["error"] for line in worker.events("group.disconnected")):
-            await asyncio.sleep(0.2)
-    put(file, secure_broker.tokens.token(user, 600))
-    await pipeline.caught_up()
-    await _connected_becomes(worker, 1)
     assert await worker.end(signal.SIGTERM) == OK
-    assert (await pipeline.judge()).records == 2_000
+    assert (await pipeline.judge()).records == 1_500
     assert "eyJ" not in worker.text()
 
 
-async def _connected_becomes(worker: WorkerProcess, expected: int) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while (await worker.metrics())["conversation_connected"] != expected:
-            await asyncio.sleep(0.2)
-
-
 @pytest.mark.parametrize(
-    ("fault", "kind", "says"),
+    ("fault", "error", "phrase"),
     [
-        ("password", Misfit, "CC_SASL_PASSWORD"),
-        ("authority", Unreachable, "CC_SSL_CA_FILE"),
-        ("expired token", Unreachable, "CC_SASL_OAUTH_TOKEN_FILE: it expired"),
-        ("refused token", Unreachable, "CC_SASL_OAUTH_TOKEN_FILE: check"),
-        ("no token", Unreachable, "CC_SASL_OAUTH_TOKEN_FILE: cannot use"),
+        ("password", ConfigurationError, "CC_SASL_PASSWORD"),
+        ("authority", RetriableError, "CC_SSL_CA_FILE"),
+        ("expired token", RetriableError, "CC_SASL_OAUTH_TOKEN_FILE: it expired"),
+        ("refused token", RetriableError, "CC_SASL_OAUTH_TOKEN_FILE: check"),
+        ("no token", RetriableError, "CC_SASL_OAUTH_TOKEN_FILE: cannot use"),
     ],
 )
-async def test_while_running_what_new_files_mend_is_tried_again_and_a_password_is_not(
+async def test_new_credential_files_are_retried_a_password_is_not(
     fault: str,
-    kind: type[WorldError],
-    says: str,
+    error: type[ExternalError],
+    phrase: str,
     secured: Secured,
     secure_broker: SecureBroker,
     tmp_path: Path,
 ) -> None:
-    """The password was read at the start: there is no other that the process could try."""
+    """A running process reads files again. It has read the password at its start, so no retry can succeed."""
     token = tmp_path / "token"
     if "token" in fault:
         settings = secured(sasl_mechanism="OAUTHBEARER", sasl_oauth_token_file=str(token)).settings
@@ -238,24 +249,24 @@ async def test_while_running_what_new_files_mend_is_tried_again_and_a_password_i
         case "password":
             secure_broker.add_user(settings.sasl_username, "another")
         case "authority":
-            stranger = Authority(tmp_path, "stranger").ca_file
-            settings = msgspec.structs.replace(settings, ssl_ca_file=str(stranger))
+            untrusted = Authority(tmp_path, "untrusted").ca_file
+            settings = msgspec.structs.replace(settings, ssl_ca_file=str(untrusted))
         case "expired token":
             put(token, secure_broker.tokens.token("user", -60))
         case "refused token":
             put(token, secure_broker.tokens.token("user", 600, audience="others"))
     publisher = TransactionalPublisher(settings, 0)
     try:
-        with pytest.raises(kind, match=says):
+        with pytest.raises(error, match=phrase):
             await publisher.open()
     finally:
         await publisher.close()
 
 
-async def test_a_broker_that_was_away_is_waited_for_but_a_password_that_was_changed_is_not(
+async def test_broker_restart_is_survived_a_changed_password_is_not(
     pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker, tmp_path: Path
 ) -> None:
-    """Two workers with topics of their own lose their connections to a restart."""
+    """Two workers with topics of their own lose their connections in a restart of the broker."""
     name = f"{pipeline.settings.group_id}-changed"
     await Pipeline(secure_broker.bootstrap_servers, name, tmp_path).create()
     steady_user, changed_user = new_user(secure_broker), new_user(secure_broker)
@@ -267,49 +278,49 @@ async def test_a_broker_that_was_away_is_waited_for_but_a_password_that_was_chan
     for worker in (steady, changed):
         await worker.logged("lane.opened")
     secure_broker.add_user(changed_user, "another")
-    await pipeline.feed(traffic(5), 200)
+    await pipeline.write_traffic(traffic(5), 200)
     await pipeline.caught_up()
     assert changed.exit_code is None
     secure_broker.restart()
     assert await changed.ended() == CONFIG
     assert "check CC_SECURITY_PROTOCOL, CC_SASL_MECHANISM" in changed.events("consumer.failed")[0]["error"]
-    await _groups_are_loaded(pipeline)
-    await pipeline.feed(traffic(5), 200, skip=200)
+    await _wait_for_groups(pipeline)
+    await pipeline.write_traffic(traffic(5), 200, skip=200)
     await pipeline.caught_up()
     assert await steady.end(signal.SIGTERM) == OK
     assert (await pipeline.judge()).records == 400
     assert PASSWORD not in changed.text() + steady.text()
 
 
-async def _groups_are_loaded(pipeline: Pipeline) -> None:
-    """Wait for a broker that was restarted to tell of groups again."""
+async def _wait_for_groups(pipeline: Pipeline) -> None:
+    """Wait until the restarted broker answers questions about groups."""
     async with asyncio.timeout(WAIT_S):
         while True:
-            with contextlib.suppress(KafkaError, KeyError):  # aiokafka may leave partitions out without an error
+            with contextlib.suppress(KafkaError, KeyError):  # aiokafka may omit partitions without an error
                 await pipeline.lag()
                 return
             await asyncio.sleep(0.2)
 
 
-async def test_inspect_and_verify_need_to_read_and_no_more(
+async def test_inspect_and_verify_need_only_to_read(
     pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
 ) -> None:
-    """Of each topic, and to know of the group; what may only write a topic is refused."""
+    """They need Read on the topics and Describe on the group; a user that may only write is refused."""
     user = new_user(secure_broker)
     readers = secured(sasl_username=user, sasl_password=PASSWORD)
     needed = grants(readers.settings)
-    topics = [Grant(each.resource, each.name, each.setting, READ) for each in needed if each.resource == TOPIC]
-    group = next(each for each in needed if each.resource == GROUP)
-    await pipeline.feed(traffic(3), 300)
+    topics = [Grant(TOPIC, grant.name, grant.setting, READ) for grant in needed if grant.resource == TOPIC]
+    group = next(grant for grant in needed if grant.resource == GROUP)
+    await pipeline.write_traffic(traffic(3), 300)
     worker = await pipeline.start_worker()
     await pipeline.caught_up()
     assert await worker.end(signal.SIGTERM) == OK
     secure_broker.allow(user, [*topics, Grant(group.resource, group.name, group.setting, ("Describe",))])
     key = next(iter(await pipeline.states()))
     for command in (f"inspect {key} --why", "verify"):
-        told = await ended(command, environ_of(readers.settings))
-        assert told.exit_code == OK, told.printed
-    secure_broker.forbid(user, next(each for each in topics if each.setting == "CC_TRANSITIONS_TOPIC"))
+        result = await ended(command, environ_of(readers.settings))
+        assert result.exit_code == OK, result.printed
+    secure_broker.forbid(user, next(grant for grant in topics if grant.setting == "CC_TRANSITIONS_TOPIC"))
     writing = Grant(TOPIC, readers.settings.transitions_topic, "CC_TRANSITIONS_TOPIC", ("Write", "DescribeConfigs"))
     secure_broker.allow(user, [writing])
     refused = await ended("verify", environ_of(readers.settings))

@@ -1,4 +1,4 @@
-"""The topics on a real broker: made only when asked to, and every way not to fit is told with what to do."""
+"""The topics on a real broker: they are created only on request, and every misconfiguration has a remedy."""
 
 import asyncio
 import json
@@ -12,22 +12,20 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from consumer.adapters.kafka.log_ends import find_log_ends
-from consumer.adapters.kafka.topics import TopicAdmin
 from consumer.cli.check import check
-from consumer.cli.exits import CONFIG, OK
+from consumer.cli.exit_codes import CONFIG, OK
 from consumer.cli.topics import topics
-from consumer.runtime.ports import Misfit
-from consumer.runtime.settings import Settings
+from consumer.kafka.log_ends import find_log_ends
+from consumer.preflight.topic_admin import TopicAdmin
+from consumer.settings import Settings
+from consumer.worker.ports import ConfigurationError
 from tests.live.commands import ended, environ_of
 from tests.live.conftest import CreateTopics, UniqueName
-
-pytestmark = pytest.mark.kafka
 
 LETTERS = {"max.message.bytes": "8388608"}
 COMPACT = {"cleanup.policy": "compact"}
 WITHIN_S = 60
-Made = dict[str, tuple[int, Mapping[str, str]]]
+TopicConfigs = dict[str, tuple[int, Mapping[str, str]]]
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def settings(kafka: str, unique_name: UniqueName) -> Settings:
     )
 
 
-def fitting(settings: Settings) -> Made:
+def valid_topics(settings: Settings) -> TopicConfigs:
     return {
         settings.input_topic: (3, {}),
         settings.state_topic: (3, COMPACT),
@@ -50,56 +48,56 @@ def fitting(settings: Settings) -> Made:
     }
 
 
-async def verified(settings: Settings) -> int:
+async def verify(settings: Settings) -> int:
     async with TopicAdmin(settings) as admin:
         return await admin.verify()
 
 
-async def existing(settings: Settings) -> set[str]:
+async def list_existing(settings: Settings) -> set[str]:
     client = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     try:
         await client.start()
-        return set(await client.list_topics()) & fitting(settings).keys()
+        return set(await client.list_topics()) & valid_topics(settings).keys()
     finally:
         await client.close()
 
 
-async def test_created_topics_are_verified(settings: Settings) -> None:
+async def test_created_topics_are_valid(settings: Settings) -> None:
     async with TopicAdmin(settings) as admin:
-        assert await admin.create(3, 1) == list(fitting(settings))
+        assert await admin.create(3, 1) == list(valid_topics(settings))
         assert await admin.verify() == 3
-        found = await admin.find()
+        topics_by_name = await admin.find()
         assert await admin.create(3, 1) == []
-    assert found[settings.state_topic].configs["cleanup.policy"] == "compact"
-    assert found[settings.transitions_topic].configs["cleanup.policy"] == "delete"
-    assert found[settings.input_topic].configs["cleanup.policy"] == "delete"
-    assert int(found[settings.dead_letters_topic].configs["max.message.bytes"]) >= settings.dead_letter_bytes_max
-    assert {(each.partitions, each.replicas) for each in found.values()} == {(3, 1)}
+    assert topics_by_name[settings.state_topic].configs["cleanup.policy"] == "compact"
+    assert topics_by_name[settings.transitions_topic].configs["cleanup.policy"] == "delete"
+    assert topics_by_name[settings.input_topic].configs["cleanup.policy"] == "delete"
+    assert (
+        int(topics_by_name[settings.dead_letters_topic].configs["max.message.bytes"]) >= settings.dead_letter_bytes_max
+    )
+    assert {(topic.partitions, topic.replicas) for topic in topics_by_name.values()} == {(3, 1)}
 
 
-async def test_an_input_topic_that_exists_decides_the_partitions(
-    settings: Settings, create_topics: CreateTopics
-) -> None:
+async def test_existing_input_topic_decides_the_partitions(settings: Settings, create_topics: CreateTopics) -> None:
     await create_topics(settings.bootstrap_servers, {settings.input_topic: (2, {})})
     async with TopicAdmin(settings) as admin:
         assert settings.input_topic not in await admin.create(7, 1)
         assert await admin.verify() == 2
 
 
-async def test_topics_made_by_hand_fit(settings: Settings, create_topics: CreateTopics) -> None:
-    await create_topics(settings.bootstrap_servers, fitting(settings))
-    assert await verified(settings) == 3
+async def test_topics_created_by_hand_are_valid(settings: Settings, create_topics: CreateTopics) -> None:
+    await create_topics(settings.bootstrap_servers, valid_topics(settings))
+    assert await verify(settings) == 3
 
 
-async def test_verifying_creates_nothing(settings: Settings) -> None:
-    with pytest.raises(Misfit) as told:
-        await verified(settings)
-    assert str(told.value).count("does not exist") == 4
-    assert await existing(settings) == set()
+async def test_verification_creates_nothing(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        await verify(settings)
+    assert str(raised.value).count("does not exist") == 4
+    assert await list_existing(settings) == set()
 
 
 @pytest.mark.parametrize(
-    ("field", "made", "says"),
+    ("field", "configured", "phrase"),
     [
         ("input_topic", None, "(CC_INPUT_TOPIC) does not exist"),
         ("state_topic", None, "(CC_STATE_TOPIC) does not exist"),
@@ -129,48 +127,50 @@ async def test_verifying_creates_nothing(settings: Settings) -> None:
         ("transitions_topic", (3, {"min.insync.replicas": "2"}), "nothing can be written to it"),
     ],
 )
-async def test_one_thing_that_does_not_fit_is_the_only_one_told(
+async def test_single_misconfiguration_is_the_only_problem(
     settings: Settings,
     create_topics: CreateTopics,
     field: str,
-    made: tuple[int, Mapping[str, str]] | None,
-    says: str,
+    configured: tuple[int, Mapping[str, str]] | None,
+    phrase: str,
 ) -> None:
     name = getattr(settings, field)
-    wanted = fitting(settings)
-    if made is None:
-        del wanted[name]
+    configs = valid_topics(settings)
+    if configured is None:
+        del configs[name]
     else:
-        wanted[name] = made
-    await create_topics(settings.bootstrap_servers, wanted)
-    with pytest.raises(Misfit) as told:
-        await verified(settings)
-    (problem,) = str(told.value).splitlines()
+        configs[name] = configured
+    await create_topics(settings.bootstrap_servers, configs)
+    with pytest.raises(ConfigurationError) as raised:
+        await verify(settings)
+    (problem,) = str(raised.value).splitlines()
     assert problem.startswith(f"topic {name!r} ")
-    assert says in problem
+    assert phrase in problem
 
 
-async def test_more_partitions_of_dead_letters_fit(settings: Settings, create_topics: CreateTopics) -> None:
-    await create_topics(settings.bootstrap_servers, {**fitting(settings), settings.dead_letters_topic: (5, LETTERS)})
-    assert await verified(settings) == 3
+async def test_dead_letters_may_have_more_partitions(settings: Settings, create_topics: CreateTopics) -> None:
+    await create_topics(
+        settings.bootstrap_servers, {**valid_topics(settings), settings.dead_letters_topic: (5, LETTERS)}
+    )
+    assert await verify(settings) == 3
 
 
-async def test_everything_that_does_not_fit_is_told_at_once(settings: Settings, create_topics: CreateTopics) -> None:
+async def test_all_misconfigurations_are_reported_at_once(settings: Settings, create_topics: CreateTopics) -> None:
     await create_topics(settings.bootstrap_servers, {settings.input_topic: (3, {}), settings.state_topic: (2, {})})
-    with pytest.raises(Misfit) as told:
-        await verified(settings)
-    assert len(str(told.value).splitlines()) == 4
+    with pytest.raises(ConfigurationError) as raised:
+        await verify(settings)
+    assert len(str(raised.value).splitlines()) == 4
 
 
-async def test_more_replicas_than_brokers_are_refused_for_every_topic(settings: Settings) -> None:
+async def test_more_replicas_than_brokers_are_refused(settings: Settings) -> None:
     async with TopicAdmin(settings) as admin:
-        with pytest.raises(Misfit) as told:
+        with pytest.raises(ConfigurationError) as raised:
             await admin.create(3, 10)
-    assert str(told.value).count("--replication-factor") == 4
-    assert await existing(settings) == set()
+    assert str(raised.value).count("--replication-factor") == 4
+    assert await list_existing(settings) == set()
 
 
-def test_the_commands_from_nothing_to_fine(settings: Settings) -> None:
+def test_commands_before_and_after_creation(settings: Settings) -> None:
     assert (invoke(check, settings).exit_code, invoke(topics, settings).exit_code) == (CONFIG, CONFIG)
     verifying = invoke(topics, settings)
     assert verifying.stdout.count(" missing ") == 4
@@ -185,23 +185,20 @@ def test_the_commands_from_nothing_to_fine(settings: Settings) -> None:
     assert [rest for _, check, rest in lines if check == "connection"] == [f"{settings.bootstrap_servers} by PLAINTEXT"]
     assert [rest.split("=")[0] for verdict, check, rest in lines if check == "limits"] == [
         "CC_SESSION_TIMEOUT_MS",
-        "CC_TRANSACTION_TIMEOUT_MS",
+        "transaction timeout (by CC_COMMIT_TIMEOUT_S)",
     ]
     assert [rest for _, check, rest in lines if check == "partitions"] == [
-        f"topic {name!r} has 2 partitions" for name in fitting(settings)
+        f"topic {name!r} has 2 partitions" for name in valid_topics(settings)
     ]
-    assert {verdict for verdict, check, _ in lines if check not in {"brokers", "replicas", "timestamps", "to"}} == {
-        "pass"
-    }
+    warned = {"brokers", "digests", "replicas", "timestamps", "to"}
+    assert {verdict for verdict, check, _ in lines if check not in warned} == {"pass"}
 
 
-def test_check_warns_of_timestamps_from_the_future_without_failing(
-    settings: Settings, create_topics: CreateTopics
-) -> None:
-    made = {**fitting(settings), settings.input_topic: (3, {"message.timestamp.after.max.ms": "86400000"})}
+def test_check_only_warns_of_future_timestamps(settings: Settings, create_topics: CreateTopics) -> None:
+    configs = {**valid_topics(settings), settings.input_topic: (3, {"message.timestamp.after.max.ms": "86400000"})}
 
     async def create() -> None:
-        await create_topics(settings.bootstrap_servers, made)
+        await create_topics(settings.bootstrap_servers, configs)
 
     asyncio.run(create())
     result = invoke(check, settings)
@@ -212,24 +209,24 @@ def test_check_warns_of_timestamps_from_the_future_without_failing(
     )
 
 
-async def test_a_compacted_input_is_refused_by_run_and_verify(settings: Settings, create_topics: CreateTopics) -> None:
-    """What is gone from it cannot be told from what was never there, so every difference might be none."""
-    await create_topics(settings.bootstrap_servers, {**fitting(settings), settings.input_topic: (3, COMPACT)})
+async def test_compacted_input_is_refused_by_run_and_verify(settings: Settings, create_topics: CreateTopics) -> None:
+    """A compacted record looks like one that was never written, so `verify` could not trust any difference."""
+    await create_topics(settings.bootstrap_servers, {**valid_topics(settings), settings.input_topic: (3, COMPACT)})
     for command in ("check", "run", "verify"):
-        told = await ended(command, environ_of(settings), WITHIN_S)
-        assert told.exit_code == CONFIG, told.printed
-        assert f"{settings.input_topic!r} (CC_INPUT_TOPIC) has cleanup.policy=compact" in told.printed
-    told = await ended("inspect c1 --why", environ_of(settings), WITHIN_S)
-    assert "records of this conversation may be gone: topic" in told.printed
+        result = await ended(command, environ_of(settings), WITHIN_S)
+        assert result.exit_code == CONFIG, result.printed
+        assert f"{settings.input_topic!r} (CC_INPUT_TOPIC) has cleanup.policy=compact" in result.printed
+    result = await ended("inspect c1 --why", environ_of(settings), WITHIN_S)
+    assert "records of this conversation may be gone: topic" in result.printed
 
 
-async def test_check_tells_what_a_worker_will_meet_in_the_group(
+async def test_check_reports_conflicts_in_the_group(
     settings: Settings, create_topics: CreateTopics, unique_name: UniqueName
 ) -> None:
-    """A member of another kind, with our id and a topic of its own, and an offset that is not there any more."""
+    """A member with another assignor, our static id and one more topic; and an offset past the end."""
     settings = replace(settings, group_id=unique_name("group"), group_instance_id="worker-0")
     other = unique_name("other")
-    await create_topics(settings.bootstrap_servers, {**fitting(settings), other: (1, {})})
+    await create_topics(settings.bootstrap_servers, {**valid_topics(settings), other: (1, {})})
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as producer:
         for _ in range(5):
             await producer.send_and_wait(settings.input_topic, b"{}", partition=1)
@@ -243,19 +240,19 @@ async def test_check_tells_what_a_worker_will_meet_in_the_group(
         partitions = [TopicPartition(settings.input_topic, partition) for partition in range(3)]
         await member.commit({partitions[0]: 9, partitions[1]: 2})
         async with TopicAdmin(settings) as admin:
-            found = await admin.find()
-            ends = await find_log_ends(settings, range(found[settings.input_topic].partitions))
-            findings = await admin.group(found, ends)
+            topics_by_name = await admin.find()
+            ends = await find_log_ends(settings, range(topics_by_name[settings.input_topic].partitions))
+            results = await admin.group(topics_by_name, ends)
     finally:
         await member.stop()
-    noticed = [(each.check, each.verdict) for each in findings if each.verdict != "pass"]
-    assert noticed == [("group", "fail"), ("group", "warn"), ("membership", "warn"), ("offsets", "warn")]
-    told = "\n".join(each.found for each in findings)
-    assert "by 'range', not by 'roundrobin'" in told
-    assert f"also read {other}" in told
-    assert "a member at 127.0.0.1 has the id 'worker-0'" in told
-    assert "partition 0 at 9, which holds 0 to 0" in told
-    assert "3 offsets to read of 5" in told
+    problems = [(result.check, result.status) for result in results if result.status != "pass"]
+    assert problems == [("group", "fail"), ("group", "warn"), ("membership", "warn"), ("offsets", "warn")]
+    messages = "\n".join(result.message for result in results)
+    assert "by 'range', not by 'roundrobin'" in messages
+    assert f"also read {other}" in messages
+    assert "a member at 127.0.0.1 has the id 'worker-0'" in messages
+    assert "partition 0 at 9, which holds 0 to 0" in messages
+    assert "3 offsets to read of 5" in messages
 
 
 def invoke(command: object, settings: Settings, *arguments: str) -> Result:
@@ -265,14 +262,14 @@ def invoke(command: object, settings: Settings, *arguments: str) -> Result:
 async def test_check_reports_transactions_open_too_long(
     settings: Settings, create_topics: CreateTopics, unique_name: UniqueName
 ) -> None:
-    """With the command that ends each; one that may last is nobody's concern, and neither is one that has ended."""
-    await create_topics(settings.bootstrap_servers, fitting(settings))
+    """The remedy is the command that aborts them. Transactions that are young or ended are not reported."""
+    await create_topics(settings.bootstrap_servers, valid_topics(settings))
 
-    async def reported() -> list[dict[str, str]]:
+    async def run_check() -> list[dict[str, str]]:
         lines = (await asyncio.to_thread(invoke, check, settings, "--json")).stdout.splitlines()
-        return [finding for finding in map(json.loads, lines) if finding["check"] == "transactions"]
+        return [result for result in map(json.loads, lines) if result["check"] == "transactions"]
 
-    assert [finding["verdict"] for finding in await reported()] == ["pass"]
+    assert [result["status"] for result in await run_check()] == ["pass"]
     long_ago_ms = int((time.time() - 3_600) * 1_000)
     hanging = ((settings.input_topic, 1), (settings.state_topic, 2))
     producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id=unique_name("t"))
@@ -281,11 +278,11 @@ async def test_check_reports_transactions_open_too_long(
         for topic, partition in hanging:
             await producer.send_and_wait(topic, b"{}", key=b"c", partition=partition, timestamp_ms=long_ago_ms)
         await producer.send_and_wait(settings.transitions_topic, b"{}", partition=0)
-        findings = await reported()
-        assert [finding["verdict"] for finding in findings] == ["warn", "warn"]
-        for finding, (topic, partition) in zip(findings, hanging, strict=True):
-            assert f"partition {partition} of topic {topic!r}" in finding["found"]
-            assert "open since offset 0" in finding["found"]
-            assert f"abort --topic {topic} --partition {partition} --start-offset 0" in finding["remedy"]
+        results = await run_check()
+        assert [result["status"] for result in results] == ["warn", "warn"]
+        for result, (topic, partition) in zip(results, hanging, strict=True):
+            assert f"partition {partition} of topic {topic!r}" in result["message"]
+            assert "open since offset 0" in result["message"]
+            assert f"abort --topic {topic} --partition {partition} --start-offset 0" in result["remedy"]
         await producer.abort_transaction()
-    assert [finding["verdict"] for finding in await reported()] == ["pass"]
+    assert [result["status"] for result in await run_check()] == ["pass"]

@@ -1,4 +1,4 @@
-"""Brokers tell their version: those that lose markers of transactions are warned of, and those that do not are not."""
+"""`check` warns of brokers whose version loses markers of transactions, and of no others."""
 
 import asyncio
 import json
@@ -8,25 +8,25 @@ from pathlib import Path
 import pytest
 from aiokafka.client import AIOKafkaClient
 
-from consumer.adapters.kafka import brokers
-from consumer.adapters.kafka.finding import Verdict
-from consumer.cli.exits import OK
+from consumer.cli.exit_codes import OK
+from consumer.preflight import broker_versions
+from consumer.preflight.check_result import CheckStatus
 from tests.live.broker import KEEPS_MARKERS, PINNED_VERSION, LocalBroker
 from tests.live.commands import ended, environ_of
 from tests.live.conftest import UniqueName, needed_jars
 from tests.live.harness import Pipeline
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 WITHIN_S = 60.0
 
 
-async def checked(pipeline: Pipeline) -> list[tuple[Verdict, str]]:
+async def run_check(pipeline: Pipeline) -> list[tuple[CheckStatus, str]]:
     """What `check` finds about brokers."""
     check = await ended("check --json", environ_of(pipeline.settings), WITHIN_S)
     assert check.exit_code == OK, check.printed
     findings = [json.loads(line) for line in check.printed.splitlines()]
-    return [(finding["verdict"], finding["found"]) for finding in findings if finding["check"] == "brokers"]
+    return [(finding["status"], finding["message"]) for finding in findings if finding["check"] == "brokers"]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def stage(
 def test_make_test_also_runs_where_no_markers_are_lost() -> None:
     """The target before the whole suite, on the version that these tests take for the newest of that kind."""
     makefile = (Path(__file__).parent.parent.parent / "Makefile").read_text(encoding="utf-8")
-    assert "\ntest: lint test-4.2 " in makefile
+    assert "\ntest: lint engine-of-tests test-4.2 " in makefile
     assert f" KAFKA_VERSION={KEEPS_MARKERS} " in makefile
 
 
@@ -56,16 +56,16 @@ def test_make_test_also_runs_where_no_markers_are_lost() -> None:
 async def test_check_and_run_warn_of_a_broker_from_4_3_on(stage: tuple[LocalBroker, Pipeline]) -> None:
     """By what the software supports; not where there are no transactions to lose anything of."""
     _, pipeline = stage
-    ((verdict, found),) = await checked(pipeline)
+    ((verdict, found),) = await run_check(pipeline)
     assert verdict == "warn"
     assert "KAFKA-20734" in found
     worker = await pipeline.start_worker()
     await worker.logged("consumer.starting")
     (warning,) = worker.events("consumer.broker_defect")
-    assert (warning["level"], warning["found"]) == ("warning", found)
-    assert "until a release notes the fix" in warning["todo"]
+    assert (warning["level"], warning["message"]) == ("warning", found)
+    assert "until a release contains the fix" in warning["remedy"]
     pipeline.change(delivery="at_least_once")
-    assert await checked(pipeline) == []
+    assert await run_check(pipeline) == []
     indifferent = await pipeline.start_worker()
     await indifferent.logged("consumer.starting")
     assert indifferent.events("consumer.broker_defect") == []
@@ -75,7 +75,7 @@ async def test_check_and_run_warn_of_a_broker_from_4_3_on(stage: tuple[LocalBrok
 async def test_an_earlier_broker_is_not_warned_of(stage: tuple[LocalBroker, Pipeline]) -> None:
     """Nor is one that has stopped answering, which is given up in time."""
     broker, pipeline = stage
-    assert await checked(pipeline) == [("pass", "broker 1: Kafka 4.2 (metadata.version 29)")]
+    assert await run_check(pipeline) == [("pass", "broker 1: Kafka 4.2 (metadata.version 29)")]
     worker = await pipeline.start_worker()
     await worker.logged("consumer.starting")
     assert worker.events("consumer.broker_defect") == []
@@ -84,7 +84,7 @@ async def test_an_earlier_broker_is_not_warned_of(stage: tuple[LocalBroker, Pipe
     try:
         broker.pause()
         async with asyncio.timeout(WITHIN_S):
-            assert await brokers.find(client, 0.5) == {1: None}
+            assert await broker_versions.find(client, 0.5) == {1: None}
     finally:
         broker.resume()
         await client.close()

@@ -1,4 +1,4 @@
-"""Signed tokens of the tests' own making, and the keys by which a broker knows them (JWS with RS256, RFC 7515)."""
+"""Signed tokens for the tests, and the keys with which a broker verifies them (JWS with RS256, RFC 7515)."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ _KEY_ID = "tests"
 
 
 class TokenIssuer:
-    """What an identity provider is to a broker."""
+    """An identity provider."""
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(65_537, 2_048)
@@ -25,7 +25,7 @@ class TokenIssuer:
         return json.dumps({"keys": [{**key, "n": _number(public.n), "e": _number(public.e)}]})
 
     def token(self, subject: str, lifetime_s: float, audience: str = AUDIENCE) -> str:
-        """A token that is good from now on, or that expired if the lifetime is negative."""
+        """A token that is valid for `lifetime_s`; with a negative lifetime it has expired."""
         now_s = int(time.time())
         claims = {"sub": subject, "iss": ISSUER, "aud": audience, "iat": now_s - 600, "exp": int(now_s + lifetime_s)}
         signed = f"{_json({'alg': 'RS256', 'typ': 'JWT', 'kid': _KEY_ID})}.{_json(claims)}"
@@ -34,7 +34,7 @@ class TokenIssuer:
 
 
 def put(file: Path, content: str) -> None:
-    """Replace a file at once, as whoever rotates tokens does."""
+    """Replace a file atomically, as the rotation of tokens does."""
     partial = file.with_suffix(".partial")
     partial.write_text(content)
     partial.replace(file)

@@ -1,8 +1,8 @@
-"""The worker, telling on stderr what it commits and what it then holds: `python -m tests.live.witness`, then as `run`.
+"""The worker, which also logs what it commits and then holds: `python -m tests.live.witness`, then as `run`.
 
 `witness.committed`: a lane committed so many records of each disposition, up to an offset of its input partition.
 `witness.state`: the digest of all states that a lane has in memory, which are those of the state topic before
-`log_offset`; told after each restore, and then of a commit now and then.
+`log_offset`; written after each restore, and after a commit now and then.
 """
 
 import hashlib
@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from consumer.__main__ import main
-from consumer.adapters.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
-from consumer.adapters.monitoring.telemetry import ServiceTelemetry
-from consumer.runtime.bookmark import Ends
-from consumer.runtime.ports import Effects
-from consumer.runtime.state_store import StateStore
-from consumer.runtime.tally import Tally
+from consumer.engine.commit_stats import CommitStats
+from consumer.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
+from consumer.telemetry.lane_gauges import ReadMemory, ReadStates
+from consumer.telemetry.log_events import ServiceTelemetry
+from consumer.telemetry.metrics import Metrics
+from consumer.worker.offset_metadata import Ends
+from consumer.worker.ports import Effects, LaneRestored
 
 _STATE_EVERY_S = 3.0
 _STDERR = 2
@@ -40,48 +41,53 @@ def digest(states: Iterable[tuple[str, bytes]]) -> int:
 def install() -> None:
     """Put the witness into this process."""
     next_offsets: dict[int, int] = {}
-    stores: dict[int, StateStore] = {}
-    told_s: dict[int, float] = {}
-    real_committed, real_restored = ServiceTelemetry.committed, ServiceTelemetry.restored
+    states: ReadStates = dict
+    written_s: dict[int, float] = {}
+    real_committed, real_restored, real_watch = ServiceTelemetry.committed, ServiceTelemetry.restored, Metrics.watch
 
-    def noting(commit: Callable[[Any, Effects], Awaitable[Ends]]) -> Any:
-        async def noted(self: Any, effects: Effects) -> Ends:
+    def observe(commit: Callable[[Any, Effects], Awaitable[Ends]]) -> Any:
+        async def commit_observed(self: Any, effects: Effects) -> Ends:
             next_offsets[self._partition] = effects.next_offset
             return await commit(self, effects)
 
-        return noted
+        return commit_observed
 
     def committed(
-        self: ServiceTelemetry, partition: int, tally: Tally, duration_s: float, lag_records: int | None
+        self: ServiceTelemetry, partition: int, stats: CommitStats, duration_s: float, lag_records: int | None
     ) -> None:
-        real_committed(self, partition, tally, duration_s, lag_records)
+        real_committed(self, partition, stats, duration_s, lag_records)
         counts: dict[str, int] = {}
-        for (disposition, _), count in tally.records.items():
+        for (disposition, _), count in stats.records.items():
             counts[disposition] = counts.get(disposition, 0) + count
-        _tell("witness.committed", partition=partition, next_offset=next_offsets[partition], counts=counts)
-        if time.monotonic() - told_s[partition] > _STATE_EVERY_S:
-            tell_state(partition)
+        _write("witness.committed", partition=partition, next_offset=next_offsets[partition], counts=counts)
+        if time.monotonic() - written_s[partition] > _STATE_EVERY_S:
+            write_state(partition)
 
-    def restored(self: ServiceTelemetry, partition: int, store: StateStore, duration_s: float) -> None:
-        real_restored(self, partition, store, duration_s)
-        stores[partition] = store
-        tell_state(partition)
+    def restored(self: ServiceTelemetry, partition: int, restored: LaneRestored) -> None:
+        real_restored(self, partition, restored)
+        write_state(partition)
 
-    def tell_state(partition: int) -> None:
-        store = stores[partition]
-        told_s[partition] = time.monotonic()
-        told = digest((key, bytes(state)) for key, state in store.items())
-        _tell("witness.state", partition=partition, log_offset=store.log_offset, digest=f"{told:032x}")
+    def watch(self: Metrics, read_states: ReadStates, read_memory: ReadMemory) -> None:
+        nonlocal states
+        real_watch(self, read_states, read_memory)
+        states = read_states
+
+    def write_state(partition: int) -> None:
+        store = states()[partition]
+        written_s[partition] = time.monotonic()
+        combined = digest((key, bytes(state)) for key, state in store.items())
+        _write("witness.state", partition=partition, log_offset=store.log_offset, digest=f"{combined:032x}")
 
     for publisher in (TransactionalPublisher, AtLeastOncePublisher):
-        setattr(publisher, "commit", noting(publisher.commit))  # noqa: B010 - mypy lets no method be assigned
+        setattr(publisher, "commit", observe(publisher.commit))  # noqa: B010 - mypy lets no method be assigned
     ServiceTelemetry.committed = committed  # type: ignore[method-assign]
     ServiceTelemetry.restored = restored  # type: ignore[method-assign]
+    Metrics.watch = watch  # type: ignore[assignment,method-assign]
 
 
-def _tell(event: str, **told: Any) -> None:
+def _write(event: str, **fields: Any) -> None:
     """Write a line at once and as a whole: the process may be killed any moment."""
-    os.write(_STDERR, (json.dumps({"event": event, **told}) + "\n").encode())
+    os.write(_STDERR, (json.dumps({"event": event, **fields}) + "\n").encode())
 
 
 if __name__ == "__main__":

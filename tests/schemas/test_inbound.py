@@ -1,4 +1,4 @@
-"""Every declared field stands in the official models, under that name and with that type."""
+"""Every declared field is in the official models, under that name and with that type."""
 
 import json
 import types
@@ -62,19 +62,19 @@ FLAT: dict[str, type[msgspec.Struct]] = {
 }
 ENVELOPES = (Detail, Payload)
 STRUCTS = [
-    each
-    for each in vars(inbound).values()
-    if isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == inbound.__name__
+    struct
+    for struct in vars(inbound).values()
+    if isinstance(struct, type) and issubclass(struct, msgspec.Struct) and struct.__module__ == inbound.__name__
 ]
 INTEGER = int | float | None
-"""What is left of `WireInteger` as a hint."""
+"""`WireInteger` as `get_type_hints` gives it."""
 COMMUNICATION_BASES = {"Communication", "RoutedCommunication"}
 
 
 def fields(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """Name on the wire -> declared type."""
+    """The declared types by name on the wire."""
     hints = typing.get_type_hints(struct)
-    return {each.encode_name: hints[each.name] for each in msgspec.structs.fields(struct)}
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(struct)}
 
 
 def official_names(declared: Any, names: Mapping[Any, set[str]]) -> Iterator[str]:
@@ -84,7 +84,7 @@ def official_names(declared: Any, names: Mapping[Any, set[str]]) -> Iterator[str
         return
     for member in typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,):
         if typing.get_origin(member) is list:
-            yield from (f"list[{each}]" for each in official_names(typing.get_args(member)[0], names))
+            yield from (f"list[{name}]" for name in official_names(typing.get_args(member)[0], names))
         elif member in names:
             yield from names[member]
         elif member is not types.NoneType:
@@ -96,8 +96,8 @@ FLAT_NAMES: dict[Any, set[str]] = {
     Reference: {"UriReference"},
     Wrapup: {"Wrapup"},
     msgspec.Raw: {
-        each["Conversation"]["participants"].removeprefix("list[").removesuffix("]")
-        for each in OFFICIAL["flat"].values()
+        models["Conversation"]["participants"].removeprefix("list[").removesuffix("]")
+        for models in OFFICIAL["flat"].values()
     },
 }
 
@@ -111,23 +111,23 @@ def test_a_nested_model_declares_official_properties(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FLAT))
 def test_a_flat_model_declares_official_properties(name: str) -> None:
-    """One Struct serves all media: each field is a property of some medium, of one type wherever it is one."""
+    """One Struct serves all media: every field belongs to some medium, and has one type in all that have it."""
     for wire_name, declared in fields(FLAT[name]).items():
         known = {models[name][wire_name] for models in OFFICIAL["flat"].values() if wire_name in models[name]}
         assert known, wire_name
         assert known <= set(official_names(declared, FLAT_NAMES)), wire_name
 
 
-def test_every_struct_is_held_against_a_model_or_an_envelope() -> None:
+def test_every_struct_is_compared_to_a_model_or_an_envelope() -> None:
     checked = {*NESTED.values(), *FLAT.values(), *ENVELOPES}
-    assert {each.__name__ for each in STRUCTS if each not in checked} == COMMUNICATION_BASES
+    assert {struct.__name__ for struct in STRUCTS if struct not in checked} == COMMUNICATION_BASES
 
 
 def test_all_media_arrays_are_declared() -> None:
     declared = {
         name: next(official_names(hint, NESTED_NAMES))
         for name, hint in fields(Participant).items()
-        if any(typing.get_origin(each) is list for each in typing.get_args(hint))
+        if any(typing.get_origin(member) is list for member in typing.get_args(hint))
     }
     assert declared == {array: f"list[{model}]" for array, model in OFFICIAL["arrays"].items()}
     assert len(declared) == 11
@@ -145,7 +145,7 @@ def test_all_media_arrays_are_declared() -> None:
     ],
     ids=["nested", "flat"],
 )
-def test_all_of_a_cobrowse_session_is_declared_or_left_out_with_a_reason(
+def test_all_of_cobrowse_is_declared_or_left_out_with_a_reason(
     official: dict[str, str], declared: dict[str, Any], left_out: dict[str, str]
 ) -> None:
     assert official.keys() <= declared.keys() | left_out.keys()
@@ -154,14 +154,14 @@ def test_all_of_a_cobrowse_session_is_declared_or_left_out_with_a_reason(
     assert all(left_out.values())
 
 
-def test_a_flat_field_that_cobrowse_lacks_belongs_to_another_medium() -> None:
+def test_flat_fields_of_other_media_are_the_known_ones() -> None:
     cobrowse = OFFICIAL["flat"]["cobrowseSessions"]["Participant"]
     assert fields(FlatParticipant).keys() - cobrowse.keys() == {"muted", "type"}
 
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
-def test_everything_may_be_absent_or_null(struct: type[msgspec.Struct]) -> None:
-    assert all(each.default is None for each in msgspec.structs.fields(struct))
+def test_every_field_may_be_absent_or_null(struct: type[msgspec.Struct]) -> None:
+    assert all(field.default is None for field in msgspec.structs.fields(struct))
     nulls = dict.fromkeys(fields(struct))
     assert msgspec.json.decode(b"{}", type=struct) == struct()
     assert msgspec.json.decode(msgspec.json.encode(nulls), type=struct) == struct()
@@ -174,5 +174,5 @@ def test_the_envelopes_have_their_names_on_the_wire(struct: type[msgspec.Struct]
     assert fields(struct).keys() == expected
 
 
-def test_a_payload_reads_unknown_members_of_any_kind() -> None:
+def test_a_payload_may_have_unknown_members_of_any_type() -> None:
     assert msgspec.json.decode(b'{"new": [{"deep": null}], "version": 2}', type=Payload) == Payload()

@@ -1,4 +1,4 @@
-"""What is published: names on the wire, what is omitted, and that everything is documented."""
+"""Published values: their names on the wire, which fields are omitted, and that all are documented."""
 
 import re
 import typing
@@ -28,15 +28,23 @@ from tests.strategies import MEDIA, at
 
 SOURCE = Source("conversation-updates", 3, 42)
 STRUCTS = [
-    each
+    struct
     for module in (state, transition)
-    for each in vars(module).values()
-    if isinstance(each, type) and issubclass(each, msgspec.Struct) and each.__module__ == module.__name__
+    for struct in vars(module).values()
+    if isinstance(struct, type) and issubclass(struct, msgspec.Struct) and struct.__module__ == module.__name__
 ]
 
 
 def test_the_smallest_state_is_written_as_documented() -> None:
-    smallest = ConversationState(STATE_SCHEMA, at(1), 0, {}, {}, "c1", SOURCE)
+    smallest = ConversationState(
+        schema=STATE_SCHEMA,
+        snapshot_time=at(1),
+        live=0,
+        communications={},
+        live_since={},
+        conversation_id="c1",
+        source=SOURCE,
+    )
     assert msgspec.json.encode(smallest) == (
         b'{"schema":1,"snapshotTime":"2026-01-01T10:00:01.000Z","live":0,"communications":{},"liveSince":{},'
         b'"conversationId":"c1","source":{"topic":"conversation-updates","partition":3,"offset":42}}'
@@ -142,18 +150,18 @@ def test_a_transition_is_written_as_documented() -> None:
         (Version(2, "", at(1), ""), {"rank": 2, "ownTime": at(1)}),
     ],
 )
-def test_what_says_nothing_is_omitted(struct: msgspec.Struct, written: dict[str, object]) -> None:
+def test_fields_without_a_value_are_omitted(struct: msgspec.Struct, written: dict[str, object]) -> None:
     assert msgspec.to_builtins(struct) == written
 
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
 def test_names_on_the_wire_are_camel_case(struct: type[msgspec.Struct]) -> None:
-    for each in msgspec.structs.fields(struct):
-        assert re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", each.encode_name)
+    for field in msgspec.structs.fields(struct):
+        assert re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", field.encode_name)
 
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
-def test_every_message_says_what_it_promises(struct: type[msgspec.Struct]) -> None:
+def test_every_struct_has_a_docstring(struct: type[msgspec.Struct]) -> None:
     assert struct.__doc__
     assert struct.__doc__.strip().endswith(".")
 
@@ -174,24 +182,25 @@ def test_versions_compare_field_by_field() -> None:
     assert sorted({*ordered}) == ordered
 
 
-def test_the_closed_sets_are_those_of_the_rules() -> None:
+def test_literals_are_complete() -> None:
     assert set(typing.get_args(Media)) == set(MEDIA.values())
     assert typing.get_args(TimeClass) == ("provider", "state", "snapshot")
     assert typing.get_args(Standing) == ("alone", "joined", "ambiguous")
 
 
-def test_a_state_survives_the_way_there_and_back() -> None:
-    counted, own = CommunicationDetails(muted=True), CommunicationDetails()
-    communication = CommunicationState("call", counted, Version(1), [], own_details=own)
+def test_a_state_survives_encoding_and_decoding() -> None:
+    details, own = CommunicationDetails(muted=True), CommunicationDetails()
+    communication = CommunicationState("call", details, Version(1), [], own_details=own)
+    participant = ParticipantState("p1", at(1), ParticipantDetails(), [communication])
     before = ConversationState(
-        STATE_SCHEMA,
-        at(1),
-        1,
-        {},
-        {},
-        "c1",
-        SOURCE,
-        [ParticipantState("p1", at(1), ParticipantDetails(), [communication])],
+        schema=STATE_SCHEMA,
+        snapshot_time=at(1),
+        live=1,
+        communications={},
+        live_since={},
+        conversation_id="c1",
+        source=SOURCE,
+        participants=[participant],
     )
     encoded = msgspec.json.encode(before)
     assert msgspec.json.encode(msgspec.json.decode(encoded, type=ConversationState)) == encoded
@@ -200,5 +209,5 @@ def test_a_state_survives_the_way_there_and_back() -> None:
 
 def test_a_summary_is_the_beginning_of_a_state() -> None:
     fields = [field.encode_name for field in msgspec.structs.fields(ConversationState)]
-    assert fields[: fields.index("conversationId")] == [each.encode_name for each in msgspec.structs.fields(Summary)]
+    assert fields[: fields.index("conversationId")] == [field.encode_name for field in msgspec.structs.fields(Summary)]
     assert SUMMARY_END == b',"conversationId":'

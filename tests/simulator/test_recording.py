@@ -1,4 +1,4 @@
-"""A recording gives back the records that went into it."""
+"""A recording returns the records that went into it."""
 
 from itertools import islice
 
@@ -15,7 +15,7 @@ def test_records_come_back_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b'{"key":1}', b"\xff\n", b'{"key":"\xff"}'])
-def test_another_line_is_refused_by_its_number(line: bytes) -> None:
+def test_an_invalid_line_is_refused_with_its_number(line: bytes) -> None:
     good = next(lines(records(Traffic())))
 
     with pytest.raises(RecordingError, match="line 2 "):

@@ -1,4 +1,4 @@
-"""What a conversation goes through: read from the snapshots of one seed, in the order in which things happened."""
+"""The lifecycles of conversations, as the snapshots of one seed show them in the order of the events."""
 
 from collections import defaultdict
 from datetime import datetime
@@ -35,31 +35,31 @@ def ms(text: str) -> int:
 @pytest.fixture(scope="module")
 def conversations() -> dict[str, list[Snapshot]]:
     traffic = Traffic(disorder=0, duplicates=0, broken=0, ignorable=0, flat=0, eventbridge=0, bare=1, conversations=50)
-    found = defaultdict(list)
+    snapshots = defaultdict(list)
     for draft in islice(records(traffic), 12_000):
         body = msgspec.json.decode(draft.value)
-        found[body["id"]].append(body | {"at": draft.event_ms})
-    return dict(found)
+        snapshots[body["id"]].append(body | {"at": draft.event_ms})
+    return dict(snapshots)
 
 
 @pytest.fixture(scope="module")
 def legs(conversations: dict[str, list[Snapshot]]) -> dict[tuple[str, str], list[Leg]]:
-    """What each communication showed, snapshot by snapshot, by (array, id)."""
-    found = defaultdict(list)
+    """Every communication as the snapshots show it, one after the other, by (array, id)."""
+    legs = defaultdict(list)
     for snapshots in conversations.values():
         for snapshot in snapshots:
             for participant in snapshot["participants"]:
                 for array in ARRAYS:
                     for leg in participant.get(array, ()):
-                        shown = leg | {"at": snapshot["at"], "purpose": participant["purpose"]}
-                        found[array, leg["id"]].append(shown)
-    return dict(found)
+                        dated = leg | {"at": snapshot["at"], "purpose": participant["purpose"]}
+                        legs[array, leg["id"]].append(dated)
+    return dict(legs)
 
 
-def states(shown: list[Leg]) -> list[str]:
-    """The states passed, each once where it repeats."""
-    every = [leg["state"] for leg in shown]
-    return [every[0]] + [after for before, after in pairwise(every) if before != after]
+def states(versions: list[Leg]) -> list[str]:
+    """The states that a communication passes, without repetitions."""
+    shown = [leg["state"] for leg in versions]
+    return [shown[0]] + [after for before, after in pairwise(shown) if before != after]
 
 
 def test_all_media_occur(legs: dict[tuple[str, str], list[Leg]]) -> None:
@@ -74,8 +74,8 @@ def test_no_array_is_empty(conversations: dict[str, list[Snapshot]]) -> None:
 
 
 def test_states_move_forward_apart_from_parked_and_back(legs: dict[tuple[str, str], list[Leg]]) -> None:
-    for shown in legs.values():
-        ranks = [RANKS.get(leg["state"], 0) for leg in shown]
+    for versions in legs.values():
+        ranks = [RANKS.get(leg["state"], 0) for leg in versions]
         assert ranks == sorted(ranks)
 
 
@@ -96,17 +96,17 @@ def test_states_move_forward_apart_from_parked_and_back(legs: dict[tuple[str, st
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_a_lifecycle_occurs(legs: dict[tuple[str, str], list[Leg]], array: str, passed: list[str]) -> None:
-    assert passed in [states(shown) for (medium, _), shown in legs.items() if medium == array]
+    assert passed in [states(versions) for (medium, _), versions in legs.items() if medium == array]
 
 
-def test_a_snapshot_shows_everything_that_ever_was(conversations: dict[str, list[Snapshot]]) -> None:
+def test_a_snapshot_keeps_all_earlier_participants(conversations: dict[str, list[Snapshot]]) -> None:
     for snapshots in conversations.values():
         for before, after in pairwise(snapshots):
             earlier = {p["id"] for p in before["participants"]}
             assert earlier <= {p["id"] for p in after["participants"]}
 
 
-def test_declined_and_unanswered_agents_are_tried_again_under_new_ids(
+def test_agents_that_do_not_answer_are_alerted_under_new_ids(
     conversations: dict[str, list[Snapshot]],
 ) -> None:
     kinds = set()
@@ -124,8 +124,8 @@ def test_declined_and_unanswered_agents_are_tried_again_under_new_ids(
 
 def test_the_time_of_a_park_stays_after_the_resume(legs: dict[tuple[str, str], list[Leg]]) -> None:
     resumed = 0
-    for shown in legs.values():
-        for before, after in pairwise(shown):
+    for versions in legs.values():
+        for before, after in pairwise(versions):
             if before["state"] == "parked" and after["state"] == "connected":
                 assert after["parkTime"] == before["parkTime"]
                 resumed += 1
@@ -148,13 +148,13 @@ def test_a_thread_reopens_with_new_communications(conversations: dict[str, list[
     assert reopened
 
 
-def test_work_after_the_end_goes_from_pending_to_complete_while_the_state_stands(
+def test_after_call_work_completes_while_the_state_stands(
     legs: dict[tuple[str, str], list[Leg]],
 ) -> None:
     completed = 0
-    for shown in legs.values():
-        pending = [leg for leg in shown if leg.get("afterCallWork", {}).get("state") == "pending"]
-        complete = [leg for leg in shown if leg.get("afterCallWork", {}).get("state") == "complete"]
+    for versions in legs.values():
+        pending = [leg for leg in versions if leg.get("afterCallWork", {}).get("state") == "pending"]
+        complete = [leg for leg in versions if leg.get("afterCallWork", {}).get("state") == "complete"]
         if pending and complete:
             assert pending[-1]["state"] == complete[0]["state"]
             assert {leg["state"] for leg in (*pending, *complete)} <= {"disconnected", "terminated"}
@@ -164,46 +164,46 @@ def test_work_after_the_end_goes_from_pending_to_complete_while_the_state_stands
     assert completed
 
 
-def test_cobrowse_rides_on_calls_and_messages_with_two_legs_of_one_session(
+def test_cobrowse_has_two_legs_beside_calls_or_messages(
     conversations: dict[str, list[Snapshot]],
 ) -> None:
-    ridden = set()
+    arrays = set()
     for snapshots in conversations.values():
         sides = defaultdict(set)
         for participant in snapshots[-1]["participants"]:
             for leg in participant.get("cobrowsesessions", ()):
                 sides[leg["cobrowseSessionId"]].add((participant["purpose"], leg["cobrowseRole"]))
                 assert ("viewerUrl" in leg) <= (leg["cobrowseRole"] == "viewer")
-                ridden |= {array for array in ARRAYS if array in participant}
+                arrays |= {array for array in ARRAYS if array in participant}
         for roles in sides.values():
             assert roles == {("customer", "sharer"), ("agent", "viewer")}
 
-    assert ridden == {"calls", "messages", "cobrowsesessions"}
+    assert arrays == {"calls", "messages", "cobrowsesessions"}
 
 
-def test_every_change_of_a_cobrowse_session_carries_its_own_time(legs: dict[tuple[str, str], list[Leg]]) -> None:
+def test_every_change_of_a_cobrowse_session_has_its_own_time(legs: dict[tuple[str, str], list[Leg]]) -> None:
     used = ("state", "controlling", "viewerUrl", "connectedTime", "disconnectedTime")
-    for (array, _), shown in legs.items():
+    for (array, _), versions in legs.items():
         if array != "cobrowsesessions":
             continue
-        assert ms(shown[0]["providerEventTime"]) == shown[0]["at"]
-        for before, after in pairwise(shown):
+        assert ms(versions[0]["providerEventTime"]) == versions[0]["at"]
+        for before, after in pairwise(versions):
             if any(before.get(name) != after.get(name) for name in used):
                 assert ms(after["providerEventTime"]) == after["at"]
 
 
 def test_control_changes_long_after_the_connect(legs: dict[tuple[str, str], list[Leg]]) -> None:
     late = 0
-    for (array, _), shown in legs.items():
+    for (array, _), versions in legs.items():
         if array == "cobrowsesessions":
-            connected = [leg for leg in shown if leg["state"] == "connected"]
+            connected = [leg for leg in versions if leg["state"] == "connected"]
             late += any(ms(leg["providerEventTime"]) > ms(leg["connectedTime"]) + 2_000 for leg in connected)
 
     assert late
 
 
 def test_calls_are_held_and_muted_and_transferred(conversations: dict[str, list[Snapshot]]) -> None:
-    shown = [
+    calls = [
         leg
         for snapshots in conversations.values()
         for s in snapshots
@@ -211,7 +211,7 @@ def test_calls_are_held_and_muted_and_transferred(conversations: dict[str, list[
         for leg in p.get("calls", ())
     ]
 
-    assert any(leg["held"] for leg in shown)
-    assert any(leg["muted"] for leg in shown)
-    assert any(leg.get("disconnectType") == "transfer" for leg in shown)
+    assert any(leg["held"] for leg in calls)
+    assert any(leg["muted"] for leg in calls)
+    assert any(leg.get("disconnectType") == "transfer" for leg in calls)
     assert any("recentTransfers" in s for snapshots in conversations.values() for s in snapshots)

@@ -1,4 +1,4 @@
-"""The stream keeps what its parameters promise, and every unbroken value is what the wire model expects."""
+"""The stream follows its parameters, and every unbroken value fits the wire model."""
 
 import math
 from collections import Counter
@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumer.core.decode import Rejected, decode
 from consumer.core.record import Record
 from consumer.core.rules import Rules
+from consumer.core.snapshot import Rejected, decode
 from consumer.simulator.traffic import DORMANT_PER_ACTIVE_MAX, Draft, Traffic, records
 from schemas.inbound import FlatParticipant, Participant, Payload
 
@@ -21,12 +21,12 @@ PARTICIPANT = msgspec.json.Decoder(Participant)
 FLAT_PARTICIPANT = msgspec.json.Decoder(FlatParticipant)
 
 
-def first(count: int = COUNT, **shape: Any) -> list[Draft]:
+def take(count: int = COUNT, **shape: Any) -> list[Draft]:
     return list(islice(records(Traffic(**shape)), count))
 
 
-def once(drafts: list[Draft]) -> list[Draft]:
-    """The same records in true order, without repetition."""
+def in_true_order(drafts: list[Draft]) -> list[Draft]:
+    """The records in true order, without repetitions."""
     return [draft for _, draft in sorted({draft.true_order: draft for draft in drafts}.items())]
 
 
@@ -35,15 +35,15 @@ def clean(**shape: Any) -> Traffic:
 
 
 def test_a_seed_repeats_byte_for_byte() -> None:
-    assert first(2_000, seed=5) == first(2_000, seed=5)
+    assert take(2_000, seed=5) == take(2_000, seed=5)
 
 
 def test_another_seed_gives_other_records() -> None:
-    assert first(50, seed=5) != first(50, seed=6)
+    assert take(50, seed=5) != take(50, seed=6)
 
 
 def test_a_longer_run_begins_like_a_shorter_one() -> None:
-    assert first(2_000)[:500] == first(500)
+    assert take(2_000)[:500] == take(500)
 
 
 def is_update(draft: Draft) -> bool:
@@ -67,10 +67,10 @@ def in_eventbridge(draft: Draft) -> bool:
         ({"eventbridge": 0.6}, is_update, in_eventbridge),
         ({"bare": 0.4, "flat": 0.0}, is_update, lambda draft: draft.value.startswith(b'{"id"')),
     ],
-    ids=["broken", "ignorable", "much besides", "eventbridge", "bare"],
+    ids=["broken", "ignorable", "many extra", "eventbridge", "bare"],
 )
 def test_a_share_is_kept(shape: dict[str, Any], of: Callable[[Draft], bool], counts: Callable[[Draft], bool]) -> None:
-    drafts = [draft for draft in once(first(**shape)) if of(draft)]
+    drafts = [draft for draft in in_true_order(take(**shape)) if of(draft)]
 
     share = sum(map(counts, drafts)) / len(drafts)
 
@@ -78,13 +78,13 @@ def test_a_share_is_kept(shape: dict[str, Any], of: Callable[[Draft], bool], cou
 
 
 def test_the_share_of_duplicates_is_kept() -> None:
-    drafts = first(duplicates=0.3, delay_s_max=1)
+    drafts = take(duplicates=0.3, delay_s_max=1)
 
-    assert len(drafts) / len(once(drafts)) == pytest.approx(1.3, abs=0.02)
+    assert len(drafts) / len(in_true_order(drafts)) == pytest.approx(1.3, abs=0.02)
 
 
 def test_the_share_of_late_records_is_kept() -> None:
-    drafts = first(disorder=0.3, duplicates=0, delay_s_max=1)
+    drafts = take(disorder=0.3, duplicates=0, delay_s_max=1)
     newest, late = -1, 0
     for draft in drafts:
         late += draft.true_order < newest
@@ -93,11 +93,12 @@ def test_the_share_of_late_records_is_kept() -> None:
     assert late / len(drafts) == pytest.approx(0.3, abs=0.02)
 
 
-def test_twins_are_as_many_as_asked_for_in_the_media_that_have_them() -> None:
-    every = list(islice(records(clean(flat=1)), COUNT))
-    flat = [draft for draft in every if b'"otherMediaUris"' in draft.value]
+def test_the_share_of_flat_copies_is_kept() -> None:
+    """In the media that have a flat topic."""
+    drafts = list(islice(records(clean(flat=1)), COUNT))
+    flat = [draft for draft in drafts if b'"otherMediaUris"' in draft.value]
 
-    assert len(flat) / (len(every) - len(flat)) == pytest.approx(1, abs=0.05)
+    assert len(flat) / (len(drafts) - len(flat)) == pytest.approx(1, abs=0.05)
 
 
 def test_without_disorder_arrival_is_the_true_order() -> None:
@@ -105,21 +106,21 @@ def test_without_disorder_arrival_is_the_true_order() -> None:
 
 
 def test_true_order_is_the_order_of_events() -> None:
-    events = [draft.event_ms for draft in once(first())]
+    events = [draft.event_ms for draft in in_true_order(take())]
 
     assert events == sorted(events)
 
 
-def test_no_record_of_a_conversation_is_published_before_an_earlier_one() -> None:
+def test_records_of_a_conversation_are_published_in_true_order() -> None:
     published: dict[bytes | None, int] = {}
-    for draft in filter(is_update, once(first(conversations=20, records_per_s=5_000))):
+    for draft in filter(is_update, in_true_order(take(conversations=20, records_per_s=5_000))):
         assert published.get(draft.key, 0) <= draft.timestamp_ms
         published[draft.key] = draft.timestamp_ms
 
     assert len(published) > 20
 
 
-def test_a_record_is_published_shortly_after_its_event_and_delivered_within_the_delay() -> None:
+def test_records_are_published_soon_and_delivered_in_time() -> None:
     traffic = Traffic(delay_s_max=3)
     now_ms = traffic.start_ms
     for draft in islice(records(traffic), COUNT):
@@ -128,7 +129,7 @@ def test_a_record_is_published_shortly_after_its_event_and_delivered_within_the_
         assert now_ms - draft.event_ms <= 3_000 + 200
 
 
-def test_stream_time_moves_smoothly_at_life_s_own_pace() -> None:
+def test_stream_time_moves_smoothly_without_compression() -> None:
     """Threads that reopen and parks that end hours later do not make it jump."""
     traffic = clean(records_per_s=20, conversations=320)
     assert traffic.compression == 1
@@ -137,7 +138,7 @@ def test_stream_time_moves_smoothly_at_life_s_own_pace() -> None:
     assert max(after - before for before, after in pairwise(times)) < 10_000
 
 
-def test_the_pace_is_about_the_one_asked_for() -> None:
+def test_the_pace_is_about_the_one_in_the_parameters() -> None:
     traffic = clean(records_per_s=300, conversations=150)
     drafts = list(islice(records(traffic), COUNT))
 
@@ -145,15 +146,15 @@ def test_the_pace_is_about_the_one_asked_for() -> None:
 
 
 def test_memory_is_bounded_by_the_number_of_conversations() -> None:
-    """A conversation seen both before and after a stretch of stream is one that is held during it."""
+    """A conversation with records in both halves of the stream has to be in memory between them."""
     keys = [draft.key for draft in islice(records(clean(conversations=20, records_per_s=20)), 20_000)]
     held = set(keys[:10_000]) & set(keys[10_000:])
 
     assert len(held) <= 20 * (1 + DORMANT_PER_ACTIVE_MAX) + 20
 
 
-def test_every_unbroken_value_is_what_the_wire_model_expects() -> None:
-    for draft in filter(is_update, first()):
+def test_every_unbroken_value_fits_the_wire_model() -> None:
+    for draft in filter(is_update, take()):
         payload = PAYLOAD.decode(draft.value)
         body = payload.event_body or (payload.detail and payload.detail.event_body) or payload
         assert body.id
@@ -175,7 +176,7 @@ def test_values_have_a_realistic_size() -> None:
 
 
 def test_records_that_are_no_updates_have_no_key() -> None:
-    frames = list(filter(is_frame, first(ignorable=0.2)))
+    frames = list(filter(is_frame, take(ignorable=0.2)))
 
     assert any(b"Heartbeat" in draft.value for draft in frames)
     assert any(b'"status":"subscribed"' in draft.value for draft in frames)
@@ -183,9 +184,9 @@ def test_records_that_are_no_updates_have_no_key() -> None:
     assert any(b"v2.detail.events." in draft.value for draft in frames)
 
 
-def test_broken_records_are_refused_and_no_others() -> None:
+def test_only_broken_records_are_rejected() -> None:
     reasons: Counter[str] = Counter()
-    for draft in first(broken=0.2):
+    for draft in take(broken=0.2):
         record = Record("updates", 0, 0, draft.timestamp_ms, draft.key, draft.value, draft.headers)
         outcome = decode(record, Rules())
         assert isinstance(outcome, Rejected) == draft.broken, outcome
@@ -195,9 +196,9 @@ def test_broken_records_are_refused_and_no_others() -> None:
     assert set(reasons) == {"bad_json", "bad_utf8", "wrong_type", "no_conversation_id", "key_mismatch"}
 
 
-def test_broken_records_come_in_every_envelope_with_the_right_a_wrong_and_no_key() -> None:
-    broken = [draft for draft in first(broken=0.3, eventbridge=0.4, bare=0.3, flat=0) if draft.broken]
-    stories = {draft.key for draft in first(broken=0.3, eventbridge=0.4, bare=0.3, flat=0) if is_update(draft)}
+def test_broken_records_have_every_envelope_and_kind_of_key() -> None:
+    broken = [draft for draft in take(broken=0.3, eventbridge=0.4, bare=0.3, flat=0) if draft.broken]
+    stories = {draft.key for draft in take(broken=0.3, eventbridge=0.4, bare=0.3, flat=0) if is_update(draft)}
     keys = Counter("none" if draft.key is None else "right" if draft.key in stories else "wrong" for draft in broken)
     envelopes = Counter(dict(draft.headers).get("relay", b"bare") for draft in broken)
 
@@ -214,9 +215,9 @@ def test_broken_records_come_in_every_envelope_with_the_right_a_wrong_and_no_key
 
 
 @pytest.mark.parametrize(
-    "shape", [{"eventbridge": 0.7, "bare": 0.4}, {"broken": 0.5, "ignorable": 0.5}], ids=["envelopes", "besides"]
+    "shape", [{"eventbridge": 0.7, "bare": 0.4}, {"broken": 0.5, "ignorable": 0.5}], ids=["envelopes", "extra"]
 )
-def test_shares_that_cannot_be_together_are_refused(shape: dict[str, float]) -> None:
+def test_shares_that_exceed_1_together_are_refused(shape: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="at most"):
         Traffic(**shape)  # type: ignore[arg-type]
     with pytest.raises(msgspec.ValidationError, match="at most"):

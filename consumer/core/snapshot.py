@@ -1,0 +1,206 @@
+"""Decode a record into a snapshot of a conversation. Total: no input makes `decode` raise.
+
+The envelope is parsed first, because the topic decides the shape of the participants in the body.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from consumer.core import envelope, timestamps
+from consumer.core.envelope import NULL, Envelope
+from consumer.core.escapes import JsonText
+from consumer.core.extent import ELEMENTS_MAX, NESTING_MAX, find_excess
+from consumer.core.normalize import normalize
+from consumer.core.reasons import Anomaly, DeadLetterReason, IgnoredReason
+from consumer.core.record import Record
+from consumer.core.rules import Rules
+from consumer.core.updates import ParticipantUpdate
+from schemas.inbound import Conversation
+from schemas.state import Media
+
+PARTICIPANTS_MAX: Final = 2_000
+"""Participants that a record may list. The state of so many would be too large anyway, for the length of their ids."""
+
+
+class Snapshot(Struct, frozen=True, gc=False):
+    """A conversation update: what the whole conversation looked like at `time_ms`."""
+
+    conversation_id: str
+    time_ms: int
+    time: str
+    """`time_ms` as published."""
+    template: str
+    participants: list[ParticipantUpdate | None]
+    anomalies: tuple[Anomaly, ...] = ()
+    """Anomalies of the record as a whole."""
+    excess: str = ""
+    """Which limit the participants exceed; then there are none here."""
+
+
+class NoUpdate(Struct, frozen=True, gc=False):
+    """A record that is no conversation update."""
+
+    reason: IgnoredReason
+
+
+class Rejected(Struct, frozen=True, gc=False):
+    """A conversation update that cannot be used."""
+
+    reason: DeadLetterReason
+    where: str = ""
+    """The broken rule and where it was broken: a path of property names, never a value."""
+    conversation_id: str = ""
+    """The id in the body, where the record's key is another."""
+
+
+Decoded = Snapshot | NoUpdate | Rejected
+
+
+class Identity(Struct, frozen=True, gc=False):
+    """The conversation that a record belongs to, and its snapshot time."""
+
+    conversation_id: str
+    time_ms: int | None
+    """None if no time is readable."""
+
+
+def decode(record: Record, rules: Rules) -> Decoded:
+    """Decode the value of a record, or say why it is not used."""
+    opened = open_envelope(record, rules)
+    return decode_body(record, opened, rules) if isinstance(opened, Envelope) else opened
+
+
+def open_envelope(record: Record, rules: Rules) -> Envelope | NoUpdate | Rejected:
+    """The first half of `decode`: parse the envelope of a value that is within the limits."""
+    value = record.value
+    if record.unread:
+        return Rejected("too_large", record.unread)
+    if value is None:
+        return NoUpdate("tombstone")
+    if len(value) > rules.record_bytes_max:
+        return Rejected("too_large", f"{len(value)} bytes, record_bytes_max is {rules.record_bytes_max}")
+    text = JsonText(value)
+    excess = find_excess(text)
+    if excess == "too_deep":
+        return Rejected("too_deep", f"nested deeper than {NESTING_MAX}")
+    if excess == "too_many":
+        return Rejected("too_large", f"more than {ELEMENTS_MAX} elements")
+    try:
+        opened = envelope.parse(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _reject(error)
+    return opened if opened.topic.ignored is None else NoUpdate(opened.topic.ignored)
+
+
+def decode_body(record: Record, opened: Envelope, rules: Rules) -> Decoded:
+    """The second half of `decode`: read what the envelope holds."""
+    body, topic = opened.body, opened.topic
+    time_ms = envelope.find_snapshot_time(record, opened.event_time)
+    time = "" if time_ms is None else timestamps.to_text(time_ms)
+    latest_ms = timestamps.LATEST_MS if time_ms is None else time_ms + rules.future_skew_max_s * 1_000
+    participants = _decode_participants(body, topic.medium, rules, time, latest_ms)
+    excess = ""
+    if isinstance(participants, Rejected):
+        if participants.reason != "too_large":
+            return participants
+        excess, participants = participants.where, []
+    anomalies: tuple[Anomaly, ...] = ()
+    if topic.medium is None and _is_flat(participants):
+        if topic.template == "none":
+            return NoUpdate("bare_flat")
+        anomalies = ("flat_body",)
+    if body is None or not body.id:
+        return Rejected("no_conversation_id", "a conversation update without an id")
+    if time_ms is None:
+        time_ms = _find_newest_time(participants)
+        if time_ms is None:
+            return Rejected("no_time", "no readable snapshot time")
+        time = timestamps.to_text(time_ms)
+        anomalies = (*anomalies, "time_of_body")
+    if record.key != body.id.encode():
+        problem = "missing" if record.key is None else "different"
+        return Rejected("key_mismatch", f"the record key is {problem}: it should be the conversation id", body.id)
+    return Snapshot(
+        conversation_id=body.id,
+        time_ms=time_ms,
+        time=time,
+        template=topic.template,
+        participants=participants,
+        anomalies=anomalies,
+        excess=excess,
+    )
+
+
+def identify(record: Record, rules: Rules) -> Identity | None:
+    """The conversation and snapshot time of a conversation update, whatever its key and its participants are.
+
+    None for any other record, and for one whose id cannot be read. Total, like `decode`, and agrees with it.
+    """
+    value = record.value
+    if value is None or len(value) > rules.record_bytes_max:
+        return None
+    text = JsonText(value)
+    if find_excess(text) is not None:
+        return None
+    try:
+        opened = envelope.parse(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    body = opened.body
+    if opened.topic.ignored is not None or body is None or not body.id:
+        return None
+    time_ms = envelope.find_snapshot_time(record, opened.event_time)
+    if time_ms is None:
+        participants = _decode_participants(body, opened.topic.medium, rules, "", timestamps.LATEST_MS)
+        time_ms = None if isinstance(participants, Rejected) else _find_newest_time(participants)
+    return Identity(body.id, time_ms)
+
+
+def _decode_participants(
+    body: Conversation | None, medium: Media | None, rules: Rules, time: str, latest_ms: int
+) -> list[ParticipantUpdate | None] | Rejected:
+    """Decode all participants, a null as None; rejected if they are more, or list more, than can be kept."""
+    updates: list[ParticipantUpdate | None] = []
+    raw_participants = () if body is None else body.participants or ()
+    if len(raw_participants) > PARTICIPANTS_MAX:
+        return Rejected("too_large", f"{len(raw_participants)} participants, at most {PARTICIPANTS_MAX} are read")
+    key, listed, listed_max = rules.digest_key, 0, rules.communications_max
+    for index, raw in enumerate(raw_participants):
+        if raw == NULL:
+            updates.append(None)
+            continue
+        try:
+            update = normalize(raw, medium, key, time, latest_ms, listed_max)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _reject(error, f"participants[{index}]: ")
+        listed += update.listed
+        if listed > listed_max:
+            return Rejected("too_large", f"{listed} communications, communications_max is {listed_max}")
+        updates.append(update)
+    return updates
+
+
+def _reject(error: msgspec.DecodeError | UnicodeDecodeError, where: str = "") -> Rejected:
+    match error:
+        case msgspec.ValidationError():
+            return Rejected("wrong_type", f"{where}{error}")
+        case UnicodeDecodeError():
+            return Rejected("bad_utf8", f"{where}{error.reason}")
+        case _:
+            return Rejected("bad_json", f"{where}{error}")
+
+
+def _is_flat(participants: list[ParticipantUpdate | None]) -> bool:
+    """Whether a body that should be nested is flat: participants have a state, and none has an array."""
+    for participant in participants:
+        if participant is not None and participant.lists_communications:
+            return False
+    return any(participant is not None and participant.has_state for participant in participants)
+
+
+def _find_newest_time(participants: list[ParticipantUpdate | None]) -> int | None:
+    """The newest plausible time in a body: its snapshot is not older than that."""
+    newest = max([participant.newest for participant in participants if participant is not None], default="")
+    return timestamps.to_ms(newest) if newest else None

@@ -1,0 +1,77 @@
+"""Find a conversation: in the lane of this worker that owns it, else in the state topic.
+
+Only an open lane is asked: while a lane restores, its state may be old, and a fenced lane may have lost its partition.
+A conversation is expected in the partition that Kafka's own partitioner, which its producer used, gives for its key.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from consumer.worker.lane import Lane
+from schemas.query import Origin
+
+
+class Found(Struct, frozen=True):
+    """The newest committed state of a conversation; its `state` is None if there is no such conversation."""
+
+    partition: int
+    origin: Origin
+    state: bytes | None
+
+
+class NotOpen(Struct, frozen=True):
+    """The partition belongs to this worker, but its lane is not open (yet)."""
+
+    partition: int
+
+
+class Unfinished(Struct, frozen=True):
+    """The time was up before the state topic was read to its beginning; the part that was read has no such key."""
+
+    partition: int
+    read_from: int
+    """The first offset of the part that was read."""
+    begin: int
+    """The first offset of the partition."""
+
+
+class StateTopic(Protocol):
+    """Looks up keys in the state topic."""
+
+    async def newest(self, partition: int, key: bytes) -> Found | Unfinished:
+        """The newest committed state of a key, within a bounded time. Raises ExternalError."""
+
+
+class Lookup:
+    """Finds conversations. `partition_of` gives the partition of a key; None while the topic is not known."""
+
+    def __init__(
+        self, lanes: Mapping[int, Lane], topic: StateTopic, partition_of: Callable[[bytes], int | None]
+    ) -> None:
+        self._lanes = lanes
+        self._topic = topic
+        self._partition_of = partition_of
+
+    def held(self, conversation_id: str) -> Found | None:
+        """A conversation in an open lane of this worker; None if there is none."""
+        for partition, lane in self._lanes.items():
+            state = lane.engine.states.get(conversation_id) if lane.is_open else None
+            if state is not None:
+                return Found(partition, "worker", state)
+        return None
+
+    async def find(self, conversation_id: str) -> Found | NotOpen | Unfinished | None:
+        """A conversation in this worker or in the state topic; None while the number of partitions is not known."""
+        held = self.held(conversation_id)
+        if held is not None:
+            return held
+        key = conversation_id.encode("utf-8", "surrogateescape")
+        home = self._partition_of(key)
+        if home is None:
+            return None
+        lane = self._lanes.get(home)
+        if lane is None:
+            return await self._topic.newest(home, key)
+        return Found(home, "worker", None) if lane.is_open else NotOpen(home)

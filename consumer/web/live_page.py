@@ -1,0 +1,255 @@
+"""The live page: HTML for people, which the server renders and keeps up to date by server-sent events.
+
+1. The templates escape everything that comes from records. The page's policy allows only its own script and style.
+2. All open pages share one rendering, at most twice a second, less often where it costs more.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from importlib import resources
+from typing import Final
+from urllib.parse import parse_qs, quote
+
+import msgspec
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from consumer.core import timestamps
+from consumer.query.live_search import LiveFilter
+from consumer.query.overview import OverviewReader
+from consumer.version import VERSION
+from consumer.web.access import Access
+from consumer.web.answers import Answers, Refused
+from schemas.query import Problem
+
+STREAMS_MAX: Final = 16
+"""Pages that can be followed at the same time: a quarter of the connections."""
+STREAM_PATH: Final = "/events"
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # with `no-referrer` the forms of the page itself have no origin
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+_ASSETS: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_TICK_S: Final = 1.0
+_STREAM_S_MAX: Final = 3_600.0
+"""A page opens its stream again after this time."""
+_SILENCE_S_MAX: Final = 15.0
+_COST_SHARE: Final = 0.05
+_OLDEST: Final = 10
+_COMMUNICATIONS_MAX: Final = 100
+"""On the page of a conversation: as many as people can read, and as can be rendered in some milliseconds."""
+_MINUTE_S: Final = 60
+
+
+class LivePage:
+    """Renders the overview and the answers as pages."""
+
+    def __init__(self, answers: Answers, overviews: OverviewReader, access: Access, engine: str) -> None:
+        self._answers = answers
+        self._overviews = overviews
+        self._access = access
+        self._streams = 0
+        self._closing = asyncio.Event()
+        self._rendering = asyncio.Lock()
+        self._rendered: dict[str, str] = {}
+        self._fresh_until_s = 0.0
+        self._templates = Environment(
+            loader=PackageLoader("consumer.web", "page"), autoescape=True, undefined=StrictUndefined
+        )
+        self._templates.filters.update(link=_link, stream=_stream, duration=_duration, moment=_moment)
+        self._templates.globals.update(
+            version=VERSION, engine=engine, leave=not access.is_open, most=_COMMUNICATIONS_MAX
+        )
+        folder = resources.files("consumer.web").joinpath("page")
+        self._assets = {name: folder.joinpath(name).read_bytes() for name in _ASSETS}
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to serve."""
+        return [
+            web.get("/", self._front),
+            web.get("/find", self._search),
+            web.get("/conversations/{conversationId}", self._conversation),
+            web.get(STREAM_PATH, self._follow_overview, allow_head=False),
+            web.get(STREAM_PATH + "/{conversationId}", self._follow_conversation, allow_head=False),
+            web.get("/assets/{name}", self._asset),
+            web.post("/login", self._login),
+            web.post("/logout", self._logout),
+        ]
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closing.set()
+
+    def problem(self, problem: Problem) -> web.Response:
+        """A problem as a page; if the token is missing, the form for it."""
+        if problem.status == web.HTTPUnauthorized.status_code:
+            return self._page("login.html", status=problem.status, failed=False)
+        return self._page("problem.html", status=problem.status, title=problem.title, partition=problem.partition)
+
+    async def _front(self, _request: web.Request) -> web.Response:
+        parts = {name: Markup(html) for name, html in (await self._overview_fragments()).items()}  # noqa: S704 - escaped
+        return self._page("board.html", parts=parts, now=timestamps.to_text(time.time_ns() // 1_000_000))
+
+    async def _search(self, request: web.Request) -> web.Response:
+        raise web.HTTPSeeOther(_link(request.query.get("id", "").strip()))
+
+    async def _conversation(self, request: web.Request) -> web.Response:
+        conversation_id = request.match_info["conversationId"]
+        asked = request.query.get("asOf", "").strip()
+        as_of = timestamps.normalize(asked) if asked else None
+        if asked and as_of is None:
+            raise Refused(Problem("not a time such as 2026-01-31T09:05:00Z", 400))
+        timeline = await self._answers.timeline(conversation_id, as_of)
+        async with self._answers.budget.run():
+            return self._page(
+                "conversation.html",
+                id=conversation_id,
+                timeline=timeline,
+                follow=as_of is None and timeline.origin == "worker",
+                operations=[] if as_of else self._overviews.operations_on(conversation_id),
+            )
+
+    async def _follow_overview(self, request: web.Request) -> web.StreamResponse:
+        async def fragments() -> AsyncGenerator[dict[str, str], None]:
+            while True:
+                yield await self._overview_fragments()
+
+        return await self._stream(request, fragments())
+
+    async def _follow_conversation(self, request: web.Request) -> web.StreamResponse:
+        conversation_id = request.match_info["conversationId"]
+        if self._answers.held(conversation_id) is None:
+            raise Refused(Problem("this worker does not have the conversation (any more)", 404))
+        return await self._stream(request, self._conversation_fragments(conversation_id))
+
+    async def _overview_fragments(self) -> dict[str, str]:
+        """The parts of the front page, rendered again if they are due."""
+        async with self._rendering:
+            if time.monotonic() < self._fresh_until_s:
+                return self._rendered
+            searched_s = self._answers.searched_s
+            oldest, _ = await self._answers.live(LiveFilter(), None, _OLDEST)
+            began_s = time.perf_counter()
+            overview = self._overviews.read()
+            self._rendered = {
+                name: self._templates.get_template(f"{name}.html").render(overview=overview, oldest=oldest.items)
+                for name in ("live", "lanes", "dead", "oldest", "feed")
+            }
+            cost_s = time.perf_counter() - began_s + self._answers.searched_s - searched_s
+            self._fresh_until_s = time.monotonic() + max(_TICK_S / 2, cost_s / _COST_SHARE)
+            return self._rendered
+
+    async def _conversation_fragments(self, conversation_id: str) -> AsyncGenerator[dict[str, str], None]:
+        """The conversation whenever it has changed, until this worker does not have it any more."""
+        template = self._templates.get_template("timeline.html")
+        state: bytes | None = None
+        while (found := self._answers.held(conversation_id)) is not None:
+            if found.state == state:
+                yield {}
+                continue
+            state = found.state
+            timeline = await self._answers.timeline_of(found)
+            async with self._answers.budget.run():
+                operations = self._overviews.operations_on(conversation_id)
+                html = template.render(timeline=timeline, operations=operations)
+            yield {"conversation": html}
+
+    async def _stream(
+        self, request: web.Request, fragments: AsyncGenerator[dict[str, str], None]
+    ) -> web.StreamResponse:
+        """Send the fragments that have changed, and a comment if none has for a while, until the session ends."""
+        if self._streams >= STREAMS_MAX:
+            raise Refused(Problem("too many pages are kept up to date already", 503), {"Retry-After": "60"})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        sent: dict[str, str] = {}
+        began_s = sent_s = time.monotonic()
+        self._streams += 1
+        try:
+            await response.prepare(request)
+            async for parts in fragments:
+                current = parts | {"status": self._status()}
+                changed = {name: html for name, html in current.items() if sent.get(name) != html}
+                sent.update(changed)
+                now_s = time.monotonic()
+                if changed:
+                    await response.write(b"data: %s\n\n" % msgspec.json.encode(changed))
+                    sent_s = now_s
+                elif now_s - sent_s > _SILENCE_S_MAX:
+                    await response.write(b":\n\n")
+                    sent_s = now_s
+                if now_s - began_s > _STREAM_S_MAX or await self._is_closing():
+                    break
+                if self._access.identify(request).verdict != "allowed":  # its session has ended
+                    break
+        finally:
+            self._streams -= 1
+            await fragments.aclose()
+        return response
+
+    def _status(self) -> str:
+        since_ms = self._overviews.outage_since_ms()
+        if since_ms is None:
+            return "Updating."
+        return f"Kafka does not answer: this page is from {timestamps.to_text(since_ms)} or before."
+
+    async def _is_closing(self) -> bool:
+        """Wait for the next tick; returns whether the server is stopping."""
+        try:
+            await asyncio.wait_for(self._closing.wait(), _TICK_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self._assets:
+            raise web.HTTPNotFound
+        return web.Response(body=self._assets[name], content_type=_ASSETS[name])
+
+    async def _login(self, request: web.Request) -> web.Response:
+        # Not `request.post()`: any client may send this, and for an invalid form aiohttp raises various errors.
+        form = parse_qs((await request.read()).decode("ascii", "replace"))
+        answer = self._access.sign_in(request, form.get("token", [""])[0].strip())
+        return answer or self._page("login.html", status=web.HTTPUnauthorized.status_code, failed=True)
+
+    async def _logout(self, request: web.Request) -> web.Response:
+        return self._access.sign_out(request)
+
+    def _page(self, template: str, *, status: int = 200, **values: object) -> web.Response:
+        text = self._templates.get_template(template).render(**values)
+        return web.Response(text=text, status=status, content_type="text/html")
+
+
+def _link(conversation_id: str) -> str:
+    return f"/conversations/{quote(conversation_id, safe='', errors='surrogateescape')}"
+
+
+def _stream(conversation_id: str) -> str:
+    return f"{STREAM_PATH}/{quote(conversation_id, safe='', errors='surrogateescape')}"
+
+
+def _moment(published: str) -> Markup:
+    """A published time as HTML that may break between date and clock on a narrow screen."""
+    date, _, clock = published.removesuffix("Z").partition("T")
+    return Markup('<time datetime="{}">{} <span class="clock">{}</span></time>').format(published, date, clock)
+
+
+def _duration(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "–"  # noqa: RUF001 - the dash that means no value in all tables
+    seconds = milliseconds / 1_000
+    if seconds < _MINUTE_S:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(int(seconds), _MINUTE_S)
+    hours, minutes = divmod(minutes, _MINUTE_S)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s"

@@ -1,0 +1,1 @@
+"""The documents: Markdown, and in `generate/` what writes the pages of `reference/`."""

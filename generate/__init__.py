@@ -1,0 +1,1 @@
+"""What is generated from the Structs and the query port, and checked in: JSON Schemas and `openapi.json`."""

@@ -1,0 +1,197 @@
+"""What only the native engine has: records that it declines, and panics."""
+
+import itertools
+import sys
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from consumer.core.lifecycle import DISCONNECT_TYPES, RANKS
+from consumer.core.notification_topics import TEMPLATES
+from consumer.core.record import Record
+from consumer.core.rules import Rules
+from consumer.engine.circuit_breaker import BreakerLimits
+from consumer.engine.dead_letters import DeadLetterFormat
+from consumer.engine.protocol import EngineFailedError
+from consumer.engine.python import EngineOptions, PythonEngine
+from tests.engines import engine_class, list_outputs
+from tests.strategies import NESTED_TOPICS, at, make_record, websocket
+from tests.worker.scenes import call, rubbish
+
+OPTIONS = EngineOptions(
+    Rules(),
+    BreakerLimits(0.5, 1_000, 100),
+    DeadLetterFormat(keep_payload=True, payload_bytes_max=1_000_000, version="0"),
+)
+
+
+@pytest.fixture
+def native() -> Any:
+    return sys.modules[engine_class("native").__module__]
+
+
+class PanickingCore:
+    """Panics at one offset, after it has processed what is before."""
+
+    def __init__(self, core: Any, offset: int, panic: type[BaseException]) -> None:
+        self._core, self._offset, self._panic, self.position = core, offset, panic, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._core, name)
+
+    def process(self, records: list[Record], first: int, end: int, *rest: object) -> object:
+        done = self._core.process(records, first, end, *rest)
+        for index in range(first, end):
+            if records[index].offset == self._offset:
+                self.position = index
+                raise self._panic("at last")
+        return done
+
+
+def calls(first: int, count: int) -> list[Record]:
+    offsets = range(first, first + count)
+    return [call(offset, "connected", offset, f"c{offset % 3}") for offset in offsets]
+
+
+def test_record_that_panics_is_processed_in_python(native: Any) -> None:
+    engine, reference = native.NativeEngine(OPTIONS), PythonEngine(OPTIONS)
+    for both in (engine, reference):
+        both.start(0, None)
+        both.process(calls(0, 4), 0, 1.0, now_s=0.0, now_ms=0)
+        both.outputs()
+        both.commit(4)
+    core = engine._core
+    engine._core = PanickingCore(core, 6, native.PanicException)
+    with pytest.raises(EngineFailedError, match="panicked at offset 6: at last"):
+        engine.process(calls(4, 5), 0, 1.0, now_s=0.0, now_ms=0)
+    engine.rollback()
+    engine._core = core
+    for both in (engine, reference):
+        both.start(4, both.stream_ms)
+        assert both.process(calls(4, 5), 0, 1.0, now_s=0.0, now_ms=0).stopped_by == "end"
+    assert engine.stats.declined == {"panic": 1}
+    assert list_outputs(engine) == list_outputs(reference)
+
+
+def test_declined_records_are_counted_by_reason(native: Any) -> None:
+    engine = native.NativeEngine(OPTIONS)
+    engine.start(0, None)
+    records = [*calls(0, 2), rubbish(2), *calls(3, 1)]
+    engine.process(records, 0, 1.0, now_s=0.0, now_ms=0)
+    assert engine.stats.declined == {"json": 1}
+    assert engine.stats.records == {("applied", ""): 3, ("dead_lettered", "bad_json"): 1}
+
+
+def test_states_beyond_what_is_held_are_decoded_again(native: Any) -> None:
+    engine, reference = native.NativeEngine(OPTIONS), PythonEngine(OPTIONS)
+    large = {"peerId": "x" * 100_000}
+    for both in (engine, reference):
+        both.start(0, None)
+        for first in range(0, 600, 100):
+            records = [call(n, "alerting", n, f"c{n % 300}", **large) for n in range(first, first + 100)]
+            both.process(records, 0, 60.0, now_s=0.0, now_ms=0)
+            assert both.outputs().states
+            both.commit(first)
+    held, held_bytes = engine._core.count_held()
+    assert held < len(engine.states) == 300
+    assert held_bytes <= 4 << 20
+    assert dict(engine.states.items()) == dict(reference.states.items())
+
+
+@pytest.mark.parametrize("later_s", [1.999, 2.0, 2.001])
+def test_engines_agree_where_a_change_of_control_begins(native: Any, later_s: float) -> None:
+    session = {"id": "s1", "state": "connected", "connectedTime": at(1), "providerEventTime": at(1 + later_s)}
+    body = {"id": "c1", "participants": [{"id": "p1", "cobrowsesessions": [session]}]}
+    records = [make_record(websocket(NESTED_TOPICS[0], body), seconds=9, key="c1", offset=0)]
+    engines = [native.NativeEngine(OPTIONS), PythonEngine(OPTIONS)]
+    for engine in engines:
+        engine.start(0, None)
+        engine.process(records, 0, 1.0, now_s=0.0, now_ms=0)
+    assert not engines[0].stats.declined
+    assert list_outputs(engines[0]) == list_outputs(engines[1])
+
+
+def process_on_both(native: Any, *records: Record) -> list[PythonEngine]:
+    """Both engines after the same records."""
+    engines = [native.NativeEngine(OPTIONS), PythonEngine(OPTIONS)]
+    for engine in engines:
+        engine.start(0, None)
+        engine.process(list(records), 0, 60.0, now_s=0.0, now_ms=0)
+    return engines
+
+
+def test_engines_know_the_same_states_types_and_topics(native: Any) -> None:
+    """The native engine has lists of its own."""
+    topics = [template.replace("{id}", "x") for template in TEMPLATES if "{id}" in template]
+    legs = [{"state": state} for state in RANKS]
+    legs += [{"state": "disconnected", "disconnectType": kind} for kind in DISCONNECT_TYPES]
+    records = []
+    for offset, (topic, leg) in enumerate(itertools.product(topics, legs)):
+        flat = {"id": "p1", **leg}
+        nested = {"id": "p1", "calls": [{"id": "m1", **leg}]}
+        name = f"c{offset}"
+        body = {"id": name, "participants": [nested if topic in NESTED_TOPICS else flat]}
+        records.append(make_record(websocket(topic, body), seconds=9, key=name, offset=offset))
+    engine, reference = process_on_both(native, *records)
+    assert list_outputs(engine) == list_outputs(reference)
+    assert engine.stats.anomalies == reference.stats.anomalies
+    assert engine.stats.templates == reference.stats.templates
+
+
+def test_restored_state_replaces_what_was_held(native: Any) -> None:
+    """Another worker had the partition in between."""
+    engine, reference = process_on_both(native, call(0, "alerting", 0))
+    (newer,) = process_on_both(native, call(0, "alerting", 0), call(1, "connected", 1, userId="u2"))[1].outputs().states
+    for one in (engine, reference):
+        one.outputs()
+        one.commit(1)
+        one.states.restore([(newer.key or b"", newer.value)])
+        while one.states.settle(10):
+            pass
+        one.process([call(2, "disconnected", 2)], 0, 60.0, now_s=0.0, now_ms=0)
+    assert list_outputs(engine) == list_outputs(reference)
+
+
+def test_state_that_is_published_is_what_is_committed(native: Any) -> None:
+    engine, reference = process_on_both(native, *calls(0, 2))
+    for one in (engine, reference):
+        one.outputs()
+        one.process(calls(2, 2), 0, 60.0, now_s=0.0, now_ms=0)
+        published = {output.key: output.value for output in one.outputs().states}
+        one.commit(4)
+        assert {name.encode(): state for name, state in one.states.items()} == published
+    assert dict(engine.states.items()) == dict(reference.states.items())
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_outputs_stay_as_they_were_handed_out(native: Any, end: str) -> None:
+    """The live page reads transitions of earlier commits, also those of a record that was declined."""
+    (declined,) = calls(2, 1)
+    declined = replace(declined, headers=(("snapshot-time", b"%d" % declined.timestamp_ms),))
+    engine, reference = process_on_both(native, *calls(0, 2), declined, *calls(3, 2))
+    assert engine.stats.declined == {"time": 1}
+    before, staged = engine.outputs(), list_outputs(engine)
+    if end == "commit":
+        engine.commit(4)
+    else:
+        engine.rollback()
+    engine.process(calls(5, 2), 0, 60.0, now_s=0.0, now_ms=0)
+    assert (list(before.states), list(before.transitions)) == (staged.states, staged.transitions)
+    assert staged == list_outputs(reference)
+    assert before.transitions[-1] == before.transitions[len(before.transitions) - 1]
+    with pytest.raises(IndexError):
+        before.transitions[len(before.transitions)]
+
+
+def test_state_with_names_in_the_wrong_place_is_left_to_python(native: Any) -> None:
+    (output,) = process_on_both(native, call(0, "alerting", 0))[1].outputs().states
+    damaged = (output.value or b"").replace(b'"timeClass":"snapshot"', b'"timeClass":"call"')
+    engine = native.NativeEngine(OPTIONS)
+    engine.start(0, None)
+    engine.states.restore([(output.key or b"", damaged)])
+    while engine.states.settle(10):
+        pass
+    engine.process([call(1, "connected", 1)], 0, 60.0, now_s=0.0, now_ms=0)
+    assert engine.stats.declined == {"state": 1}
+    assert engine.stats.records == {("dead_lettered", "internal_error"): 1}

@@ -1,0 +1,193 @@
+"""Ordinary records for two engines: both shapes, all media, drawn from a seed."""
+
+import json
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final
+
+from msgspec import Struct
+
+from consumer.core.record import Record
+from consumer.simulator.traffic import Traffic, records
+from tests.strategies import (
+    BASE_MS,
+    BEFORE,
+    ENDED,
+    FLAT_SUFFIXES,
+    LIVE,
+    MEDIA,
+    NESTED_TOPICS,
+    TOPIC,
+    eventbridge,
+    websocket,
+)
+from tests.strategies import iso as uncached_iso
+
+STATES: Final = (*BEFORE, *LIVE, *ENDED, "vanished", "Alerting", "CONNECTED", "new.state", "")
+WORDS: Final = ("a", "b", "A_b", "", None, "client", "peer", "TRANSFER", "inbound", "sms")
+ODD_WORDS: Final = ("é", "É", "\U0001f600", "�", "ǅ", "a\u0000b", 'a"b')
+"""Words of which the case is not always folded natively."""
+TIME_NAMES: Final = (
+    "connectedTime", "disconnectedTime", "parkTime", "resumeTime", "providerEventTime", "endTime", "startAcwTime",
+    "endAcwTime", "callbackScheduledTime", "startTime",
+)  # fmt: skip
+TEXT_NAMES: Final = (
+    "initialState", "provider", "disconnectType", "direction", "peerId", "peer", "type", "roomId", "cobrowseRole",
+    "purpose", "userId", "queueId", "teamId", "externalContactId", "viewerUrl", "scriptId",
+)  # fmt: skip
+FLAG_NAMES: Final = ("held", "muted", "afterCallWorkRequired", "wrapupRequired")
+REFERENCES: Final = ("user", "queue", "team", "externalContact")
+
+
+iso = lru_cache(maxsize=100_000)(uncached_iso)
+
+
+class Ordinary(Struct, frozen=True):
+    """Records of one partition in order, and what they are like."""
+
+    records: list[Record]
+    is_small: bool
+    """Whether their values are small, from small alphabets."""
+    spread_ms: int
+    """How far their times lie apart, if they are small."""
+
+
+@lru_cache(maxsize=1)
+def make_traffic(seed: int, count: int) -> Ordinary:
+    """So many ordinary records. The last are kept for the next call: they cost more to make than to mutate."""
+    chance = random.Random(seed)
+    is_small = chance.random() < 0.6
+    spread_ms = chance.choice((2_000, 60_000, 3_600_000))
+    conversations = chance.choice((4, 20, 60))
+    endless = _small(chance, conversations, spread_ms) if is_small else _simulated(seed, chance, conversations)
+    return Ordinary(list(islice(endless, count)), is_small, spread_ms)
+
+
+def draw_array(chance: random.Random) -> str:
+    """An array of communications; one of four is of the medium with most rules."""
+    return "cobrowsesessions" if chance.random() < 0.25 else chance.choice(tuple(MEDIA))
+
+
+def draw_state(chance: random.Random) -> str:
+    """A state, seldom an odd one."""
+    return chance.choice(STATES if chance.random() < 0.99 else ODD_WORDS)
+
+
+def draw_word(chance: random.Random) -> str | None:
+    """A text or none, seldom an odd one."""
+    return chance.choice(WORDS if chance.random() < 0.99 else ODD_WORDS)
+
+
+def _simulated(seed: int, chance: random.Random, conversations: int) -> Iterator[Record]:
+    """The simulator's traffic, of real size."""
+    traffic = Traffic(
+        seed=seed,
+        start_ms=BASE_MS,
+        conversations=conversations,
+        records_per_s=chance.choice((20.0, 500.0)),
+        disorder=chance.choice((0.0, 0.3)),
+        duplicates=chance.choice((0.0, 0.2)),
+        broken=0.01,
+        flat=chance.choice((0.0, 0.3, 1.0)),
+        ignorable=0.01,
+    )
+    for offset, draft in enumerate(records(traffic)):
+        yield Record(TOPIC, 0, offset, draft.timestamp_ms, draft.key, draft.value, draft.headers)
+
+
+def _small(chance: random.Random, conversations: int, spread_ms: int) -> Iterator[Record]:
+    """Small records from small alphabets, so that ids collide, times tie and records contradict each other."""
+    offset, now_ms = 0, BASE_MS
+    while True:
+        now_ms += chance.choice((0, 1, 1_000, spread_ms // 10, spread_ms))
+        conversation_id = f"c{chance.randrange(conversations)}"
+        at_ms = max(0, now_ms - chance.choice((0, 0, 0, 1, 1_000, spread_ms)))
+        is_flat = chance.random() < 0.35
+        array = draw_array(chance)
+        suffix = chance.choice((*FLAT_SUFFIXES, "cobrowseSessions", "cobrowseSessions"))
+        participants = [
+            _flat_participant(chance, participant_id, at_ms)
+            if is_flat
+            else _nested_participant(chance, participant_id, array, at_ms)
+            for participant_id in _ids(chance, "p", chance.choice((1, 1, 1, 2, 3)))
+        ]
+        body = {"id": conversation_id, "participants": participants}
+        topic = f"v2.users.u1.conversations.{suffix}" if is_flat else chance.choice(NESTED_TOPICS)
+        frame: Any = websocket(topic, body)
+        draw = chance.random()
+        if draw < 0.3:
+            frame = eventbridge(topic, body, chance.choice((iso(at_ms), at_ms, None)))
+        elif draw < 0.45 and not is_flat:
+            frame = chance.choice((body, {"eventBody": body}))
+        value = json.dumps(frame, ensure_ascii=False).encode()
+        yield Record(TOPIC, 0, offset, at_ms, conversation_id.encode(), value)
+        offset += 1
+
+
+def _ids(chance: random.Random, kind: str, count: int) -> list[str]:
+    """Ids of one kind, seldom one of them twice."""
+    drawn = chance.choices(range(1, 4), k=count) if chance.random() < 0.05 else chance.sample(range(1, 4), count)
+    return [f"{kind}{number}" for number in drawn]
+
+
+def _nested_participant(chance: random.Random, participant_id: str, array: str, at_ms: int) -> dict[str, Any]:
+    participant: dict[str, Any] = {"id": participant_id}
+    participant |= {
+        name: draw_word(chance)
+        for name in chance.sample(("purpose", "userId", "queueId", "teamId", "externalContactId"), 2)
+    }
+    for name in dict.fromkeys((array, *chance.sample(tuple(MEDIA), chance.choice((0, 0, 1, 2))))):
+        ids = _ids(chance, "m", chance.choice((1, 1, 2, 3)))
+        participant[name] = [_communication(chance, communication_id, at_ms) for communication_id in ids]
+    return participant
+
+
+def _communication(chance: random.Random, communication_id: str, at_ms: int) -> dict[str, Any]:
+    communication: dict[str, Any] = {
+        "id": communication_id,
+        "state": chance.choice(("alerting", "connected", "connected", "parked", "disconnected", draw_state(chance))),
+    }
+    communication |= _members(chance, at_ms)
+    if chance.random() < 0.2:
+        communication["afterCallWork"] = {
+            "state": draw_word(chance), "startTime": iso(at_ms), "endTime": chance.choice((None, iso(at_ms + 9)))
+        }  # fmt: skip
+    return communication
+
+
+def _flat_participant(chance: random.Random, participant_id: str, at_ms: int) -> dict[str, Any]:
+    participant: dict[str, Any] = {
+        "id": participant_id,
+        "state": chance.choice(("alerting", "connected", "connected", "parked", "disconnected", draw_state(chance))),
+    }
+    for name in chance.sample(REFERENCES, 2):
+        participant[name] = chance.choice((None, {}, {"id": "a"}, {"id": "b", "name": "x"}, {"id": ""}))
+    return participant | _members(chance, at_ms)
+
+
+def _members(chance: random.Random, at_ms: int) -> dict[str, Any]:
+    """What both shapes have, some of it."""
+    members: dict[str, Any] = {}
+    for name in chance.sample(TIME_NAMES, chance.choice((0, 1, 2, 3))):
+        earlier = iso(at_ms - chance.choice((1, 1_000, 2_000, 2_001)))  # two seconds apart is the same event
+        members[name] = chance.choice(
+            (iso(at_ms), iso(at_ms), earlier, iso(at_ms + 299_999), at_ms, None, iso(BASE_MS))
+        )
+    for name in chance.sample(TEXT_NAMES, chance.choice((0, 1, 2, 4))):
+        members[name] = draw_word(chance)
+    for name in chance.sample(FLAG_NAMES, chance.choice((0, 0, 1, 2))):
+        members[name] = chance.choice((True, False, None))
+    if chance.random() < 0.3:
+        members["cobrowseSessionId"] = chance.choice(("s1", "s2", None, ""))
+        members["controlling"] = chance.choice((None, [], ["m2"], ["m1", None, "m3"]))
+    if chance.random() < 0.2:
+        members["wrapup"] = make_wrapup(chance)
+    return members
+
+
+def make_wrapup(chance: random.Random) -> Any:
+    """A wrap-up, most of them with a whole number of seconds."""
+    seconds = chance.choice((0, 9, 60, 300, -1, 2**53, 12.0, None))
+    return chance.choice((None, {}, {"code": draw_word(chance), "durationSeconds": seconds}))

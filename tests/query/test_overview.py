@@ -1,0 +1,88 @@
+"""The overview: lanes, live communications and the latest operations."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.engine.output import Output
+from consumer.query.overview import LaneRow, OverviewReader
+from consumer.query.recent_activity import KEPT_MAX, RecentActivity
+from consumer.worker.lane import AwaitedPartition
+from consumer.worker.offset_metadata import OffsetMetadata
+from consumer.worker.ports import Effects
+from consumer.worker.standstill import Standstill
+from schemas.transition import Transition
+from tests.worker.scenes import call
+from tests.worker.serving import run_worker, set_partition
+
+RECORDS = [
+    call(0, "alerting", 1, "c1"),
+    call(1, "alerting", 2, "c2"),
+    call(2, "connected", 5, "c2"),
+    call(3, "disconnected", 9, "c3"),
+    set_partition(call(0, "alerting", 3, "c4"), 1),
+    set_partition(call(1, "hovering", 4, "c5"), 1),
+]
+
+
+async def operations() -> list[Output]:
+    """The operations that a lane publishes for the records of the first partition."""
+    async with run_worker(RECORDS[:4], (0,)) as worker:
+        broker = worker._context.input_consumer._broker  # type: ignore[attr-defined]
+        return list(broker.partitions[0].transitions)
+
+
+async def test_overview_counts_live_communications_and_lists_lanes() -> None:
+    async with run_worker(RECORDS, (0, 1)) as worker:
+        worker.lanes[1].lag_records = 7
+        overview = OverviewReader(worker.lanes, RecentActivity()).read()
+        assert sorted(overview.live) == [("call", "alerting", 2), ("call", "connected", 1), ("call", "hovering", 1)]
+        assert overview.live[0] == ("call", "alerting", 2)
+        assert overview.lanes == [
+            LaneRow(0, "running", 3, 0, 0, None),
+            LaneRow(1, "running", 2, 7, 0, None),
+        ]
+        assert (overview.operations, overview.dead_letters) == ([], [])
+
+
+def test_partition_that_awaits_an_assignment_has_a_row() -> None:
+    still = Standstill("unread", "the group rebalances", 0.0)
+    awaited = {3: AwaitedPartition(3, 7, 12, still), 1: AwaitedPartition(1, 7, 0, None)}
+    assert OverviewReader({}, RecentActivity(), awaited=awaited).read().lanes == [
+        LaneRow(1, "rebalancing", 0, 0, None, None),
+        LaneRow(3, "rebalancing", 0, 12, None, "the group rebalances"),
+    ]
+
+
+async def test_the_latest_operations_come_first() -> None:
+    outputs = await operations()
+    recent_activity = RecentActivity()
+    dead_letters = [Output(b"k", b"v", (("cc-reason", reason),)) for reason in (b"no_time", b"late", b"late")]
+    recent_activity.add(Effects(4, OffsetMetadata(), [], outputs, dead_letters))
+    reader = OverviewReader({}, recent_activity)
+    published = [msgspec.json.decode(output.value or b"", type=Transition) for output in outputs]
+    assert reader.read().operations == published[::-1]
+    assert [operation.to_state for operation in reader.operations_on("c2")] == ["connected", "alerting"]
+    assert reader.operations_on("none") == []
+    assert reader.read().dead_letters == [("late", 2), ("no_time", 1)]
+
+
+@given(st.lists(st.integers(0, 2) | st.integers(0, KEPT_MAX * 2), max_size=9))
+def test_only_the_latest_operations_are_kept(sizes: list[int]) -> None:
+    """Whatever the sizes of the commits."""
+    recent_activity, outputs = RecentActivity(), [Output(b"c%d" % number, b"") for number in range(sum(sizes))]
+    begin = 0
+    for size in sizes:
+        recent_activity.add(Effects(1, OffsetMetadata(), [], outputs[begin : begin + size], []))
+        begin += size
+    assert [operation.conversation_id for operation in recent_activity.operations] == [
+        f"c{number}" for number in range(begin)[-KEPT_MAX:]
+    ]
+
+
+def test_commits_are_forgotten_once_later_ones_hold_enough() -> None:
+    recent_activity, large = RecentActivity(), [Output(b"c", b"")] * KEPT_MAX
+    for _ in range(3):
+        recent_activity.add(Effects(1, OffsetMetadata(), [], [Output(b"c", b"")], []))
+        recent_activity.add(Effects(1, OffsetMetadata(), [], large, []))
+    assert list(recent_activity._commits) == [large]

@@ -1,0 +1,448 @@
+"""The live page: sessions and headers over HTTP, and what people do with it in a real browser."""
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, expect
+
+from consumer.core import timestamps
+from consumer.core.outcomes import Applied
+from consumer.core.record import Record
+from consumer.core.rules import Rules
+from consumer.core.step import step
+from consumer.engine.output import Output
+from consumer.web import attempts, live_page, sessions
+from consumer.web.authenticator import COOKIE
+from consumer.worker.offset_metadata import OffsetMetadata
+from consumer.worker.ports import Effects, RetriableError
+from consumer.worker.standstill import Standstill
+from tests.browser import PHONE, open_browser, open_page
+from tests.engines import states_of
+from tests.strategies import at
+from tests.web.test_query_port import MARK, TOKEN, Site, serving
+from tests.worker.scenes import call
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'&"
+
+
+def apply(site: Site, record: Record) -> Applied:
+    """Do what a lane does with a record, up to its commit."""
+    store = states_of(site.worker.lanes[0].engine)
+    outcome = step(record, Rules(), None, store.lookup)
+    assert isinstance(outcome, Applied)
+    store.stage(outcome.conversation_id, outcome.stored)
+    store.merge(None)
+    key = outcome.conversation_id.encode()
+    outputs = [Output(key, msgspec.json.encode(transition)) for transition in outcome.transitions]
+    dead = [Output(b"k", b"v", (("cc-reason", b"bad_json"),))]
+    site.recent_activity.add(Effects(record.next_offset, OffsetMetadata(), [], outputs, dead))
+    return outcome
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with open_browser() as started:
+        yield started
+
+
+@asynccontextmanager
+async def site_at(token: str = "") -> AsyncIterator[tuple[Site, str]]:
+    async with serving(token) as site:
+        yield site, f"http://127.0.0.1:{site.port}"
+
+
+def as_shown(moment: str) -> str:
+    """A published time as the page shows it."""
+    return moment.replace("T", " ").removesuffix("Z")
+
+
+async def assert_accessible(opened: Page) -> None:
+    """Assert that axe finds no violation of WCAG 2.2 AA or of its best practices."""
+    results = await Axe().run(opened)
+    assert results.response["violations"] == [], results.generate_report()
+    wider = await opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wider <= 0, "the page is wider than the screen"
+
+
+async def save_screenshot(opened: Page, name: str) -> None:
+    """Save a picture if the environment names a folder for it."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        await opened.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+async def test_page_says_how_old_it_is_while_kafka_is_gone(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser) as opened:
+        status = opened.get_by_role("status")
+        await opened.goto(url)
+        await expect(status).to_have_text("Updating.")
+        site.worker.lanes[0].standstill = Standstill("leader", "no broker leads the partition", 0.0)
+        await expect(opened.locator("#lanes tr.bad")).to_contain_text("no broker leads the partition")
+        site.worker.note_connection(RetriableError("connecting to kafka:9092: TimeoutError"))
+        assert site.worker.outage is not None
+        since = timestamps.to_text(site.worker.outage.since_ms)
+        await expect(status).to_have_text(f"Kafka does not answer: this page is from {since} or before.")
+        site.worker.note_connection(None)
+        await expect(status).to_have_text("Updating.")
+
+
+async def test_a_conversation_is_followed_live_and_in_the_past(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser) as opened:
+        await opened.goto(url)
+        await opened.get_by_label("Conversation id").fill("live-2")
+        await opened.keyboard.press("Enter")
+        await expect(opened.get_by_role("heading", name="live-2")).to_be_visible()
+        await expect(opened.get_by_role("status")).to_have_text("Updating.")
+        cells = opened.locator("#conversation tbody tr")
+        await expect(cells).to_have_count(1)
+        apply(site, call(50, "connected", 40, "live-2"))
+        await expect(cells).to_have_count(2)
+        await expect(cells.last).to_contain_text("alerting")
+        await expect(cells.last).to_contain_text(as_shown(at(40)))
+        apply(site, call(51, "connected", 20, "live-2"))
+        correction = opened.locator("li.correction").first
+        await expect(correction).to_contain_text("corrected:")
+        await expect(correction).to_contain_text(as_shown(at(40)))
+        await expect(cells.last).to_contain_text(as_shown(at(20)))
+        await save_screenshot(opened, "conversation")
+        await assert_accessible(opened)
+        apply(site, call(52, "disconnected", 60, "live-2", disconnectType="peer"))
+        await expect(opened.locator("#conversation")).to_contain_text("Ended: 0 of 1")
+        await opened.get_by_label("State as of (UTC)").fill(at(30))
+        await opened.get_by_role("button", name="Show").click()
+        await expect(opened.locator("#conversation")).to_contain_text("Live: 1 of 1")
+        await expect(opened.get_by_role("status")).to_contain_text(f"As of {at(30)}")
+
+
+async def test_the_front_page_keeps_up_with_the_worker(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser) as opened:
+        await opened.goto(url)
+        await expect(opened.get_by_role("status")).to_have_text("Updating.")
+        await expect(opened.locator("#live")).to_contain_text("call")
+        await expect(opened.locator("#live .number").last).to_have_text("5")
+        await expect(opened.locator("#lanes")).to_contain_text("running")
+        await expect(opened.locator("footer")).to_contain_text("python engine")
+        apply(site, call(50, "connected", 40, "live-1"))
+        apply(site, call(51, "connected", 20, "live-1"))
+        await expect(opened.locator("#feed tr.correction")).to_contain_text("corrected: alerting → connected")
+        await expect(opened.locator("#dead")).to_contain_text("bad_json")
+        await expect(opened.locator("#live")).to_contain_text("connected")
+        site.worker.lanes[0].phase = "blocked"
+        await expect(opened.locator("#lanes tr.bad")).to_contain_text("blocked")
+        await save_screenshot(opened, "board")
+        await assert_accessible(opened)
+        site.worker.lanes[0].phase = "running"
+        await opened.get_by_role("button", name="Pause").click()
+        await expect(opened.get_by_role("status")).to_have_text("Paused.")
+        before = await opened.locator("#feed").inner_html()
+        apply(site, call(52, "disconnected", 60, "live-1"))
+        await asyncio.sleep(2 * live_page._TICK_S)
+        assert await opened.locator("#feed").inner_html() == before
+        await opened.get_by_role("button", name="Pause").click()
+        await expect(opened.locator("#feed")).to_contain_text("connected → disconnected")
+
+
+async def test_it_works_by_keyboard_and_updates_keep_the_focus(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser) as opened:
+        await opened.goto(url)
+        await opened.keyboard.press("Tab")
+        await expect(opened.get_by_role("link", name="Skip to the content")).to_be_focused()
+        reached = []
+        for _ in range(14):
+            await opened.keyboard.press("Tab")
+            reached.append(await opened.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        assert {"id", "pause", "s-oldest", "s-feed", "live-0", "live-4"} <= set(reached)
+        await opened.locator("#oldest a").first.focus()
+        before = await opened.locator("#oldest").inner_text()
+        apply(site, call(50, "connected", 40, "live-0"))
+        await expect(opened.locator("#oldest")).not_to_have_text(before, use_inner_text=True)
+        await expect(opened.locator("#oldest a").first).to_be_focused()
+        await opened.keyboard.press("Enter")
+        await expect(opened.get_by_role("heading", name="live-0")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_is_readable_on_a_phone_and_in_the_dark(browser: Browser, scheme: Any) -> None:
+    async with site_at() as (site, url):
+        apply(site, call(50, "connected", 40, "live-1"))
+        apply(site, call(51, "connected", 20, "live-1"))
+        async with open_page(browser, color_scheme=scheme, **PHONE) as opened:
+            for name, path in (("board", "/"), ("conversation", "/conversations/live-1")):
+                await opened.goto(url + path)
+                await expect(opened.get_by_role("status")).to_have_text("Updating.")
+                await assert_accessible(opened)
+                await save_screenshot(opened, f"{name}-phone-{scheme}")
+            ink, paper = await opened.evaluate(
+                "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+            )
+            darker = sum(map(int, re.findall(r"\d+", paper))) < sum(map(int, re.findall(r"\d+", ink)))
+            assert darker == (scheme == "dark")
+
+
+async def test_an_unknown_conversation_has_a_page(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser, refused=404) as opened:
+        site.home = 0
+        await opened.goto(f"{url}/conversations/none")
+        await expect(opened.get_by_role("alert")).to_contain_text("no such conversation is known")
+        await assert_accessible(opened)
+
+
+async def test_logging_in_with_the_token_and_out_again(browser: Browser) -> None:
+    async with site_at(TOKEN) as (_, url), open_page(browser, refused=401, **PHONE) as opened:
+        await opened.goto(f"{url}/conversations/{MARK}")
+        assert MARK not in await opened.content()
+        await assert_accessible(opened)
+        await save_screenshot(opened, "login-phone")
+        await opened.get_by_label("Token of the query port").fill("wrong")
+        await opened.keyboard.press("Enter")
+        await expect(opened.get_by_role("alert")).to_have_text("That is not the token.")
+        await opened.get_by_label("Token of the query port").fill(TOKEN)
+        await opened.get_by_role("button", name="Log in").click()
+        await expect(opened.get_by_role("status")).to_have_text("Updating.")
+        (cookie,) = await opened.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert TOKEN not in cookie["value"]
+        await opened.goto(f"{url}/conversations/{MARK}")
+        await expect(opened.get_by_role("heading", name=MARK)).to_be_visible()
+        await opened.get_by_role("button", name="Log out").click()
+        await expect(opened.get_by_role("button", name="Log in")).to_be_visible()
+        assert await opened.context.cookies() == []
+
+
+async def test_values_of_records_are_shown_and_never_run(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser) as opened:
+        apply(site, call(50, "connected", 0, HOSTILE, HOSTILE))
+        await opened.goto(url)
+        link = opened.locator("#oldest a").filter(has_text=HOSTILE)
+        await expect(link).to_have_text(HOSTILE)
+        await expect(opened.get_by_role("status")).to_have_text("Updating.")
+        apply(site, call(51, "disconnected", 30, HOSTILE, HOSTILE, disconnectType=HOSTILE))
+        await opened.locator("#feed a").filter(has_text=HOSTILE).first.click()
+        await expect(opened.get_by_role("heading", name=HOSTILE).first).to_be_visible()
+        await expect(opened.locator("#conversation h3").first).to_contain_text("img src=x")
+        assert await opened.locator("img").count() == 0
+
+
+async def test_every_page_has_the_policy_and_no_inline_script() -> None:
+    async with serving("") as site:
+        for path in (
+            "/",
+            f"/conversations/{MARK}",
+            "/conversations/none",
+            "/assets/page.css",
+            "/assets/page.js",
+            "/no",
+        ):
+            _, answer, body = await site.ask(path)
+            assert (
+                "default-src 'none'; script-src 'self'; style-src 'self'" in answer.headers["Content-Security-Policy"]
+            )
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert not re.search(rb"<script(?![^>]*src=)|<style| style=| on[a-z]+=", body)
+            assert not re.search(rb"(?:src|href|action)=\"(?:https?:)?//", body), "nothing from elsewhere"
+
+
+async def test_only_a_session_that_was_begun_counts_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not derive from the token: two are never the same, and another process knows none of them."""
+    async with serving() as site:
+        first, second = [await log_in(site) for _ in range(2)]
+        assert first != second
+        assert await asks_as(site, first) == await asks_as(site, second) == 200
+        for forged in ("", ".", first[:-1], first + "x", first.swapcase(), "\xff"):
+            assert await asks_as(site, forged) == 401
+        await site.ask("/logout", "POST", Cookie=f"{COOKIE}={first}")
+        assert await asks_as(site, first) == 401
+        assert await asks_as(site, second) == 200
+        monkeypatch.setattr(sessions, "SESSION_S", 0)
+        assert await asks_as(site, await log_in(site)) == 401
+    async with serving() as site:
+        assert await asks_as(site, second) == 401
+
+
+async def asks_as(site: Site, session: str) -> int:
+    return (await site.ask(f"/api/v1/conversations/{MARK}", Cookie=f"{COOKIE}={session}"))[0]
+
+
+async def log_in(site: Site, **headers: str) -> str:
+    """The session of a person who has the token."""
+    answer = await send_form(site, TOKEN, **headers)
+    assert (answer.status, answer.headers["Location"]) == (303, "/")
+    return answer.cookies[COOKIE].value
+
+
+async def send_form(site: Site, token: str, **headers: str) -> aiohttp.ClientResponse:
+    url = f"http://127.0.0.1:{site.port}/login"
+    answer = await site.client.post(url, data={"token": token}, allow_redirects=False, headers=headers)
+    site.client.cookie_jar.clear()
+    return answer
+
+
+async def test_a_page_is_not_followed_after_its_session() -> None:
+    async with serving() as site:
+        session = await log_in(site)
+        headers = {"Cookie": f"{COOKIE}={session}"}
+        async with site.client.get(f"http://127.0.0.1:{site.port}/events", headers=headers) as stream:
+            assert (await stream.content.readuntil(b"\n\n")).startswith(b"data: ")
+            await site.ask("/logout", "POST", Cookie=f"{COOKIE}={session}")
+            async with asyncio.timeout(60):
+                await stream.content.read()
+
+
+@pytest.mark.parametrize(
+    ("host", "secure"),
+    [
+        ("localhost:8081", False),
+        ("127.0.0.1", False),
+        ("[::1]:1", False),
+        ("conversations.example", True),
+        ("10.0.0.1", True),
+    ],
+)
+async def test_beyond_loopback_the_cookie_is_for_https_only(host: str, secure: bool) -> None:  # noqa: FBT001 - a parameter
+    async with serving() as site:
+        answer = await send_form(site, TOKEN, Host=host)
+        cookie = answer.headers["Set-Cookie"]
+        assert ("Secure" in cookie) == secure
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+
+
+async def test_wrong_tokens_are_counted_logged_and_slowed_down(log: Callable[[], list[Any]]) -> None:
+    """By the address: the one that guesses gets no answer to the right token either, another one does."""
+    async with serving() as site:
+        for _ in range(attempts.FREE):
+            assert (await send_form(site, "guess")).status == 401
+        for token in ("guess", TOKEN):
+            answer = await send_form(site, token)
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+            assert "Set-Cookie" not in answer.headers
+        assert site.refused == ["wrong_token"] * attempts.FREE + ["throttled"] * 2
+        (line,) = log()
+        assert (line["event"], line["level"], line["peer"], line["way"]) == (
+            "query.sign_in_failed", "warning", "127.0.0.1", "form",
+        )  # fmt: skip
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))) as other:
+            url = f"http://127.0.0.1:{site.port}/login"
+            async with other.post(url, data={"token": TOKEN}, allow_redirects=False) as answer:
+                assert answer.status == 303
+
+
+async def test_guesses_lock_out_no_peer_that_has_given_the_token() -> None:
+    """Neither by the other way, nor by the same, nor with a session."""
+    async with serving() as site:
+        session = await log_in(site)
+        for _ in range(2 * attempts.FREE):
+            await send_form(site, "guess")
+            await site.ask(f"/conversations/{MARK}", Authorization="Bearer guess")
+        assert await asks_as(site, session) == 200
+        assert (await send_form(site, TOKEN)).status == 303
+        assert (await site.ask(f"/conversations/{MARK}", Authorization=f"Bearer {TOKEN}"))[0] == 200
+        assert (await site.ask(f"/conversations/{MARK}", Authorization="Bearer guess"))[0] == 429
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b"token=x"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nhalf"),
+        ("application/x-www-form-urlencoded", b"token=\xff\xfe"),
+        ("application/x-www-form-urlencoded; charset=unheard-of", b"token=x"),
+        ("application/x-www-form-urlencoded; charset=unicode_escape", b"token=\\ud800"),
+    ],
+)
+async def test_an_invalid_form_is_neither_a_login_nor_an_error(kind: str, body: bytes) -> None:
+    async with serving() as site:
+        url = f"http://127.0.0.1:{site.port}/login"
+        async with site.client.post(url, data=body, headers={"Content-Type": kind}) as answer:
+            assert answer.status == 401
+            assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "accepted"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://page.example"}, False),
+        ({"Origin": "http://page.example"}, True),
+        ({"Origin": "https://PAGE.example"}, True),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Origin": "http://page.example:81"}, False),
+        ({"Origin": "http://page.example.evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": ""}, False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/login", "/logout"])
+async def test_a_form_of_another_site_is_refused(path: str, headers: dict[str, str], accepted: bool) -> None:  # noqa: FBT001 - a parameter
+    """Over plain HTTP a browser sends no `Sec-Fetch-Site`."""
+    async with serving() as site:
+        form = {"token": TOKEN}
+        sent = {"Authorization": f"Bearer {TOKEN}", "Host": "page.example"} | headers
+        url = f"http://127.0.0.1:{site.port}{path}"
+        async with site.client.post(url, data=form, headers=sent, allow_redirects=False) as answer:
+            assert answer.status == (303 if accepted else 403)
+            assert ("Set-Cookie" in answer.headers) == accepted
+        assert site.refused == ([] if accepted else ["cross_site"])
+
+
+async def test_streams_have_a_limit_and_end_with_the_server() -> None:
+    async with serving("") as site:
+        url = f"http://127.0.0.1:{site.port}/events"
+        opened = [await site.client.get(url) for _ in range(live_page.STREAMS_MAX)]
+        assert {stream.status for stream in opened} == {200}
+        first = json.loads((await opened[0].content.readuntil(b"\n\n")).removeprefix(b"data: "))
+        assert set(first) == {"live", "lanes", "dead", "oldest", "feed", "status"}
+        status, answer, _ = await site.ask("/events")
+        assert (status, answer.headers["Retry-After"]) == (503, "60")
+        opened[0].close()
+        async with asyncio.timeout(60):
+            while (refused := await site.client.get(url)).status == 503:
+                refused.close()
+                await asyncio.sleep(0.05)
+        for stream in (*opened, refused):
+            stream.close()
+
+
+@pytest.mark.parametrize("path", ["/events", "/events/live-1"])
+async def test_a_client_that_leaves_its_stream_is_no_error(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One that closes its side before the stream begins, too."""
+    async with serving("") as site:
+        for leave in ("close", "write_eof"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            getattr(writer, leave)()
+            async with asyncio.timeout(60):
+                await reader.read()
+                while site.server._server.connections:
+                    await asyncio.sleep(0.01)
+            writer.close()
+        await asyncio.sleep(2 * live_page._TICK_S)
+    assert caplog.records == []
+
+
+async def test_a_stream_ends_with_its_conversation() -> None:
+    async with serving("") as site:
+        async with site.client.get(f"http://127.0.0.1:{site.port}/events/live-1") as stream:
+            assert stream.headers["Content-Type"] == "text/event-stream"
+            fragments = json.loads((await stream.content.readuntil(b"\n\n")).removeprefix(b"data: "))
+            assert "alerting" in fragments["conversation"]
+            site.worker.lanes[0].phase = "fenced"
+            assert await stream.content.read() == b""
+        assert (await site.ask("/events/live-1"))[0] == 404
+        site.worker.lanes[0].phase = "running"
