@@ -14,6 +14,9 @@ from consumer.engine import choice
 from consumer.engine.choice import EngineName
 from tests.engines import engine_class
 
+_SHOWN_MAX = 4_000
+"""Characters of a failure that was not the last word."""
+
 settings.register_profile(
     "default", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
@@ -35,6 +38,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"a real-Kafka test was skipped under CI: {report.longrepr}"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show why tests were run again: a second run that passes would hide it."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"RERUN {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext[-_SHOWN_MAX:])
 
 
 @pytest.fixture(scope="module", params=get_args(EngineName))

@@ -1,6 +1,8 @@
 """The ports on which a process listens, from /proc, and ports that are free."""
 
 import contextlib
+import functools
+import os
 import random
 import socket
 from pathlib import Path
@@ -21,19 +23,26 @@ def find_listeners(pid: int | str = "self") -> dict[int, str]:
 
 
 def find_free_ports(count: int) -> list[int]:
-    """Loopback ports on which nothing listens.
+    """Loopback ports on which nothing listens, each given once.
 
     They are drawn at random from below the ephemeral range: the system may give a port of that range to an outgoing
-    connection before a server binds it.
+    connection before a server binds it. Processes of pytest-xdist draw from shares of their own.
     """
-    chosen_by_system = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
-    end = int(chosen_by_system[0])
-    candidates = list(range(10_000, end if end > 20_000 else 65_536))
-    random.SystemRandom().shuffle(candidates)
     ports: list[int] = []
     while len(ports) < count:
-        port = candidates.pop()
+        port = _candidates().pop()
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             ports.append(port)
     return ports
+
+
+@functools.cache
+def _candidates() -> list[int]:
+    """This process's share of the ports, in random order."""
+    chosen_by_system = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    end = int(chosen_by_system[0])
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    candidates = list(range(10_000, end if end > 20_000 else 65_536))[int(worker.removeprefix("gw")) :: int(workers)]
+    random.SystemRandom().shuffle(candidates)
+    return candidates

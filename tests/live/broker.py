@@ -46,6 +46,7 @@ SETTINGS = {
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
+    "initial.broker.registration.timeout.ms": "600000",  # a busy machine starts several at once
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "auto.create.topics.enable": "false",
@@ -87,7 +88,7 @@ class LocalBroker:
         return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start with the ports and data of the last time. Raises BrokerError with the end of the log."""
+        """Start with the ports and data of the last time. Raises BrokerError with the failures in the log."""
         if not self._config.exists():
             self._format()
         with self._log.open("ab") as log:
@@ -104,7 +105,7 @@ class LocalBroker:
                     return
             time.sleep(0.1)
         self.stop()
-        raise BrokerError(f"the broker did not start: {self._log.read_text(errors='replace')[-4_000:]}")
+        raise BrokerError(f"the broker did not start: {_find_causes(self._log.read_bytes()[log_start:])}")
 
     def stop(self) -> None:
         """Shut down cleanly, also if paused; a broker that takes too long is killed."""
@@ -186,6 +187,14 @@ class LocalBroker:
 
     def _java(self, *arguments: str) -> list[str]:
         return ["java", "-Xmx512m", *self._options, "-cp", f"{self._jars}/*", *arguments]
+
+
+def _find_causes(log: bytes) -> str:
+    """The first lines of a broker's log that name a failure, each with what follows, and the log's last lines."""
+    lines = log.decode(errors="replace").splitlines()
+    failures = [number for number, line in enumerate(lines) if re.search(r" ERROR |Exception|OutOfMemory", line)]
+    shown = sorted({number + more for number in failures[:20] for more in range(3) if number + more < len(lines)})
+    return "\n".join([lines[number][:500] for number in shown] + ["[...]"] + lines[-20:])
 
 
 class GivenBroker:
