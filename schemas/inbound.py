@@ -7,11 +7,19 @@ declare only fields that are used.
 
 A time is decoded as an ISO-8601 text or as epoch milliseconds, and the core parses it: a malformed one is an
 implausible time, not a broken record.
+
+Every text that is kept as it came is a `Text`, of bounded length. The others become digests, times or a fact.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Raw, Struct, field
+
+TEXT_LENGTH_MAX: Final = 256
+"""Characters of a text that is kept. The models state no lengths; ids are UUIDs, of 36 characters, and enumerations are
+shorter. A record with a longer one is a dead letter, so nothing of it is lost."""
+Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
+"""A text that is kept."""
 
 WireTime = str | int | float | None
 """A time as it stands on the wire: ISO-8601 text, epoch milliseconds, or absent."""
@@ -22,14 +30,14 @@ WireInteger = int | Annotated[float, Meta(multiple_of=1)] | None
 class Wrapup(Struct, rename="camel", gc=False):
     """The wrap-up of one communication; `notes` and `tags` are personal data and left out."""
 
-    code: str | None = None
+    code: Text | None = None
     duration_seconds: WireInteger = None
 
 
 class AfterCallWork(Struct, rename="camel", gc=False):
     """After-call work of one communication; it changes after the communication has ended."""
 
-    state: str | None = None
+    state: Text | None = None
     start_time: WireTime = None
     end_time: WireTime = None
 
@@ -37,11 +45,11 @@ class AfterCallWork(Struct, rename="camel", gc=False):
 class Communication(Struct, rename="camel", gc=False):
     """What all eleven media have in common: one leg of one participant."""
 
-    id: str | None = None
-    state: str | None = None
-    initial_state: str | None = None
-    provider: str | None = None
-    disconnect_type: str | None = None
+    id: Text | None = None
+    state: Text | None = None
+    initial_state: Text | None = None
+    provider: Text | None = None
+    disconnect_type: Text | None = None
     connected_time: WireTime = None
     disconnected_time: WireTime = None
 
@@ -49,7 +57,7 @@ class Communication(Struct, rename="camel", gc=False):
 class RoutedCommunication(Communication, rename="camel", gc=False):
     """The nine media that can be routed to an agent: they have a peer, a wrap-up and after-call work."""
 
-    peer_id: str | None = None
+    peer_id: Text | None = None
     wrapup: Wrapup | None = None
     after_call_work: AfterCallWork | None = None
     after_call_work_required: bool | None = None
@@ -58,7 +66,7 @@ class RoutedCommunication(Communication, rename="camel", gc=False):
 class Call(RoutedCommunication, rename="camel", gc=False):
     """A voice call."""
 
-    direction: str | None = None
+    direction: Text | None = None
     held: bool | None = None
     muted: bool | None = None
 
@@ -66,7 +74,7 @@ class Call(RoutedCommunication, rename="camel", gc=False):
 class Callback(RoutedCommunication, rename="camel", gc=False):
     """A callback; its numbers and names are personal data and left out."""
 
-    direction: str | None = None
+    direction: Text | None = None
     held: bool | None = None
 
 
@@ -85,8 +93,8 @@ class CobrowseSession(RoutedCommunication, rename="camel", gc=False):
 
     room_id: str | None = None
     cobrowse_session_id: str | None = None
-    cobrowse_role: str | None = None
-    controlling: list[str | None] | None = None
+    cobrowse_role: Text | None = None
+    controlling: list[Text | None] | None = None
     viewer_url: str | None = None
     provider_event_time: WireTime = None
 
@@ -102,7 +110,7 @@ COBROWSE_LEFT_OUT = {
 class Email(RoutedCommunication, rename="camel", gc=False):
     """An e-mail; it can be parked. `resumeTime` is a plan and left out."""
 
-    direction: str | None = None
+    direction: Text | None = None
     held: bool | None = None
     park_time: WireTime = None
 
@@ -110,9 +118,9 @@ class Email(RoutedCommunication, rename="camel", gc=False):
 class Message(RoutedCommunication, rename="camel", gc=False):
     """A message thread (SMS, web messaging, ...); it can be parked. `resumeTime` is a plan and left out."""
 
-    direction: str | None = None
+    direction: Text | None = None
     held: bool | None = None
-    type: str | None = None
+    type: Text | None = None
     park_time: WireTime = None
 
 
@@ -141,12 +149,12 @@ class ScreenMonitoring(Communication, rename="camel", gc=False):
 class Participant(Struct, rename="camel", gc=False):
     """A participant in the nested shape: its communications are in one array per medium."""
 
-    id: str | None = None
-    purpose: str | None = None
-    user_id: str | None = None
-    queue_id: str | None = None
-    team_id: str | None = None
-    external_contact_id: str | None = None
+    id: Text | None = None
+    purpose: Text | None = None
+    user_id: Text | None = None
+    queue_id: Text | None = None
+    team_id: Text | None = None
+    external_contact_id: Text | None = None
     wrapup_required: bool | None = None
     calls: list[Call | None] | None = None
     callbacks: list[Callback | None] | None = None
@@ -164,28 +172,28 @@ class Participant(Struct, rename="camel", gc=False):
 class Reference(Struct, gc=False):
     """A reference to another entity. `{}` where it is unset; its `name` is left out."""
 
-    id: str | None = None
+    id: Text | None = None
 
 
 class FlatParticipant(Struct, rename="camel", gc=False):
     """A participant in the flat shape: its one communication has no id, and its fields are the participant's own."""
 
-    id: str | None = None
-    purpose: str | None = None
+    id: Text | None = None
+    purpose: Text | None = None
     user: Reference | None = None
     queue: Reference | None = None
     team: Reference | None = None
     external_contact: Reference | None = None
     wrapup_required: bool | None = None
-    state: str | None = None
-    initial_state: str | None = None
-    provider: str | None = None
-    disconnect_type: str | None = None
-    direction: str | None = None
+    state: Text | None = None
+    initial_state: Text | None = None
+    provider: Text | None = None
+    disconnect_type: Text | None = None
+    direction: Text | None = None
     held: bool | None = None
     muted: bool | None = None
-    peer: str | None = None
-    type: str | None = None
+    peer: Text | None = None
+    type: Text | None = None
     wrapup: Wrapup | None = None
     connected_time: WireTime = None
     end_time: WireTime = None
@@ -193,8 +201,8 @@ class FlatParticipant(Struct, rename="camel", gc=False):
     start_acw_time: WireTime = None
     end_acw_time: WireTime = None
     cobrowse_session_id: str | None = None
-    cobrowse_role: str | None = None
-    controlling: list[str | None] | None = None
+    cobrowse_role: Text | None = None
+    controlling: list[Text | None] | None = None
     viewer_url: str | None = None
     provider_event_time: WireTime = None
 
@@ -231,7 +239,7 @@ class Conversation(Struct, gc=False):
     `v2.users.{id}.conversations`, `FlatParticipant` on the topics of one medium.
     """
 
-    id: str | None = None
+    id: Text | None = None
     participants: list[Raw] | None = None
 
 

@@ -27,7 +27,8 @@ Where the rules leave a case open, this model decides it so:
     not count. Where the strings of a malformed value end is ambiguous, so such a value may be called `bad_json` too.
     A value is also too large if it lists more than `PARTICIPANTS_MAX` participants, or more communications than may
     be kept; communications without an id or state count. A list of more than `PARTICIPANTS_MAX` controlled
-    participants counts as that many communications.
+    participants counts as that many communications. A used text of more than `TEXT_LENGTH_MAX` characters makes it too
+    large as well, but not the ids of sessions and rooms, URLs, times and topics, which are not kept.
 12. `park_cycles_max` n keeps the smallest park cycle and the n - 1 largest ones. Of the dropped cycles that show a
     state other than parked, the largest leaves its observations except the park: the remainder. A remainder makes no
     transition. It only dates when the state before the next park was entered last, if that state is the same.
@@ -181,6 +182,7 @@ def canonical(ms: int) -> str:
 NESTING_MAX = 256
 ELEMENTS_MAX = 65_536
 PARTICIPANTS_MAX = 2_000
+TEXT_LENGTH_MAX = 256
 NUMBER_CHARACTERS_MAX = 4300
 
 
@@ -251,42 +253,42 @@ def parse(value: bytes) -> Any:
     )
 
 
-STR, BOOL, INT, TIME = "str", "bool", "int", "time"
+STR, KEPT, BOOL, INT, TIME = "str", "kept", "bool", "int", "time"
 Shape = str | list[Any] | dict[str, Any]
 """A scalar by name, a list of one shape, or the declared members of an object. Null is right everywhere."""
 
-WRAPUP = {"code": STR, "durationSeconds": INT}
-AFTER_CALL_WORK = {"state": STR, "startTime": TIME, "endTime": TIME}
+WRAPUP = {"code": KEPT, "durationSeconds": INT}
+AFTER_CALL_WORK = {"state": KEPT, "startTime": TIME, "endTime": TIME}
 ANY_MEDIUM = {
-    "id": STR,
-    "state": STR,
-    "initialState": STR,
-    "provider": STR,
-    "disconnectType": STR,
+    "id": KEPT,
+    "state": KEPT,
+    "initialState": KEPT,
+    "provider": KEPT,
+    "disconnectType": KEPT,
     "connectedTime": TIME,
     "disconnectedTime": TIME,
 }
 ROUTED = ANY_MEDIUM | {
-    "peerId": STR,
+    "peerId": KEPT,
     "wrapup": WRAPUP,
     "afterCallWork": AFTER_CALL_WORK,
     "afterCallWorkRequired": BOOL,
 }
 ONLY_COBROWSE = {
     "cobrowseSessionId": STR,
-    "cobrowseRole": STR,
-    "controlling": [STR],
+    "cobrowseRole": KEPT,
+    "controlling": [KEPT],
     "viewerUrl": STR,
     "providerEventTime": TIME,
 }
 ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "calls": ("call", ROUTED | {"direction": STR, "held": BOOL, "muted": BOOL}),
-    "callbacks": ("callback", ROUTED | {"direction": STR, "held": BOOL}),
+    "calls": ("call", ROUTED | {"direction": KEPT, "held": BOOL, "muted": BOOL}),
+    "callbacks": ("callback", ROUTED | {"direction": KEPT, "held": BOOL}),
     "chats": ("chat", ROUTED | {"held": BOOL}),
     "cobrowsesessions": ("cobrowse", ROUTED | ONLY_COBROWSE | {"roomId": STR}),
-    "emails": ("email", ROUTED | {"direction": STR, "held": BOOL, "parkTime": TIME}),
+    "emails": ("email", ROUTED | {"direction": KEPT, "held": BOOL, "parkTime": TIME}),
     "internalMessages": ("internalmessage", ANY_MEDIUM),
-    "messages": ("message", ROUTED | {"direction": STR, "held": BOOL, "type": STR, "parkTime": TIME}),
+    "messages": ("message", ROUTED | {"direction": KEPT, "held": BOOL, "type": KEPT, "parkTime": TIME}),
     "screenMonitorings": ("screenmonitoring", ANY_MEDIUM),
     "screenshares": ("screenshare", ROUTED),
     "socialExpressions": ("socialexpression", ROUTED | {"held": BOOL}),
@@ -295,31 +297,31 @@ ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
 """Array of the nested shape -> medium, and the members of its communications that are read."""
 
 NESTED_PARTICIPANT = {
-    "id": STR,
-    "purpose": STR,
-    "userId": STR,
-    "queueId": STR,
-    "teamId": STR,
-    "externalContactId": STR,
+    "id": KEPT,
+    "purpose": KEPT,
+    "userId": KEPT,
+    "queueId": KEPT,
+    "teamId": KEPT,
+    "externalContactId": KEPT,
     "wrapupRequired": BOOL,
 } | {array: [members] for array, (_, members) in ARRAYS.items()}
 FLAT_PARTICIPANT = ONLY_COBROWSE | {
-    "id": STR,
-    "purpose": STR,
-    "user": {"id": STR},
-    "queue": {"id": STR},
-    "team": {"id": STR},
-    "externalContact": {"id": STR},
+    "id": KEPT,
+    "purpose": KEPT,
+    "user": {"id": KEPT},
+    "queue": {"id": KEPT},
+    "team": {"id": KEPT},
+    "externalContact": {"id": KEPT},
     "wrapupRequired": BOOL,
-    "state": STR,
-    "initialState": STR,
-    "provider": STR,
-    "disconnectType": STR,
-    "direction": STR,
+    "state": KEPT,
+    "initialState": KEPT,
+    "provider": KEPT,
+    "disconnectType": KEPT,
+    "direction": KEPT,
     "held": BOOL,
     "muted": BOOL,
-    "peer": STR,
-    "type": STR,
+    "peer": KEPT,
+    "type": KEPT,
     "wrapup": WRAPUP,
     "connectedTime": TIME,
     "endTime": TIME,
@@ -331,13 +333,25 @@ FLAT_PARTICIPANT = ONLY_COBROWSE | {
 
 def payload(participant: dict[str, Any]) -> dict[str, Any]:
     """The three envelopes around conversations with such participants."""
-    body = {"id": STR, "participants": [participant]}
+    body = {"id": KEPT, "participants": [participant]}
     detail = {"topicName": STR, "eventBody": body, "timestamp": TIME}
     return body | {"topicName": STR, "eventBody": body, "detail-type": STR, "detail": detail}
 
 
 ENVELOPES = {"EventBridge": ["detail"], "WebSocket": ["topicName", "eventBody"], "bare": ["id", "participants"]}
 """The members of an envelope that are used."""
+
+
+def find_text_fault(shape: Shape, text: str) -> list[str]:
+    """What is wrong with a text that is read."""
+    if has_surrogates(text):
+        return ["bad_utf8"]
+    return ["too_large"] if shape == KEPT and len(text) > TEXT_LENGTH_MAX else []
+
+
+def has_surrogates(text: str) -> bool:
+    """Whether bytes of a text were no UTF-8."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read(shape: Shape, tree: Any, faults: list[str]) -> Any:
@@ -350,11 +364,10 @@ def read(shape: Shape, tree: Any, faults: list[str]) -> Any:
             return {name: value for name, value in members.items() if value is not None}
         case [element] if isinstance(tree, list) and not isinstance(tree, Members):
             return [read(element, value, faults) for value in tree]
-        case "str" | "time" if type(tree) is str:
-            if not tree.isascii() and any("\ud800" <= character <= "\udfff" for character in tree):
-                faults.append("bad_utf8")
-                return None
-            return tree or None
+        case "str" | "kept" | "time" if type(tree) is str:
+            fault = find_text_fault(shape, tree)
+            faults += fault
+            return None if fault else tree or None
         case "bool" if isinstance(tree, bool):
             return tree
         case "int" | "time" if isinstance(tree, Whole) and len(tree) <= NUMBER_CHARACTERS_MAX:
@@ -416,7 +429,7 @@ def digest(text: str, key: bytes) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=key).hexdigest()
 
 
-MALFORMED_TOO = frozenset({"bad_utf8", "wrong_type"})
+MALFORMED_TOO = frozenset({"bad_utf8", "too_large", "wrong_type"})
 """Faults that a decoder may report first, if it stops before the position where the JSON is malformed."""
 
 

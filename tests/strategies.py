@@ -202,7 +202,9 @@ unusable_times: st.SearchStrategy[Any] = st.sampled_from(
 wire_times: st.SearchStrategy[Any] = st.one_of(near_ms.map(iso), near_ms.flatmap(spell), unusable_times)
 
 rarely = st.sampled_from([False] * 19 + [True])
-words = st.sampled_from(["a", "b", "A_b", "\u00e9", "\U0001f600", "\ufffd", "", None])
+LONGEST = "\u00e9" * 256
+"""As long as a text that is kept may be, in characters."""
+words = st.sampled_from(["a", "b", "A_b", "\u00e9", "\U0001f600", "\ufffd", "", None] * 20 + [LONGEST, LONGEST + "x"])
 flags = st.sampled_from([True, False, None])
 wrapups = st.none() | st.fixed_dictionaries(
     {},

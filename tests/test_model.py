@@ -156,8 +156,8 @@ def read_with_msgspec(value: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple
 
     try:
         decoded = decoder.decode(value)
-    except msgspec.ValidationError:
-        return None, "wrong_type"
+    except msgspec.ValidationError as error:
+        return None, "too_large" if "of length <=" in str(error) else "wrong_type"
     except msgspec.DecodeError:
         return None, "bad_json"
     except UnicodeDecodeError:
@@ -181,7 +181,7 @@ def test_json_is_read_as_msgspec_reads_it(
     if fault is None:
         assert (members, faults) == (expected, set())
     elif faults == {"bad_json"}:
-        assert fault in {"bad_json", "wrong_type", "bad_utf8"}
+        assert fault in {"bad_json", "wrong_type", "bad_utf8", "too_large"}
     else:
         assert fault in faults
 
@@ -219,7 +219,9 @@ FLAT_CALLS = "v2.users.u1.conversations.calls"
         (websocket(FLAT_CALLS, body({"id": "p1", "user": "u"})), Rejected("wrong_type")),
         (b'{"a":' * 257 + b"1" + b"}" * 257, Rejected("too_deep")),
         (b'{"a":' * 256 + b"1" + b"}" * 256, Rejected("no_conversation_id")),
-        (b'{"id":"' + b"[" * 300 + b'"}', Rejected("key_mismatch")),
+        (b'{"id":"c2","zz":"' + b"[" * 300 + b'"}', Rejected("key_mismatch")),
+        (b'{"id":"' + b"c" * 257 + b'"}', Rejected("too_large")),
+        (websocket(USERS, body(call(peerId=strategies.LONGEST + "x"))), Rejected("too_large")),
         (b'{"topicName":"channel.metadata","a":' + b"[" * 256 + b"]" * 256 + b"}", Rejected("too_deep")),
         (b" " * 4_194_305, Rejected("too_large")),
         (websocket(USERS, {"id": "", "participants": []}), Rejected("no_conversation_id")),

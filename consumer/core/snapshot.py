@@ -17,11 +17,13 @@ from consumer.core.reasons import Anomaly, DeadLetterReason, IgnoredReason
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.updates import ParticipantUpdate
-from schemas.inbound import Conversation
+from schemas.inbound import TEXT_LENGTH_MAX, Conversation
 from schemas.state import Media
 
 PARTICIPANTS_MAX: Final = 2_000
 """Participants that a record may list. The state of so many would be too large anyway, for the length of their ids."""
+_TOO_LONG: Final = f"Expected `str` of length <= {TEXT_LENGTH_MAX}"
+"""How msgspec begins to say that a text is too long."""
 
 
 class Snapshot(Struct, frozen=True, gc=False):
@@ -185,7 +187,8 @@ def _decode_participants(
 def _reject(error: msgspec.DecodeError | UnicodeDecodeError, where: str = "") -> Rejected:
     match error:
         case msgspec.ValidationError():
-            return Rejected("wrong_type", f"{where}{error}")
+            reason: DeadLetterReason = "too_large" if str(error).startswith(_TOO_LONG) else "wrong_type"
+            return Rejected(reason, f"{where}{error}")
         case UnicodeDecodeError():
             return Rejected("bad_utf8", f"{where}{error.reason}")
         case _:

@@ -13,6 +13,8 @@ from consumer.worker.worker import Outage
 from schemas.transition import Transition
 
 _OPERATIONS_MAX = 30
+_LIVE_ROWS_MAX = 128
+"""More than there are live states in all media. Records may name any state: the others count as `other`."""
 _OPERATION = msgspec.json.Decoder(Transition)
 
 
@@ -32,7 +34,7 @@ class Overview(Struct, frozen=True):
     """The worker at one moment."""
 
     live: list[tuple[str, str, int]]
-    """Medium, state and number of communications; the largest number first."""
+    """Medium, state and number of communications; the largest number first, and at the end what is too rare to list."""
     lanes: list[LaneRow]
     operations: list[Transition]
     """The latest first."""
@@ -70,7 +72,7 @@ class OverviewReader:
         lanes: list[Lane | AwaitedPartition] = [*self._awaited.values(), *self._lanes.values()]
         rows = [_row(lane) for lane in sorted(lanes, key=lambda lane: lane.partition)]
         return Overview(
-            [(media, state, count) for (media, state), count in counts.most_common() if count > 0],
+            _limit([(media, state, count) for (media, state), count in counts.most_common() if count > 0]),
             rows,
             _decode_latest(self._recent_activity.operations),
             self._recent_activity.dead_letters.most_common(),
@@ -81,6 +83,14 @@ class OverviewReader:
         return _decode_latest(
             operation for operation in self._recent_activity.operations if operation.conversation_id == conversation_id
         )
+
+
+def _limit(live: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """The first rows, and for the others one row a medium."""
+    others: Counter[str] = Counter()
+    for media, _, count in live[_LIVE_ROWS_MAX:]:
+        others[media] += count
+    return live[:_LIVE_ROWS_MAX] + [(media, "other", count) for media, count in others.most_common()]
 
 
 def _row(lane: Lane | AwaitedPartition) -> LaneRow:

@@ -1,6 +1,7 @@
 """The limits of a record and of a conversation: at the limit it is applied, just beyond it is not."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from consumer.core.outcomes import Outcome
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.state_codec import StoredState
+from schemas.inbound import TEXT_LENGTH_MAX
 from tests.core.play import play
 from tests.core.play import process as process_record
 from tests.outcomes import expect_applied, expect_dead_letter
-from tests.strategies import NESTED_TOPICS, at, make_record, websocket
+from tests.strategies import NESTED_TOPICS, at, eventbridge, make_record, websocket
 
 
 def process(record: Record, known: StoredState | None = None, **rules: Any) -> Outcome:
@@ -87,6 +89,42 @@ def test_state_bytes_max(over: int, expected: tuple[str, str], known: bool) -> N
 def test_a_record_beyond_a_limit_still_moves_stream_time() -> None:
     record = calls(6, seconds=5)
     assert process(record, communications_max=5).stream_ms == record.timestamp_ms
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        lambda text: {"id": text},
+        lambda text: {"userId": text},
+        lambda text: {"calls": [{"id": text, "state": "connected"}]},
+        lambda text: {"calls": [{"id": "m1", "state": text}]},
+        lambda text: {"calls": [{"id": "m1", "state": "connected", "wrapup": {"code": text}}]},
+        lambda text: {"cobrowsesessions": [{"id": "m1", "state": "connected", "controlling": ["p2", text]}]},
+    ],
+)
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600"])
+def test_text_length_max(members: Callable[[str], dict[str, Any]], character: str) -> None:
+    longest = character * TEXT_LENGTH_MAX
+    assert disposition(process(conversation([{"id": "p1", "calls": []} | members(longest)]))) == ("applied", "")
+    outcome = process(conversation([{"id": "p1", "calls": []} | members(longest + character)]))
+    assert disposition(outcome) == ("dead_lettered", "too_large")
+    assert expect_dead_letter(outcome).detail.startswith("participants[0]: Expected `str` of length <= 256 - at `$.")
+
+
+@pytest.mark.parametrize("frame", [lambda body: body, lambda body: {"eventBody": body}])
+def test_a_conversation_id_of_more_characters_is_too_large(frame: Callable[[Any], Any]) -> None:
+    longest = "c" * TEXT_LENGTH_MAX
+    assert disposition(process(make_record(frame({"id": longest}), key=longest))) == ("applied", "")
+    too_long = make_record(frame({"id": longest + "c"}), key=longest + "c")
+    assert disposition(process(too_long)) == ("dead_lettered", "too_large")
+
+
+def test_texts_that_are_not_kept_may_be_longer() -> None:
+    secret = "s" * 5_000
+    session = {"id": "m1", "state": "connected", "viewerUrl": secret, "roomId": secret, "cobrowseSessionId": secret}
+    participant = {"id": "p1", "cobrowsesessions": [session], "name": secret}
+    event = eventbridge(NESTED_TOPICS[0], {"id": "c1", "participants": [participant]}) | {"id": secret}
+    assert disposition(process(make_record(event))) == ("applied", "")
 
 
 def park(cycle: int) -> Record:

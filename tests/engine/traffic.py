@@ -27,8 +27,8 @@ from tests.strategies import iso as uncached_iso
 
 STATES: Final = (*BEFORE, *LIVE, *ENDED, "vanished", "Alerting", "CONNECTED", "new.state", "")
 WORDS: Final = ("a", "b", "A_b", "", None, "client", "peer", "TRANSFER", "inbound", "sms")
-ODD_WORDS: Final = ("é", "É", "\U0001f600", "�", "ǅ", "a\u0000b", 'a"b')
-"""Words of which the case is not always folded natively."""
+ODD_WORDS: Final = ("é", "É", "\U0001f600", "�", "ǅ", "a\u0000b", 'a"b', "x" * 256, "é" * 256, "x" * 257, "é" * 257)
+"""Words of which the case is not always folded natively, and words of the length that is kept and longer."""
 TIME_NAMES: Final = (
     "connectedTime", "disconnectedTime", "parkTime", "resumeTime", "providerEventTime", "endTime", "startAcwTime",
     "endAcwTime", "callbackScheduledTime", "startTime",

@@ -45,6 +45,14 @@ async def test_overview_counts_live_communications_and_lists_lanes() -> None:
         assert (overview.operations, overview.dead_letters) == ([], [])
 
 
+async def test_states_beyond_those_that_can_be_listed_count_as_other() -> None:
+    records = [call(number, f"state-{number}", 1, f"c{number}") for number in range(140)]
+    async with run_worker(records, (0,)) as worker:
+        live = OverviewReader(worker.lanes, RecentActivity()).read().live
+        assert len(live) == 129
+        assert live[-1] == ("call", "other", 12)
+
+
 def test_partition_that_awaits_an_assignment_has_a_row() -> None:
     still = Standstill("unread", "the group rebalances", 0.0)
     awaited = {3: AwaitedPartition(3, 7, 12, still), 1: AwaitedPartition(1, 7, 0, None)}

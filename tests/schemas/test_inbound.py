@@ -82,7 +82,9 @@ def official_names(declared: Any, names: Mapping[Any, set[str]]) -> Iterator[str
     if declared in (WireTime, INTEGER):
         yield "datetime" if declared == WireTime else "int"
         return
-    for member in typing.get_args(declared) if isinstance(declared, types.UnionType) else (declared,):
+    for member in (
+        typing.get_args(declared) if typing.get_origin(declared) in {types.UnionType, typing.Union} else (declared,)
+    ):
         if typing.get_origin(member) is list:
             yield from (f"list[{name}]" for name in official_names(typing.get_args(member)[0], names))
         elif member in names:

@@ -29,7 +29,7 @@ from consumer.worker.ports import Effects, RetriableError
 from consumer.worker.standstill import Standstill
 from tests.browser import PHONE, open_browser, open_page
 from tests.engines import states_of
-from tests.strategies import at
+from tests.strategies import at, make_record
 from tests.web.test_query_port import MARK, TOKEN, Site, serving
 from tests.worker.scenes import call
 
@@ -81,6 +81,26 @@ async def save_screenshot(opened: Page, name: str) -> None:
     """Save a picture if the environment names a folder for it."""
     if folder := os.environ.get("SCREENSHOTS"):
         await opened.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+async def test_hostile_records_do_not_swell_pages() -> None:
+    """Texts as long as a record may hold, and hundreds of states that nobody knows in each of sixty conversations."""
+    async with site_at() as (site, url):
+        store = states_of(site.worker.lanes[0].engine)
+        for number in range(60):
+            text = "".join(chr(0x1F600 + (number + index) % 80) for index in range(25_000 if number % 2 else 250))
+            calls = [{"id": f"m{index}", "state": f"{index} {text}"[:250]} for index in range(1 if number % 2 else 60)]
+            participant = {"id": text, "userId": text, "queueId": text, "calls": calls}
+            record = make_record(
+                {"id": f"c{number}", "participants": [participant]}, key=f"c{number}", seconds=number, offset=number
+            )
+            if isinstance(step(record, Rules(), None, store.lookup), Applied):
+                apply(site, record)
+        async with aiohttp.ClientSession() as session:
+            for path in ("/", "/api/v1/communications?limit=100", "/conversations/c0"):
+                async with session.get(url + path) as answer:
+                    assert answer.status == 200
+                    assert len(await answer.read()) < 1 << 20, path
 
 
 async def test_page_says_how_old_it_is_while_kafka_is_gone(browser: Browser) -> None:

@@ -10,7 +10,9 @@ use crate::registers::Value;
 use crate::state::*;
 use crate::timestamps::{NO_TIME, Time};
 use crate::updates::{Anomaly, CommunicationUpdate, ParticipantUpdate, Shown};
-use crate::wire::{Communication, FlatParticipant, Name, Object, Participant, Reference, WireTime, Wrapup, get};
+use crate::wire::{
+    Communication, FlatParticipant, Name, Object, Participant, Passing, Reference, WireTime, Wrapup, get,
+};
 
 const CONTROLLED_MAX: usize = 2_000;
 const DURATION_MAX_S: i64 = 1 << 53;
@@ -194,10 +196,10 @@ impl Normalizer<'_> {
     fn add_cobrowse(
         &self,
         details: &mut CommunicationDetails,
-        session_id: &Option<Name>,
+        session_id: &Option<Passing>,
         role: &Option<Name>,
         controlling: &Option<Vec<Option<Name>>>,
-        viewer_url: &Option<Name>,
+        viewer_url: &Option<Passing>,
     ) -> Result<(), Decline> {
         details.set_text(COBROWSE_SESSION_DIGEST, self.digest(session_id));
         details.set_text(COBROWSE_ROLE, fold(role)?);
@@ -226,7 +228,7 @@ impl Normalizer<'_> {
     }
 
     /// What is kept of an id that grants access to what it names.
-    fn digest(&self, secret: &Option<Name>) -> Option<Text> {
+    fn digest(&self, secret: &Option<Passing>) -> Option<Text> {
         let secret = get(secret)?;
         let hash = Params::new().hash_length(16).key(self.digest_key).hash(secret.as_bytes());
         Some(Text::from(hash.to_hex().as_str()))

@@ -13,10 +13,24 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A text of the wire, borrowed where it is not escaped.
+/// Characters of a text that is kept.
+const TEXT_LENGTH_MAX: usize = 256;
+
+/// A text of the wire that is not kept as it came, borrowed where it is not escaped.
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct Passing<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Passing<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A text of the wire that is kept, of bounded length.
+pub struct Name<'a>(Passing<'a>);
 
 impl Deref for Name<'_> {
     type Target = str;
@@ -26,9 +40,19 @@ impl Deref for Name<'_> {
     }
 }
 
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Passing::deserialize(deserializer)?;
+        if text.len() > TEXT_LENGTH_MAX && text.chars().count() > TEXT_LENGTH_MAX {
+            return Err(D::Error::custom("a text that is too long"));
+        }
+        Ok(Name(text))
+    }
+}
+
 /// A text that is not empty, which stands for no value.
-pub fn get<'a>(name: &'a Option<Name>) -> Option<&'a str> {
-    name.as_deref().filter(|text| !text.is_empty())
+pub fn get(text: &Option<impl Deref<Target = str>>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
 }
 
 /// An object: serde would read the fields of a struct from an array as well.
@@ -107,11 +131,11 @@ pub struct Payload<'a> {
     #[serde(borrow)]
     pub participants: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
-    pub topic_name: Option<Name<'a>>,
+    pub topic_name: Option<Passing<'a>>,
     #[serde(borrow)]
     pub event_body: Option<Object<Body<'a>>>,
     #[serde(borrow, rename = "detail-type")]
-    pub detail_type: Option<Name<'a>>,
+    pub detail_type: Option<Passing<'a>>,
     #[serde(borrow)]
     pub detail: Option<Object<Detail<'a>>>,
 }
@@ -128,7 +152,7 @@ pub struct Body<'a> {
 #[serde(rename_all = "camelCase")]
 pub struct Detail<'a> {
     #[serde(borrow)]
-    pub topic_name: Option<Name<'a>>,
+    pub topic_name: Option<Passing<'a>>,
     #[serde(borrow)]
     pub event_body: Option<Object<Body<'a>>>,
     #[serde(borrow, default)]
@@ -186,15 +210,15 @@ pub struct Communication<'a> {
     #[serde(borrow, rename = "type")]
     pub message_type: Option<Name<'a>>,
     #[serde(borrow)]
-    pub room_id: Option<Name<'a>>,
+    pub room_id: Option<Passing<'a>>,
     #[serde(borrow)]
-    pub cobrowse_session_id: Option<Name<'a>>,
+    pub cobrowse_session_id: Option<Passing<'a>>,
     #[serde(borrow)]
     pub cobrowse_role: Option<Name<'a>>,
     #[serde(borrow)]
     pub controlling: Option<Vec<Option<Name<'a>>>>,
     #[serde(borrow)]
-    pub viewer_url: Option<Name<'a>>,
+    pub viewer_url: Option<Passing<'a>>,
     #[serde(borrow, default)]
     pub provider_event_time: WireTime<'a>,
     #[serde(borrow, default)]
@@ -318,13 +342,13 @@ pub struct FlatParticipant<'a> {
     #[serde(borrow, default)]
     pub end_acw_time: WireTime<'a>,
     #[serde(borrow)]
-    pub cobrowse_session_id: Option<Name<'a>>,
+    pub cobrowse_session_id: Option<Passing<'a>>,
     #[serde(borrow)]
     pub cobrowse_role: Option<Name<'a>>,
     #[serde(borrow)]
     pub controlling: Option<Vec<Option<Name<'a>>>>,
     #[serde(borrow)]
-    pub viewer_url: Option<Name<'a>>,
+    pub viewer_url: Option<Passing<'a>>,
     #[serde(borrow, default)]
     pub provider_event_time: WireTime<'a>,
 }
