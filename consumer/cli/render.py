@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from consumer.cli.tables import align
+from consumer.cli.tables import align, stack
+from consumer.core import timestamps
 from consumer.tools.explain import Effect, Explanation
 from schemas.query import CommunicationView
 from schemas.state import ConversationState
@@ -21,9 +22,16 @@ def number_communications(views: Sequence[CommunicationView]) -> Numbers:
 
 
 def state_lines(
-    state: ConversationState, partition: int, views: Sequence[CommunicationView], as_of: str | None
+    state: ConversationState,
+    partition: int,
+    views: Sequence[CommunicationView],
+    as_of: str | None,
+    width: int | None = None,
 ) -> Iterator[str]:
-    """The conversation as a heading, a table of communications, and a table of transitions, oldest first."""
+    """The conversation as a heading, a table of communications, and a table of transitions, oldest first.
+
+    `width` is how many columns there are, None for as many as it takes.
+    """
     live = sum(view.live for view in views)
     yield f"conversation {state.conversation_id}"
     yield f"partition {partition}, last changed by the record at offset {state.source.offset}"
@@ -33,7 +41,7 @@ def state_lines(
     if not views:
         return
     yield ""
-    yield from align(
+    yield from stack(
         [
             ("#", "media", "state", "since", "live", "purpose", "disconnect", "communication", "participant", "user",
              "queue"),
@@ -43,7 +51,9 @@ def state_lines(
                  view.user_id or "", view.queue_id or "")
                 for number, view in enumerate(views, 1)
             ),
-        ]
+        ],
+        width,
+        columns=6,
     )  # fmt: skip
     yield ""
     transitions = [
@@ -52,16 +62,18 @@ def state_lines(
         for transition in view.transitions
     ]
     transitions.sort(key=lambda row: row[:2])  # stable: within a communication the order stays the lifecycle's
-    yield from align(
-        [
-            ("time", "#", "media", "from", "to", "after", "time of"),
-            *(
-                (event_time, str(number), views[number - 1].media, transition.from_state or "", transition.to_state,
-                 format_duration(transition.milliseconds_in_from), transition.time_class)
-                for event_time, number, transition in transitions
-            ),
-        ]
-    )  # fmt: skip
+    rows = [
+        ("time", "#", "media", "from", "to", "after", "time of"),
+        *(
+            (event_time, str(number), views[number - 1].media, transition.from_state or "", transition.to_state,
+             format_duration(transition.milliseconds_in_from), transition.time_class)
+            for event_time, number, transition in transitions
+        ),
+    ]  # fmt: skip
+    table = align(rows)
+    if width is not None and max(map(len, table)) > width:  # the number tells the medium
+        table = align([(*row[:2], *row[3:]) for row in rows])
+    yield from table
 
 
 def format_duration(milliseconds: int | None) -> str:
@@ -85,12 +97,22 @@ def record_lines(explanation: Explanation, numbers: Numbers, *, is_consumed: boo
         f"offset {explanation.offset}  snapshot {explanation.snapshot_time or '-'}  {explanation.disposition}{reason}"
         f"{'' if is_consumed else '  not consumed yet'}"
     )
+    if explanation.timestamp is not None:
+        yield f"    arrived {explanation.timestamp}{_delay(explanation)}"
     if explanation.anomalies:
         yield f"    anomalies: {', '.join(explanation.anomalies)}"
     yield from (f"    {_effect(effect, numbers)}" for effect in explanation.effects)
     yield from (f"    {_operation(transition, numbers)}" for transition in explanation.transitions)
     if explanation.disposition == "applied" and not explanation.effects and not explanation.transitions:
         yield "    nothing but a newer snapshot time"
+
+
+def _delay(explanation: Explanation) -> str:
+    """How much later than its snapshot a record arrived; empty if it did not."""
+    snapshot_ms, arrival_ms = timestamps.parse(explanation.snapshot_time), timestamps.parse(explanation.timestamp)
+    if snapshot_ms is None or arrival_ms is None or arrival_ms <= snapshot_ms:
+        return ""
+    return f", {format_duration(arrival_ms - snapshot_ms)} later"
 
 
 def end_lines(count: int, offsets: tuple[int, int], committed: int, *, explains: bool) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 from typing import Any
 
@@ -22,6 +23,7 @@ RECORDS = 1_200
 FLOW_S = 600.0
 """Longer than the commands take that are to come to an end meanwhile."""
 Lines = list[dict[str, Any]]
+AGE = re.compile(r"\d+[dhms]( \d+[hms])?")
 
 
 async def command(pipeline: Pipeline, line: str) -> Ended:
@@ -65,7 +67,8 @@ async def test_inspect_explains_a_conversation_by_its_records(pipeline: Pipeline
     keyless = {record.offset for record in mine if record.key is None}
     inspected = await command(pipeline, f"inspect {chosen} --why --json")
     assert inspected.exit_code == OK, inspected.printed
-    first, *records, last = lines(inspected)
+    first, *records, last, conclusion = lines(inspected)
+    assert conclusion["kind"] == "conclusion"
     assert first["state"] == json.loads(states[chosen])
     assert [entry["offset"] for entry in records] == [record.offset for record in mine]
     assert [entry["disposition"] for entry in records if entry["offset"] in keyless] == ["dead_lettered"] * len(keyless)
@@ -81,6 +84,8 @@ async def test_inspect_explains_a_conversation_by_its_records(pipeline: Pipeline
     people = await command(pipeline, f"inspect {chosen} --why")
     assert people.exit_code == OK
     assert "the records consumed explain the published state" in people.printed
+    brief = await command(pipeline, f"inspect {chosen} --why --brief")
+    assert AGE.sub("", brief.printed).splitlines() == [AGE.sub("", text) for text in conclusion["sentences"]]
     missing = await command(pipeline, "inspect unknown")
     assert missing.exit_code == NOT_FOUND
     assert "no conversation 'unknown' in partition" in missing.printed
