@@ -16,12 +16,12 @@ from consumer.cli.progress import progress, warn
 from consumer.cli.signals import run_until_terminated
 from consumer.cli.tables import align
 from consumer.core import timestamps
-from consumer.core.reasons import DEAD_LETTER_REASONS
+from consumer.core.reasons import DEAD_LETTER_REASONS, Reason
 from consumer.settings import Settings
 from consumer.telemetry import logs
 from consumer.tools.dead_letter_queue import RATE_MAX, Counts, DeadLetterQueue, RedriveRequest, count_redriven
 from consumer.tools.dead_letter_summary import NewestByReason, ReasonSummary
-from consumer.tools.redrive import DECISIONS, DeadLetterStatus, Selection
+from consumer.tools.redrive import DECISIONS, DeadLetterStatus, Decision, Selection
 
 _PARTITIONS_SHOWN = 8
 _option = partial(click.option, show_default=True)
@@ -177,12 +177,16 @@ def _text(value: Any) -> str:
 @_option("--rate", type=click.FloatRange(0.1, RATE_MAX), default=500.0, help="Records per second at most.")
 @click.option("--limit", type=click.IntRange(1), help="Records in all at most.")
 @_option("--attempts-max", type=click.IntRange(1, 1_000), default=3, help="Leave those that were redriven so often.")
+@click.option("--again", is_flag=True, help="Also those that would fail again, or that came back before.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines: one per reason and decision.")
-def redrive(*, execute: bool, rate: float, limit: int | None, attempts_max: int, as_json: bool, **options: Any) -> None:
+def redrive(
+    *, execute: bool, rate: float, limit: int | None, attempts_max: int, again: bool, as_json: bool, **options: Any
+) -> None:
     """Put dead letters back into the input: the same key, bytes, timestamp and partition. Never the same one twice.
 
-    Fix the cause first, or they come back. Without --yes nothing is written. You may interrupt the command and start it
-    again; what a filter leaves out can be redriven another time.
+    Fix the cause first: each is processed once more, by the limits in this environment, and stays if it would become a
+    dead letter again. Without --yes nothing is written. You may interrupt the command and start it again; what a filter
+    leaves out can be redriven another time.
 
     \b
     Examples:
@@ -194,42 +198,46 @@ def redrive(*, execute: bool, rate: float, limit: int | None, attempts_max: int,
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = _load_settings()
     request = RedriveRequest(
-        selection=_parse_selection(options), attempts_max=attempts_max, rate=rate, letters_max=limit, execute=execute
+        selection=_parse_selection(options),
+        attempts_max=attempts_max,
+        rate=rate,
+        letters_max=limit,
+        again=again,
+        execute=execute,
     )
     with exit_on_external_error():
         counts = run_until_terminated(_redrive(settings, request))
     if as_json:
-        for (reason, decision), count in sorted(counts.items()):
+        for (reason, decision, fault), count in sorted(counts.items()):
             document = {"reason": reason, "decision": decision, "count": count, "executed": execute}
+            if fault:
+                document["failsWith"] = fault
             write_json(msgspec.json.encode(document))
     else:
         for line in describe(counts, executed=execute):
             write_line(line)
-    for note in _notes(counts, executed=execute):
-        write_line(note, err=True)
 
 
 def describe(counts: Counts, *, executed: bool) -> list[str]:
     """A line per reason and decision, then the sum."""
     total = count_redriven(counts)
     rows = [
-        (reason, str(count), "went back into the input" if executed and decision == "redrive" else DECISIONS[decision])
-        for (reason, decision), count in sorted(counts.items())
+        (reason, str(count), _describe_decision(decision, fault, executed=executed))
+        for (reason, decision, fault), count in sorted(counts.items())
     ]
     lines = align([("reason", "letters", "what becomes of them"), *rows]) if rows else []
     return [*lines, f"redrove {total}" if executed else f"dry run, nothing was written: --yes would redrive {total}"]
 
 
-def _notes(counts: Counts, *, executed: bool) -> list[str]:
-    count = counts["key_mismatch", "redrive"]
-    if not count:
-        return []
-    verb = "come" if executed else "would come"
-    note = (
-        f"note: the key of {count} of them is not their conversation id, and they {verb} back as key_mismatch: fix the "
-        f"producer of the topic, or copy it with `conversation-consumer rekey SOURCE TARGET`"
-    )
-    return [note]
+def _describe_decision(decision: Decision, fault: Reason, *, executed: bool) -> str:
+    if decision == "redrive" and executed:
+        return "went back into the input"
+    if fault == "key_mismatch":
+        return (
+            "would become a dead letter again (key_mismatch): fix the producer of the topic, or copy it with "
+            "`conversation-consumer rekey SOURCE TARGET`"
+        )
+    return DECISIONS[decision].replace("again:", f"again ({fault}):") if fault else DECISIONS[decision]
 
 
 def _load_settings() -> Settings:

@@ -3,20 +3,20 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Final, Self
 
 from msgspec import Struct
 
-from consumer.core.record import Record
+from consumer.core.reasons import Reason
 from consumer.engine.dead_letters import DeadLetter, is_marker, parse
 from consumer.kafka.acls import TOPIC, Grant
 from consumer.kafka.partition_reader import PartitionReader
 from consumer.kafka.records import OffsetRange
 from consumer.kafka.republisher import Republisher, Scope
 from consumer.settings import Settings
-from consumer.tools.read_span import OnRead, read_span
+from consumer.tools.read_span import OnRead, read_spans
 from consumer.tools.redrive import (
     Batch,
     DeadLetterStatus,
@@ -37,8 +37,11 @@ _LETTERS_MAX = 500
 _BYTES_MAX = 8 * 1_048_576
 """At either of these a transaction is committed; a single dead letter may be larger."""
 
-Counts = Counter[tuple[str, Decision]]
-"""Dead letters by reason and decision."""
+_WAIT_MS = 20
+"""A fetch that waits at the end of a partition delays the command."""
+
+Counts = Counter[tuple[str, Decision, Reason]]
+"""Dead letters by reason, decision, and the reason for which they would fail again."""
 
 
 class RedriveRequest(Struct, frozen=True, kw_only=True):
@@ -51,6 +54,8 @@ class RedriveRequest(Struct, frozen=True, kw_only=True):
     """The most dead letters per second, up to `RATE_MAX`."""
     letters_max: int | None
     """The most dead letters in all; None for no limit."""
+    again: bool
+    """Send those that would fail again, and those that came back before."""
     execute: bool
     """Whether to write; without it the decisions are only counted."""
 
@@ -61,7 +66,7 @@ class DeadLetterQueue:
     def __init__(self, settings: Settings, *, to_write: bool = False) -> None:
         self._settings = settings
         self._topic = settings.dead_letters_topic
-        self._reader = PartitionReader(settings)
+        self._reader = PartitionReader(settings, fetch_max_wait_ms=_WAIT_MS)
         self._grants = [
             Grant(TOPIC, self._topic, "CC_DEAD_LETTERS_TOPIC", ("Read", "Write") if to_write else ("Read",)),
             Grant(TOPIC, settings.input_topic, "CC_INPUT_TOPIC", ("Read", "Write") if to_write else ("Describe",)),
@@ -85,14 +90,13 @@ class DeadLetterQueue:
         await self._reader.__aexit__()
 
     async def read(self, selection: Selection, on_read: OnRead) -> AsyncGenerator[DeadLetterStatus, None]:
-        """The selected dead letters, in order of partition and offset."""
-        for partition in range(self._partitions[self._topic]):
-            span = await self._span(partition)
-            redriven = await self._read_markers(partition, span, on_read)
-            async with aclosing(self._read_letters(partition, span, on_read)) as letters:
-                async for letter in letters:
-                    if selection.matches(letter):
-                        yield DeadLetterStatus(letter, letter.offset in redriven)
+        """The selected dead letters, in order of offset within each partition."""
+        spans = await self._spans(range(self._partitions[self._topic]))
+        redriven = await self._read_markers(spans, on_read)
+        async with aclosing(self._read_letters(spans, on_read)) as letters:
+            async for letter in letters:
+                if selection.matches(letter):
+                    yield DeadLetterStatus(letter, letter.offset in redriven[letter.partition])
 
     async def redrive(self, request: RedriveRequest, on_read: OnRead, on_repair: Callable[[str], None]) -> Counts:
         """Put the selected dead letters back into the input; returns what was decided about them.
@@ -101,34 +105,42 @@ class DeadLetterQueue:
         so that no two redrives work on the same one. It may be cancelled or killed at any time.
         """
         counts: Counts = Counter()
+        partitions = range(self._partitions[self._topic])
+        if not request.execute:
+            await self._redrive(partitions, request, counts, on_read, None)
+            return counts
         pacer = _Pacer(request.rate)
-        for partition in range(self._partitions[self._topic]):
-            if request.execute:
-                scope, client, name = self._scope(partition), self._reader.client, f"redrive:{partition}"
-                async with Republisher(self._settings, client, name, _COMMAND, scope, on_repair) as publisher:
-                    sender = _Sender(self._settings, publisher, pacer)
-                    await self._redrive(partition, request, counts, on_read, sender)
-            else:
-                await self._redrive(partition, request, counts, on_read, None)
+        for partition in partitions:
+            scope, client, name = self._scope(partition), self._reader.client, f"redrive:{partition}"
+            async with Republisher(self._settings, client, name, _COMMAND, scope, on_repair) as publisher:
+                sender = _Sender(self._settings, publisher, pacer)
+                await self._redrive([partition], request, counts, on_read, sender)
             if _is_exhausted(request, counts):
                 break
         return counts
 
     async def _redrive(
-        self, partition: int, request: RedriveRequest, counts: Counts, on_read: OnRead, sender: "_Sender | None"
+        self,
+        partitions: Iterable[int],
+        request: RedriveRequest,
+        counts: Counts,
+        on_read: OnRead,
+        sender: "_Sender | None",
     ) -> None:
-        span = await self._span(partition)  # after the takeover, so that it holds all markers of other redrives
-        redriven = await self._read_markers(partition, span, on_read)
-        source = self._settings.input_topic
-        destination = Destination(source, self._partitions[source], request.attempts_max)
-        async with aclosing(self._read_letters(partition, span, on_read)) as letters:
+        spans = await self._spans(partitions)  # after the takeover, so that they hold all markers of other redrives
+        redriven = await self._read_markers(spans, on_read)
+        source, rules = self._settings.input_topic, self._settings.rules()
+        destination = Destination(source, self._partitions[source], request.attempts_max, rules, request.again)
+        async with aclosing(self._read_letters(spans, on_read)) as letters:
             async for letter in letters:
                 if _is_exhausted(request, counts):
                     break
-                decision = decide(letter, redriven, destination) if request.selection.matches(letter) else None
-                if decision is not None:
-                    counts[letter.reason, decision] += 1
-                if sender is not None and decision == "redrive":
+                goes_back = False
+                if request.selection.matches(letter):
+                    verdict = decide(letter, redriven[letter.partition], destination)
+                    counts[letter.reason, verdict.decision, verdict.reason] += 1
+                    goes_back = verdict.decision == "redrive"
+                if sender is not None and goes_back:
                     await sender.add(letter)
                 elif sender is not None:
                     sender.skip()
@@ -141,37 +153,34 @@ class DeadLetterQueue:
         inputs = [(source, number) for number in range(self._partitions[source])]
         return Scope(self._partitions, [*inputs, (self._topic, partition)])
 
-    async def _span(self, partition: int) -> OffsetRange:
-        begins, ends = await self._reader.bounds(self._topic, [partition])
-        return OffsetRange(begins[partition], ends[partition])
+    async def _spans(self, partitions: Iterable[int]) -> dict[int, OffsetRange]:
+        begins, ends = await self._reader.bounds(self._topic, partitions)
+        return {partition: OffsetRange(begin, ends[partition]) for partition, begin in begins.items()}
 
-    async def _read_markers(self, partition: int, span: OffsetRange, on_read: OnRead) -> RedrivenOffsets:
-        redriven = RedrivenOffsets()
-        async with aclosing(self._read_records(partition, span, on_read)) as records:
-            async for record in records:
-                try:
-                    redriven.add(record)
-                except MarkerError as error:
-                    raise ConfigurationError(
-                        f"topic {self._topic!r} (CC_DEAD_LETTERS_TOPIC): cannot read which dead letters were redriven "
-                        f"({error}): use the version that wrote it"
-                    ) from error
+    async def _read_markers(self, spans: Mapping[int, OffsetRange], on_read: OnRead) -> Mapping[int, RedrivenOffsets]:
+        """What was redriven of each partition."""
+        redriven = {partition: RedrivenOffsets() for partition in spans}
+        async with aclosing(read_spans(self._reader, self._topic, spans, on_read)) as slices:
+            async for records in slices:
+                for record in records:
+                    try:
+                        redriven[record.partition].add(record)
+                    except MarkerError as error:
+                        raise ConfigurationError(
+                            f"topic {self._topic!r} (CC_DEAD_LETTERS_TOPIC): cannot read which dead letters were "
+                            f"redriven ({error}): use the version that wrote it"
+                        ) from error
         return redriven
 
     async def _read_letters(
-        self, partition: int, span: OffsetRange, on_read: OnRead
+        self, spans: Mapping[int, OffsetRange], on_read: OnRead
     ) -> AsyncGenerator[DeadLetter, None]:
-        async with aclosing(self._read_records(partition, span, on_read)) as records:
-            async for record in records:
-                letter = None if is_marker(record) else parse(record)
-                if letter is not None:
-                    yield letter
-
-    async def _read_records(self, partition: int, span: OffsetRange, on_read: OnRead) -> AsyncGenerator[Record, None]:
-        async with aclosing(read_span(self._reader, self._topic, partition, span, on_read)) as slices:
+        async with aclosing(read_spans(self._reader, self._topic, spans, on_read)) as slices:
             async for records in slices:
                 for record in records:
-                    yield record
+                    letter = None if is_marker(record) else parse(record)
+                    if letter is not None:
+                        yield letter
 
 
 class _Sender:
@@ -226,4 +235,4 @@ def _is_exhausted(request: RedriveRequest, counts: Counts) -> bool:
 
 def count_redriven(counts: Counts) -> int:
     """How many dead letters go back into the input."""
-    return sum(count for (_, decision), count in counts.items() if decision == "redrive")
+    return sum(count for (_, decision, _), count in counts.items() if decision == "redrive")

@@ -1,6 +1,6 @@
-"""Read a span of one partition and report the progress."""
+"""Read spans of partitions and report the progress."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 
 from consumer.core.record import Record
@@ -13,24 +13,25 @@ Track = Callable[[str, int], AbstractContextManager[OnRead]]
 """Starts a progress bar, given a label and the number of offsets to read."""
 
 
-async def read_span(
+async def read_spans(
     reader: PartitionReader,
     topic: str,
-    partition: int,
-    span: OffsetRange,
+    spans: Mapping[int, OffsetRange],
     on_read: OnRead,
     poll_timeout_s: float | None = None,
 ) -> AsyncGenerator[list[Record], None]:
-    """The committed records of a span, in order and in slices, as `PartitionReader.read` gives them.
+    """The committed records of spans by partition, side by side, in slices, as `PartitionReader.read` gives them.
 
-    The calls of `on_read` add up to the length of the span, whatever part of it is markers.
+    Within a partition they come in order. The calls of `on_read` add up to the length of all spans, whatever part of
+    them is markers.
     """
-    offset = span.begin
-    slices = reader.read(topic, {partition: span.begin}, {partition: span.end}, poll_timeout_s)
+    offsets = {partition: span.begin for partition, span in spans.items()}
+    ends = {partition: span.end for partition, span in spans.items()}
+    slices = reader.read(topic, offsets.copy(), ends, poll_timeout_s)
     async with aclosing(slices):
         async for records in slices:
             yield records
-            if records:
-                on_read(records[-1].next_offset - offset)
-                offset = records[-1].next_offset
-    on_read(span.end - offset)
+            newest = {record.partition: record.next_offset for record in records}
+            on_read(sum(next_offset - offsets[partition] for partition, next_offset in newest.items()))
+            offsets |= newest
+    on_read(sum(ends[partition] - offset for partition, offset in offsets.items()))

@@ -12,6 +12,8 @@
 4. There is one transactional id per partition. A redrive first starts that producer, which fences another redrive and
    settles its transaction, and only then reads the markers up to the last stable offset. So it misses none.
 5. A redrive ends where the dead letters ended when it began: what comes back meanwhile waits for the next one.
+6. A record goes back only if it would not become a dead letter again, as far as that can be known without the state of
+   its conversation, and if it did not come back before.
 
 Memory: two numbers per range. There is at most one range per redriven dead letter; without a filter, one per
 transaction.
@@ -23,12 +25,17 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from consumer.core.reasons import DeadLetterReason
+from consumer.core.outcomes import DeadLettered
+from consumer.core.reasons import DeadLetterReason, Reason
 from consumer.core.record import Record
+from consumer.core.rules import Rules
+from consumer.core.step import step
 from consumer.engine.dead_letters import MARKER_HEADER, DeadLetter, is_marker
 from consumer.engine.output import Output
 
-Decision = Literal["redrive", "redriven", "left_out", "too_often", "other_topic", "no_partition"]
+Decision = Literal[
+    "redrive", "redriven", "left_out", "other_topic", "no_partition", "too_often", "would_fail", "came_back"
+]
 DECISIONS: Final[dict[Decision, str]] = {
     "redrive": "goes back into the input",
     "redriven": "went back before",
@@ -36,6 +43,8 @@ DECISIONS: Final[dict[Decision, str]] = {
     "too_often": "has been redriven --attempts-max times and came back each time",
     "other_topic": "comes from another topic than CC_INPUT_TOPIC",
     "no_partition": "comes from a partition that the input topic does not have",
+    "would_fail": "would become a dead letter again: fix the cause first; --again sends it all the same",
+    "came_back": "went back before and came back as this one; --again sends it once more",
 }
 """What a redrive decides about a dead letter that was selected, and the words for it."""
 
@@ -71,24 +80,48 @@ class Selection(Struct, frozen=True, kw_only=True):
 
 
 class Destination(Struct, frozen=True):
-    """The topic that records go back to, its partition count, and how often one record may be redriven."""
+    """The topic that records go back to, and the terms on which they do."""
 
     topic: str
     partitions: int
     attempts_max: int
+    """How often one record may be redriven."""
+    rules: Rules
+    """Those of the workers there."""
+    again: bool = False
+    """Whether a record goes back that would fail again, or that came back before."""
 
 
-def decide(letter: DeadLetter, redriven: "RedrivenOffsets", destination: Destination) -> Decision:
+class Verdict(Struct, frozen=True):
     """What a redrive does with a dead letter."""
+
+    decision: Decision
+    reason: Reason = ""
+    """Why the record would fail again; empty for other decisions."""
+
+
+def decide(letter: DeadLetter, redriven: "RedrivenOffsets", destination: Destination) -> Verdict:
+    """What a redrive does with a dead letter, which is processed once more to find out whether it would fail."""
     if letter.offset in redriven:
-        return "redriven"
+        return Verdict("redriven")
     if letter.left_out:
-        return "left_out"
+        return Verdict("left_out")
     if letter.original.topic != destination.topic:
-        return "other_topic"
+        return Verdict("other_topic")
     if letter.original.partition >= destination.partitions:
-        return "no_partition"
-    return "too_often" if letter.redrives >= destination.attempts_max else "redrive"
+        return Verdict("no_partition")
+    if letter.redrives >= destination.attempts_max:
+        return Verdict("too_often")
+    if destination.again:
+        return Verdict("redrive")
+    outcome = step(letter.original, destination.rules, None, _find_no_state)
+    if isinstance(outcome, DeadLettered):
+        return Verdict("would_fail", outcome.reason)
+    return Verdict("came_back" if letter.redrives else "redrive")
+
+
+def _find_no_state(_: str) -> None:
+    """Decide without states: only what is wrong with the record itself is sure to fail again."""
 
 
 class MarkerError(ValueError):

@@ -18,7 +18,7 @@ from consumer.preflight.check_result import CheckResult
 from consumer.preflight.topic_admin import TopicAdmin
 from consumer.preflight.topic_checks import compaction, plans
 from consumer.settings import Settings
-from consumer.tools.read_span import OnRead, read_span
+from consumer.tools.read_span import OnRead, read_spans
 from consumer.worker.ports import Committed, ConfigurationError
 from consumer.worker.standstill import LogEnd
 
@@ -94,4 +94,4 @@ class TopicsReader:
         If a transaction is open in the span, this waits until the broker must have ended it.
         """
         poll_timeout_s = self._settings.transaction_timeout_ms / 1_000 + _OPEN_TRANSACTIONS_S
-        return read_span(self._reader, topic, partition, span, on_read, poll_timeout_s)
+        return read_spans(self._reader, topic, {partition: span}, on_read, poll_timeout_s)

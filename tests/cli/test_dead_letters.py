@@ -15,11 +15,19 @@ from consumer.tools.republish import RekeyOutcome
 
 
 def test_a_dry_run_says_what_it_would_redrive() -> None:
-    counts: Counts = Counter({("too_large", "redrive"): 3, ("late", "redrive"): 1, ("late", "redriven"): 2})
+    counts: Counts = Counter({("too_large", "redrive", ""): 3, ("late", "redrive", ""): 1, ("late", "redriven", ""): 2})
     lines = describe(counts, executed=False)
     assert [line.split()[:2] for line in lines[1:-1]] == [["late", "1"], ["late", "2"], ["too_large", "3"]]
     assert lines[-1] == "dry run, nothing was written: --yes would redrive 4"
     assert describe(counts, executed=True)[-1] == "redrove 4"
+
+
+def test_a_redrive_says_why_a_record_would_fail_again() -> None:
+    counts: Counts = Counter({("late", "would_fail", "wrong_type"): 1, ("too_large", "would_fail", "key_mismatch"): 2})
+    _, wrong_type, key_mismatch, total = describe(counts, executed=True)
+    assert "would become a dead letter again (wrong_type): fix the cause first" in wrong_type
+    assert "rekey SOURCE TARGET" in key_mismatch
+    assert total == "redrove 0"
 
 
 def test_a_redrive_of_nothing_is_one_line() -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import statistics
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
@@ -20,14 +21,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from msgspec.structs import replace
 
 from consumer.cli.exit_codes import CONFIG, TERMINATED
+from consumer.core.outcomes import DeadLettered
 from consumer.core.record import Record
-from consumer.engine.dead_letters import REDRIVES_HEADER, is_marker
+from consumer.engine.dead_letters import REDRIVES_HEADER, DeadLetterFormat, build, is_marker
 from consumer.simulator.traffic import Draft, Traffic, records
 from consumer.tools.republish import REKEY_OUTCOMES
 from consumer.tools.traffic_writer import TrafficWriter
 from tests import model
 from tests.live.commands import WAIT_S, Ended, ended, environ_of, environment
-from tests.live.conftest import UniqueName
+from tests.live.conftest import CreateTopics, UniqueName
 from tests.live.expectation import Expectation, expect
 from tests.live.harness import PARTITIONS, Pipeline, documents_of, now_ms
 
@@ -79,7 +81,7 @@ def count_contents(records: list[Record]) -> Counter[tuple[int, bytes | None, by
 async def end_within_a_redrive(pipeline: Pipeline, number: signal.Signals) -> None:
     """Start a slow redrive, and end it when a part of it is committed."""
     before = await pipeline.ends(pipeline.settings.input_topic)
-    async with interrupt(pipeline, "dead-letters redrive --reason too_large --rate 5 --yes", number):
+    async with interrupt(pipeline, "dead-letters redrive --reason too_large --rate 5 --yes --again", number):
         await wait_for_growth(pipeline, before)
 
 
@@ -110,25 +112,27 @@ async def test_redrive_writes_dead_letters_back_once(pipeline: Pipeline) -> None
     letters = await pipeline.read(topics.dead_letters_topic)
     large = [record for record in letters if dict(record.headers)["cc-reason"] == b"too_large"]
     expected = expect(source, model.Rules())
-    assert len(large) > RECORDS // 10
-    assert len(letters) > len(large), "the test needs letters that the filter excludes"
+    assert len(letters) > len(large) > RECORDS // 10, "the test needs letters that the filter excludes"
 
     pipeline.change(record_bytes_max=model.Rules().record_bytes_max)
     ends = await pipeline.ends(topics.input_topic), await pipeline.ends(topics.dead_letters_topic)
-    assert parse_count(await run_command(pipeline, "dead-letters redrive --reason too_large")) == len(large)
+    assert parse_count(await run_command(pipeline, "dead-letters redrive --reason too_large --again")) == len(large)
+    originals = [record for record in source if len(record.value or b"") > fault]
+    unusable = [record for record in originals if (record.partition, record.offset) in expected.rejected]
+    usable = len(large) - len(unusable)
+    assert parse_count(await run_command(pipeline, "dead-letters redrive --reason too_large")) == usable
     assert ends == (await pipeline.ends(topics.input_topic), await pipeline.ends(topics.dead_letters_topic))
 
-    first = await run_command(pipeline, "dead-letters redrive --reason too_large --partition 1 --limit 7 --yes")
+    first = await run_command(pipeline, "dead-letters redrive --reason too_large --partition 1 --limit 7 --yes --again")
     assert parse_count(first) == len(await read_redriven(pipeline)) == 7
     for number in ENDS:
         await end_within_a_redrive(pipeline, number)
     done = len(await read_redriven(pipeline))
     assert 7 < done < len(large), "no signal came while the command worked"
-    last = await run_command(pipeline, "dead-letters redrive --reason too_large --yes")
+    last = await run_command(pipeline, "dead-letters redrive --reason too_large --yes --again")
     assert 0 < parse_count(last) <= len(large) - done
-    again = await run_command(pipeline, "dead-letters redrive --reason too_large --yes")
+    again = await run_command(pipeline, "dead-letters redrive --reason too_large --yes --again")
     assert parse_count(again) == 0
-    originals = [record for record in source if len(record.value or b"") > fault]
     assert count_contents(await read_redriven(pipeline)) == count_contents(originals)
 
     listed = await run_command(pipeline, "dead-letters list --reason too_large --json")
@@ -143,16 +147,46 @@ async def test_redrive_writes_dead_letters_back_once(pipeline: Pipeline) -> None
     await assert_outputs_equal(pipeline, expected)
     after = await pipeline.read(topics.dead_letters_topic)
     returned = [record for record in after if not is_marker(record) and REDRIVES_HEADER in dict(record.headers)]
-    unusable = [record for record in originals if (record.partition, record.offset) in expected.rejected]
     assert Counter((record.key, record.value) for record in returned) == Counter(
         (record.key, record.value) for record in unusable
     )
     verified = await run_command(pipeline, "verify")
     assert verified.exit_code == 0, verified.printed
-    skipped = parse_count(await run_command(pipeline, "dead-letters redrive --yes"))
+    assert parse_count(await run_command(pipeline, "dead-letters redrive --yes")) == 0, "no cause is fixed"
+    skipped = parse_count(await run_command(pipeline, "dead-letters redrive --yes --again"))
     assert skipped == len(letters) - len(large) + len(unusable)
     await consume_all(pipeline)
     await assert_outputs_equal(pipeline, expected)
+
+
+async def list_letters_s(pipeline: Pipeline, create_topics: CreateTopics, partitions: int) -> float:
+    """How long it takes to list a dead letter of each of so many partitions."""
+    topic = f"{pipeline.settings.dead_letters_topic}-{partitions}"
+    pipeline.change(dead_letters_topic=topic)
+    await create_topics(pipeline.settings.bootstrap_servers, {topic: (partitions, {})})
+    record = Record(pipeline.settings.input_topic, 0, 0, now_ms(), b"c1", b"{}")
+    letter = build(
+        record,
+        DeadLettered("no_time", "", None),
+        DeadLetterFormat(keep_payload=True, payload_bytes_max=100, version="1"),
+    )
+    async with AIOKafkaProducer(bootstrap_servers=pipeline.settings.bootstrap_servers) as producer:
+        for number in range(partitions):
+            await producer.send_and_wait(topic, letter.value, letter.key, number, headers=list(letter.headers))
+    began_s = time.monotonic()
+    listed = await run_command(pipeline, "dead-letters list --json")
+    taken_s = time.monotonic() - began_s
+    assert json.loads(listed.printed)["letters"] == partitions
+    return taken_s
+
+
+async def test_dead_letters_of_many_partitions_are_listed_quickly(
+    pipeline: Pipeline, create_topics: CreateTopics
+) -> None:
+    """Partitions are read side by side: one after the other, with a wait at each end, 64 take a minute and a half."""
+    one_s, many_s = [await list_letters_s(pipeline, create_topics, partitions) for partitions in (1, 64)]
+    print(f"{one_s:.1f} s for one partition, {many_s:.1f} s for 64")
+    assert many_s < 4 * one_s, f"{many_s:.1f} s for 64 partitions, {one_s:.1f} s for one"
 
 
 async def write_wrongly_keyed(pipeline: Pipeline, drafts: list[tuple[int, Draft]]) -> None:

@@ -20,14 +20,24 @@ from consumer.engine.dead_letters import (
     is_marker,
     parse,
 )
-from consumer.tools.redrive import Batch, Decision, Destination, MarkerError, RedrivenOffsets, Selection, decide
+from consumer.tools.redrive import (
+    Batch,
+    Decision,
+    Destination,
+    MarkerError,
+    RedrivenOffsets,
+    Selection,
+    Verdict,
+    decide,
+)
 from consumer.tools.republish import redrive
 from tests.strategies import BASE_MS, make_record
+from tests.worker.scenes import call
 
 TOPIC = "updates"
 LETTERS_TOPIC = "letters"
 LETTER = DeadLetter(1, 7, 5_000, "too_large", "", "1", "", 0, Record(TOPIC, 2, 70, 4_000, b"k", b"v"))
-DESTINATION = Destination(TOPIC, 4, 3)
+DESTINATION = Destination(TOPIC, 4, 3, Rules(), again=True)
 
 
 def at(offset: int) -> DeadLetter:
@@ -112,7 +122,37 @@ def test_decision_about_a_dead_letter(letter: DeadLetter, decision: Decision) ->
     batch, redriven = Batch(), RedrivenOffsets()
     batch.add(at(3))
     redriven.add(read_marker(batch, 20))
-    assert decide(letter, redriven, DESTINATION) == decision
+    assert decide(letter, redriven, DESTINATION) == Verdict(decision)
+
+
+USABLE = call(70, "connected", 1)
+
+
+@pytest.mark.parametrize(
+    ("original", "redrives", "verdict"),
+    [
+        (USABLE, 0, Verdict("redrive")),
+        (USABLE, 1, Verdict("came_back")),
+        (USABLE, 3, Verdict("too_often")),
+        (replace(USABLE, key=b"other"), 0, Verdict("would_fail", "key_mismatch")),
+        (replace(USABLE, value=b"not json"), 1, Verdict("would_fail", "bad_json")),
+        (replace(USABLE, value=None), 0, Verdict("redrive")),
+    ],
+)
+def test_what_would_fail_again_or_came_back_stays(original: Record, redrives: int, verdict: Verdict) -> None:
+    letter = replace(LETTER, original=original, redrives=redrives)
+    destination = replace(DESTINATION, topic=original.topic, again=False)
+    assert decide(letter, RedrivenOffsets(), destination) == verdict
+    expected = "too_often" if redrives == 3 else "redrive"
+    assert decide(letter, RedrivenOffsets(), replace(destination, again=True)).decision == expected
+
+
+def test_a_raised_limit_lets_a_large_record_go_back() -> None:
+    size = len(USABLE.value or b"")
+    letter, destination = replace(LETTER, original=USABLE), replace(DESTINATION, topic=USABLE.topic, again=False)
+    for bytes_max, verdict in ((size - 1, Verdict("would_fail", "too_large")), (size, Verdict("redrive"))):
+        rules = Rules(record_bytes_max=bytes_max)
+        assert decide(letter, RedrivenOffsets(), replace(destination, rules=rules)) == verdict
 
 
 @pytest.mark.parametrize(
@@ -156,10 +196,10 @@ def test_the_original_goes_back_and_attempts_are_counted(headers: Sequence[tuple
     record = Record(TOPIC, 2, 70, 4_000, b"\xff", b"not json", tuple(headers))
     for attempt in (b"1", b"2", b"3"):
         letter = reject(record)
-        assert decide(letter, RedrivenOffsets(), DESTINATION) == "redrive"
+        assert decide(letter, RedrivenOffsets(), DESTINATION) == Verdict("redrive")
         output = redrive(letter, Rules())
         assert (output.topic, output.partition, output.key, output.value) == (TOPIC, 2, b"\xff", b"not json")
         assert output.timestamp_ms == record.timestamp_ms
         assert output.headers == (*headers, (REDRIVES_HEADER, attempt))
         record = replace(record, headers=output.headers)
-    assert decide(reject(record), RedrivenOffsets(), DESTINATION) == "too_often"
+    assert decide(reject(record), RedrivenOffsets(), DESTINATION) == Verdict("too_often")
