@@ -85,11 +85,15 @@ def test_declined_records_are_counted_by_reason(native: Any) -> None:
 
 def test_states_beyond_what_is_held_are_decoded_again(native: Any) -> None:
     engine, reference = native.NativeEngine(OPTIONS), PythonEngine(OPTIONS)
-    large = {"peerId": "x" * 100_000}
+    session = {"id": "m1", "state": "alerting", "controlling": [f"{number:0250}" for number in range(400)]}
+    body = {"participants": [{"id": "p1", "cobrowsesessions": [session]}]}
     for both in (engine, reference):
         both.start(0, None)
         for first in range(0, 600, 100):
-            records = [call(n, "alerting", n, f"c{n % 300}", **large) for n in range(first, first + 100)]
+            records = [
+                make_record(body | {"id": f"c{n % 300}"}, seconds=n, key=f"c{n % 300}", offset=n)
+                for n in range(first, first + 100)
+            ]
             both.process(records, 0, 60.0, now_s=0.0, now_ms=0)
             assert both.outputs().states
             both.commit(first)
