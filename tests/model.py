@@ -39,8 +39,15 @@ Where the rules leave a case open, this model decides it so:
 15. `details` are the details that count. `ownDetails` are those from the communication's own updates, left out where
     they are equal; `version` and `detailVersions` belong to `ownDetails`. A flat communication is matched against the
     own details of the nested ones.
+16. Frames of relays are taken off before the envelope, at most `FRAMES_MAX`: a zero and four bytes, or a byte order
+    mark, before the JSON; the text of an object; and an object without a value in any member of an envelope that is a
+    CloudEvent with `data`, has `schema` and `payload`, or is a notification or message of SNS or SQS. What is no text
+    in Base64 is no frame, and neither is a text with bytes that are no UTF-8.
+17. A key is the id's own bytes, its JSON text or `{"schema", "payload"}`, either of them behind a zero and four bytes.
+    ASCII letters may be in another case.
 """
 
+import base64
 import hashlib
 import json
 import math
@@ -440,6 +447,16 @@ def judge(record: Record, rules: Rules) -> Verdict:
         return Ignored("tombstone")
     if len(value) > rules.record_bytes_max:
         return Rejected("too_large")
+    frames = 0
+    while frames < FRAMES_MAX and (match := PREFIX.match(value)):
+        value, frames = value[match.end() :], frames + 1
+    return judge_value(value, frames, record, rules)
+
+
+def judge_value(value: bytes, frames: int, record: Record, rules: Rules) -> Verdict:
+    """Classify a value of which some frames were taken off."""
+    if frames and value == b"null":
+        return Ignored("tombstone")
     excess = [
         reason
         for reason, is_exceeded in {
@@ -456,9 +473,80 @@ def judge(record: Record, rules: Rules) -> Verdict:
         return Rejected("too_deep", frozenset(excess))
     if excess:
         return Rejected(excess[0], frozenset(excess))
+    return judge_tree(tree, frames, record, rules)
+
+
+def judge_tree(tree: Any, frames: int, record: Record, rules: Rules) -> Verdict:
+    """Classify well-formed JSON of which some frames were taken off."""
+    content = content_of(tree) if frames < FRAMES_MAX else None
+    if isinstance(content, bytes):
+        return judge_value(content, frames + 1, record, rules)
+    if content is not None:
+        return Ignored("tombstone") if content is NULL else judge_tree(content, frames + 1, record, rules)
     if not isinstance(tree, Members):
         return Rejected("wrong_type")
     return judge_payload(tree, record, rules)
+
+
+FRAMES_MAX = 4
+PREFIX = re.compile(rb"\x00.{4}(?=.)|\xef\xbb\xbf", re.DOTALL)
+NULL = object()
+
+
+def content_of(tree: Any) -> Any:
+    """What is in the frame that a value is: JSON as bytes or as it was read; None if it is no frame."""
+    if type(tree) is str:
+        return tree.encode() if tree.lstrip(" \t\r\n")[:1] == "{" and not has_surrogates(tree) else None
+    if not isinstance(tree, Members):
+        return None
+    members = tree.last()
+    used = [members.get(name) for name in ("topicName", "detail-type", "eventBody", "detail", "participants")]
+    if any(value is not None for value in used[2:]) or any(value not in (None, "") for value in used[:2]):
+        return None
+    content = find_content(members)
+    if type(content) is str:
+        return None if has_surrogates(content) else content.encode()
+    return content
+
+
+def find_content(members: dict[str, Any]) -> Any:
+    """What is in an object that is a frame; None if it is none."""
+    if members.get("specversion") is not None:
+        if members.get("data") is not None:
+            return members["data"]
+        encoded = members.get("data_base64")
+        try:
+            return base64.b64decode(encoded, validate=True) if type(encoded) is str else None
+        except ValueError:
+            return None
+    if "schema" in members and "payload" in members:
+        return NULL if members["payload"] is None else members["payload"]
+    if members.get("Type") == "Notification" and type(members.get("Message")) is str:
+        return members["Message"]
+    for message_id, body in (("MessageId", "Body"), ("messageId", "body")):
+        if members.get(message_id) is not None and type(members.get(body)) is str:
+            return members[body]
+    return None
+
+
+def is_key_of(key: bytes | None, conversation_id: str) -> bool:
+    """Whether a record's key is a spelling of a conversation id."""
+    expected = conversation_id.encode()
+    if key is None or key == expected:
+        return key is not None
+    if match := re.match(rb"\x00.{4}(?=.)", key, re.DOTALL):
+        key = key[match.end() :]
+    if key[:1] in (b'"', b"{"):
+        try:
+            spelled = json.loads(key)
+        except ValueError:
+            return False
+        if isinstance(spelled, dict):
+            spelled = spelled.get("payload") if "schema" in spelled else None
+        if not isinstance(spelled, str):
+            return False
+        key = spelled.encode("utf-8", "replace")
+    return key.lower() == expected.lower()
 
 
 def judge_payload(tree: Members, record: Record, rules: Rules) -> Verdict:
@@ -544,7 +632,7 @@ def judge_body(
         )
     if snapshot_ms is None:
         return Rejected("no_time")
-    if record.key != conversation_id.encode():
+    if not is_key_of(record.key, conversation_id):
         return Rejected("key_mismatch")
     if too_many(body.get("participants", []), medium, rules):
         return Rejected("too_large")

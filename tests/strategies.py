@@ -5,9 +5,10 @@ times stay within a few hours after `BASE_MS`, so no conversation is late or idl
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import Any
 
 from hypothesis import settings
@@ -72,6 +73,35 @@ def eventbridge(topic: str, body: Any, timestamp: Any = None) -> Json:
         "detail": detail,
     }
 
+
+def frame_in(**members: Any) -> Callable[[bytes], bytes]:
+    """Put a value as text into an object, in place of `...`."""
+    return lambda value: json.dumps(
+        {name: value.decode() if member is ... else member for name, member in members.items()}
+    ).encode()
+
+
+FRAMES: tuple[Callable[[bytes], bytes], ...] = (
+    lambda value: b"\xef\xbb\xbf" + value,
+    lambda value: b"\0\0\0\0\x07" + value,
+    lambda value: b'{"schema":{"type":"struct"},"payload":' + value + b"}",
+    lambda value: b'{"specversion":"1.0","id":"c1","source":"/r","type":"t","data":' + value + b"}",
+    lambda value: json.dumps(value.decode()).encode(),
+    frame_in(schema=None, payload=...),
+    frame_in(specversion="1.0", id="c1", data=...),
+    frame_in(Type="Notification", MessageId="n1", Message=...),
+    frame_in(MessageId="n1", ReceiptHandle="r1", Body=...),
+    frame_in(messageId="n1", body=...),
+)
+"""What relays put around a value."""
+SPELLINGS: tuple[Callable[[bytes], bytes], ...] = (
+    bytes.upper,
+    lambda key: b'"' + key + b'"',
+    lambda key: b"\0\0\0\0\x05" + key,
+    lambda key: b'\0\0\0\0\x05"' + key + b'"',
+    lambda key: b'{"schema":{"type":"string"},"payload":"' + key + b'"}',
+)
+"""How relays spell a key."""
 
 NESTED_TOPICS = (
     "v2.users.u1.conversations",
@@ -395,7 +425,13 @@ def records(
     )
     headers: tuple[tuple[str, bytes | None], ...] = () if header is None else (("snapshot-time", header),)
     key = draw(st.sampled_from([None, "other", ""])) if draw(rarely) else conversation_id
-    return make_record(document, seconds=(timestamp_ms - BASE_MS) / 1000, key=key, headers=headers)
+    record = make_record(document, seconds=(timestamp_ms - BASE_MS) / 1000, key=key, headers=headers)
+    if draw(rarely):
+        frames = draw(st.lists(st.sampled_from(FRAMES), min_size=1, max_size=2))
+        record = replace(record, value=reduce(lambda value, frame: frame(value), frames, record.value or b""))
+    if record.key and draw(rarely):
+        record = replace(record, key=draw(st.sampled_from(SPELLINGS))(record.key))
+    return record
 
 
 def number_offsets(history: Iterable[Record], first_offset: int = 0) -> list[Record]:

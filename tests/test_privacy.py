@@ -41,6 +41,7 @@ from consumer.tools.explain import explain
 from consumer.tools.replay import Replay
 from schemas.inbound import FlatParticipant, Participant
 from schemas.state import ConversationState
+from tests.strategies import FRAMES
 
 OFFICIAL = json.loads((Path(__file__).parent / "data" / "event_models.json").read_text(encoding="utf-8"))
 NESTED, FLAT, ARRAYS = OFFICIAL["nested"], OFFICIAL["flat"], OFFICIAL["arrays"]
@@ -134,14 +135,23 @@ def record(document: Any, key: str = "", at_ms: int = NOW_MS) -> Rec:
     return (key or mark("record.key")).encode(), value, at_ms
 
 
+def frame(value: bytes, number: int) -> bytes:
+    """A value in one of the frames of relays, whose own properties are marked."""
+    names = ("id", "source", "subject", "Subject", "TopicArn", "Signature", "ReceiptHandle", "Attributes")
+    framed = FRAMES[number % len(FRAMES)](value)
+    marks = json.dumps({name: mark(f"frame.{name}") for name in names})[1:-1].encode()
+    return b"{%b,%b" % (marks, framed[1:]) if framed.startswith(b"{") else framed
+
+
 def usable() -> Iterator[Rec]:
-    """Every record twice, in every shape and envelope. Flat ones without an envelope are ignored."""
+    """Every record twice, in every shape and envelope, framed the second time. Bare flat ones are ignored."""
+    number = itertools.count()
     shapes = [(f"users.{{}}.conversations.{medium}", models, "flat.conversation") for medium, models in FLAT.items()]
     shapes += [(f"{owner}.{{}}.conversations", NESTED, "conversation") for owner in ("users", "routing.queues")]
     for (topic, models, label), state, envelope in itertools.product(shapes, ("", "alerting", "terminated"), range(3)):
         body = fill(models, "Conversation", label, state)
         event = record(wrap(f"v2.{topic}", body)[envelope], body["id"])
-        yield from (event, event)
+        yield from (event, (event[0], frame(event[1] or b"", next(number)), event[2]))
 
 
 def break_fields(struct: type[Struct]) -> Iterator[dict[str, Any]]:
@@ -178,6 +188,7 @@ def unusable() -> Iterator[Rec]:
         yield record(raw)
         for used in (b"purpose", b"userId", b"name"):
             yield record(b'{"id":"x","participants":[{"id":"y","%b":%b}]}' % (used, raw), "x")
+    yield from (record(frame(text[:997], number)) for number in range(len(FRAMES)))
     yield record(b'{"a":' * 300 + mark("deep.value").encode())
     yield record(mark("large.value").encode() * (RECORD_BYTES_MAX // 10))
     yield from ((key, text, NOW_MS) for key in (b"\xff" + mark("record.key").encode(), None))

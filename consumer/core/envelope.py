@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from consumer.core import surrogates, timestamps
 from consumer.core.escapes import JsonText
+from consumer.core.framing import Framing
 from consumer.core.notification_topics import NO_TOPIC, Topic, classify
 from consumer.core.record import Record
 from schemas.inbound import Conversation, Detail, Payload, WireTime
@@ -39,6 +40,10 @@ class Envelope(Struct, gc=False):
     body: Conversation | None
     event_time: WireTime = None
     """EventBridge's."""
+    is_bare: bool = False
+    """Whether the value is the body itself, as far as can be told."""
+    framings: tuple[Framing, ...] = ()
+    """What was around the value."""
 
 
 class _Frame(Struct, rename="camel"):
@@ -161,8 +166,8 @@ def _parse_bare(value: bytes, body: Conversation) -> Envelope:
     if not body.id and body.participants is None:
         reply = _REPLY.decode(value)
         if reply.result != NULL or reply.status != NULL:
-            return Envelope(_SUBSCRIPTION_REPLY, None)
-    return Envelope(NO_TOPIC, body)
+            return Envelope(_SUBSCRIPTION_REPLY, None, is_bare=True)
+    return Envelope(NO_TOPIC, body, is_bare=True)
 
 
 def find_snapshot_time(record: Record, event_time: WireTime) -> int | None:

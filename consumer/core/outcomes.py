@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from consumer.core.framing import Framing
 from consumer.core.reasons import Anomaly, DeadLetterReason, Disposition, IgnoredReason, NoReason
 from consumer.core.refold import Change
 from consumer.core.state_codec import StoredState
@@ -20,6 +21,8 @@ class _Used(Struct, frozen=True, gc=False, kw_only=True):
     snapshot_ms: int
     anomalies: tuple[Anomaly, ...]
     """Once per occurrence."""
+    framings: tuple[Framing, ...] = ()
+    """What was around the value, and how the key spells the conversation id."""
 
 
 class Applied(_Used, frozen=True, gc=False, kw_only=True):

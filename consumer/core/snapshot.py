@@ -8,10 +8,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from consumer.core import envelope, timestamps
+from consumer.core import envelope, framing, timestamps
 from consumer.core.envelope import NULL, Envelope
 from consumer.core.escapes import JsonText
 from consumer.core.extent import ELEMENTS_MAX, NESTING_MAX, find_excess
+from consumer.core.framing import Framed, Framing
 from consumer.core.normalize import normalize
 from consumer.core.reasons import Anomaly, DeadLetterReason, IgnoredReason
 from consumer.core.record import Record
@@ -39,6 +40,8 @@ class Snapshot(Struct, frozen=True, gc=False):
     """Anomalies of the record as a whole."""
     excess: str = ""
     """Which limit the participants exceed; then there are none here."""
+    framings: tuple[Framing, ...] = ()
+    """What was around the value, and how the key spells the conversation id."""
 
 
 class NoUpdate(Struct, frozen=True, gc=False):
@@ -75,7 +78,15 @@ def decode(record: Record, rules: Rules) -> Decoded:
 
 
 def open_envelope(record: Record, rules: Rules) -> Envelope | NoUpdate | Rejected:
-    """The first half of `decode`: parse the envelope of a value that is within the limits."""
+    """The first half of `decode`: parse the envelope of a value that is within the limits, without its frames."""
+    opened: Envelope | Framed | NoUpdate | Rejected = begin(record, rules)
+    while isinstance(opened, Framed):
+        opened = read(opened)
+    return opened
+
+
+def begin(record: Record, rules: Rules) -> Framed | NoUpdate | Rejected:
+    """The value of a record that is small enough to be read."""
     value = record.value
     if record.unread:
         return Rejected("too_large", record.unread)
@@ -83,17 +94,32 @@ def open_envelope(record: Record, rules: Rules) -> Envelope | NoUpdate | Rejecte
         return NoUpdate("tombstone")
     if len(value) > rules.record_bytes_max:
         return Rejected("too_large", f"{len(value)} bytes, record_bytes_max is {rules.record_bytes_max}")
-    text = JsonText(value)
+    return framing.strip(value)
+
+
+def read(framed: Framed) -> Envelope | Framed | NoUpdate | Rejected:
+    """The envelope of a value, or what is within its outermost frame."""
+    where = "".join(f"{kind}: " for kind in framed.framings)
+    text = JsonText(framed.value)
     excess = find_excess(text)
     if excess == "too_deep":
-        return Rejected("too_deep", f"nested deeper than {NESTING_MAX}")
+        return Rejected("too_deep", f"{where}nested deeper than {NESTING_MAX}")
     if excess == "too_many":
-        return Rejected("too_large", f"more than {ELEMENTS_MAX} elements")
+        return Rejected("too_large", f"{where}more than {ELEMENTS_MAX} elements")
+    if framed.framings and framed.value == bytes(NULL):
+        return NoUpdate("tombstone")
     try:
         opened = envelope.parse(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _reject(error)
-    return opened if opened.topic.ignored is None else NoUpdate(opened.topic.ignored)
+        return framing.unwrap(framed) or _reject(error, where)
+    if opened.is_bare and (opened.body is None or opened.body.participants is None):
+        inner = framing.unwrap(framed)
+        if inner is not None:
+            return inner
+    if opened.topic.ignored is not None:
+        return NoUpdate(opened.topic.ignored)
+    opened.framings = framed.framings
+    return opened
 
 
 def decode_body(record: Record, opened: Envelope, rules: Rules) -> Decoded:
@@ -121,7 +147,8 @@ def decode_body(record: Record, opened: Envelope, rules: Rules) -> Decoded:
             return Rejected("no_time", "no readable snapshot time")
         time = timestamps.to_text(time_ms)
         anomalies = (*anomalies, "time_of_body")
-    if record.key != body.id.encode():
+    spelling = framing.compare_key(record.key, body.id)
+    if spelling is None:
         problem = "missing" if record.key is None else "different"
         return Rejected("key_mismatch", f"the record key is {problem}: it should be the conversation id", body.id)
     return Snapshot(
@@ -132,6 +159,7 @@ def decode_body(record: Record, opened: Envelope, rules: Rules) -> Decoded:
         participants=participants,
         anomalies=anomalies,
         excess=excess,
+        framings=(*opened.framings, *spelling),
     )
 
 
@@ -140,18 +168,9 @@ def identify(record: Record, rules: Rules) -> Identity | None:
 
     None for any other record, and for one whose id cannot be read. Total, like `decode`, and agrees with it.
     """
-    value = record.value
-    if value is None or len(value) > rules.record_bytes_max:
-        return None
-    text = JsonText(value)
-    if find_excess(text) is not None:
-        return None
-    try:
-        opened = envelope.parse(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    body = opened.body
-    if opened.topic.ignored is not None or body is None or not body.id:
+    opened = open_envelope(record, rules)
+    body = opened.body if isinstance(opened, Envelope) else None
+    if not isinstance(opened, Envelope) or body is None or not body.id:
         return None
     time_ms = envelope.find_snapshot_time(record, opened.event_time)
     if time_ms is None:

@@ -11,11 +11,12 @@ from itertools import chain
 
 from consumer.core import conversation, state_codec, transitions
 from consumer.core.envelope import Envelope
+from consumer.core.framing import Framed
 from consumer.core.outcomes import Applied, DeadLettered, Ignored, Outcome, Unchanged
 from consumer.core.record import Record
 from consumer.core.retention import advance, is_late
 from consumer.core.rules import Rules
-from consumer.core.snapshot import Decoded, NoUpdate, Rejected, Snapshot, decode, decode_body, open_envelope
+from consumer.core.snapshot import Decoded, NoUpdate, Rejected, Snapshot, begin, decode, decode_body, read
 from consumer.core.state_codec import StoredState
 from schemas.state import Source
 
@@ -39,14 +40,17 @@ class LongStep:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self._read: Envelope | Decoded | None = None
+        self._read: Framed | Envelope | Decoded | None = None
 
     def advance(self, rules: Rules, stream_ms: int | None, lookup: Lookup) -> Outcome | None:
         """Perform the next stage: None before the last. Only the last one uses the state and stream time."""
         try:
             match self._read:
                 case None:
-                    self._read = open_envelope(self.record, rules)
+                    begun = begin(self.record, rules)
+                    self._read = read(begun) if isinstance(begun, Framed) else begun
+                case Framed() as framed:
+                    self._read = read(framed)
                 case Envelope() as opened:
                     self._read = decode_body(self.record, opened, rules)
                 case decoded:
@@ -92,6 +96,7 @@ def _apply(
             template=snapshot.template,
             conversation_id=snapshot.conversation_id,
             snapshot_ms=snapshot.time_ms,
+            framings=snapshot.framings,
             anomalies=(*snapshot.anomalies, *applied.anomalies),
         )
     after = state_codec.encode(applied.state, applied.update_cache)
@@ -104,6 +109,7 @@ def _apply(
         template=snapshot.template,
         conversation_id=snapshot.conversation_id,
         snapshot_ms=snapshot.time_ms,
+        framings=snapshot.framings,
         anomalies=(*snapshot.anomalies, *applied.anomalies),
         stored=after,
         transitions=tuple(chain(*operations)),

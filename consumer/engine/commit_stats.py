@@ -9,8 +9,9 @@ from typing import Final, Literal, get_args
 from msgspec import Struct, field
 
 from consumer.core import timestamps
+from consumer.core.framing import Framing
 from consumer.core.lifecycle import BEFORE, DISCONNECTED, LIVE
-from consumer.core.outcomes import Applied, Outcome
+from consumer.core.outcomes import Applied, Outcome, Unchanged
 from consumer.core.reasons import Anomaly, Disposition, Reason
 from consumer.core.record import Record
 from consumer.core.refold import Change
@@ -39,6 +40,8 @@ class CommitStats(Struct):
     """By (disposition, reason); the reason is empty for applied and unchanged."""
     templates: Counter[str] = field(default_factory=Counter)
     anomalies: Counter[Anomaly] = field(default_factory=Counter)
+    framings: Counter[Framing] = field(default_factory=Counter)
+    """Of records that were used: what was around their values and keys."""
     record_bytes: int = 0
     asserted: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Transitions by (media, from, to); `from` is empty for the first state."""
@@ -78,6 +81,8 @@ class CommitStats(Struct):
         self.record_bytes += len(record.value or b"")
         if outcome.anomalies:
             self.anomalies.update(outcome.anomalies)
+        if isinstance(outcome, Applied | Unchanged) and outcome.framings:
+            self.framings.update(outcome.framings)
         if timestamps.EARLIEST_MS <= record.timestamp_ms <= timestamps.LATEST_MS:
             self.ages_ms.append(now_ms - record.timestamp_ms)
         if stream_ms is not None and outcome.snapshot_ms is not None and outcome.snapshot_ms < stream_ms:

@@ -14,6 +14,7 @@ from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry
 
+from consumer.core.framing import FRAMINGS
 from consumer.core.lifecycle import DISCONNECT_TYPES
 from consumer.core.notification_topics import TEMPLATES
 from consumer.core.reasons import ANOMALIES, DEAD_LETTER_REASONS, DISPOSITIONS, IGNORED_REASONS, REASONS
@@ -112,6 +113,12 @@ class Metrics:
             "Consumed records by template of their notification topic.",
             {"topic": TEMPLATES},
             [(template,) for template in TEMPLATES],
+        )
+        self._framings = self._families.counter(
+            "framings_total",
+            "Records used although their relay frames values, or spells keys, in a way of its own.",
+            {"framing": FRAMINGS},
+            [(framing,) for framing in FRAMINGS],
         )
         self._anomalies = self._families.counter(
             "data_anomalies_total",
@@ -248,6 +255,7 @@ class Metrics:
         self._records.add_all(stats.records)
         self._topics.add_by_value(stats.templates)
         self._anomalies.add_by_value(stats.anomalies)
+        self._framings.add_by_value(stats.framings)
         self._declined.add_by_value(stats.declined)
         self._bytes.add((), stats.record_bytes)
         self._evicted.add((), stats.evicted)

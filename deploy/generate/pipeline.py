@@ -374,6 +374,18 @@ _ENGINE: Final = Section(
             width=6,
             queries=(Query("count by (engine) (conversation_build_info{$scope})", "{{engine}}"),),
         ),
+        Panel(
+            title="Records in frames of a relay, by kind",
+            description="Records per second that were used although their relay frames values, or spells keys, in a "
+            "way of its own. They take the way of declined records.",
+            unit="cps",
+            width=24,
+            queries=(
+                Query(
+                    "sum by (framing) (rate(conversation_framings_total{$scope}[$__rate_interval])) > 0", "{{framing}}"
+                ),
+            ),
+        ),
     ),
 )
 

@@ -35,7 +35,17 @@ from tests.engine.traffic import (
     iso,
     make_wrapup,
 )
-from tests.strategies import BASE_MS, FLAT_SUFFIXES, MEDIA, NESTED_TOPICS, OTHER_TOPICS, eventbridge, websocket
+from tests.strategies import (
+    BASE_MS,
+    FLAT_SUFFIXES,
+    FRAMES,
+    MEDIA,
+    NESTED_TOPICS,
+    OTHER_TOPICS,
+    SPELLINGS,
+    eventbridge,
+    websocket,
+)
 
 Json = dict[str, Any]
 
@@ -45,6 +55,8 @@ WELL_FORMED: Final = 0.8
 """The share of mutated records that stay well-formed."""
 ESCAPED: Final = 0.05
 """The share of mutated records that are written with escapes and space, which takes longest."""
+FRAMED: Final = 0.04
+"""The share of those that are put into a frame."""
 IDS: Final = ("p1", "p2", "p3", "m1", "m2", "m3", "s1", "s2")
 ODD_IDS: Final = ("é", "\U0001f600", "x" * 300, 'm"1', "")
 TIMES_OFF_MS: Final = (
@@ -110,7 +122,8 @@ class Source:
         draw = self._chance.random()
         try:
             if draw < WELL_FORMED:
-                return self._vary(record)
+                varied = self._vary(record)
+                return self._frame(varied) if self._chance.random() < FRAMED else varied
             if draw < WELL_FORMED + 0.06:
                 return self._damage_around(record)
             if draw < WELL_FORMED + 0.15:
@@ -137,6 +150,13 @@ class Source:
         return self._chance.choice(self._ordinary)
 
     # --- Mutations after which a record is well-formed.
+
+    def _frame(self, record: Record) -> Record:
+        """A record as another relay would write it."""
+        chance = self._chance
+        value = chance.choice(FRAMES)(record.value or b"null")
+        key = chance.choice(SPELLINGS)(record.key) if record.key and chance.random() < 0.3 else record.key
+        return replace(record, key=key, value=chance.choice(FRAMES)(value) if chance.random() < 0.2 else value)
 
     def _vary(self, record: Record) -> Record:
         chance = self._chance

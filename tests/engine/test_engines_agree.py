@@ -60,7 +60,7 @@ def test_engines_agree_on_random_scenarios(native: EngineClass) -> None:
 @pytest.mark.slow
 def test_scenarios_reach_all_that_an_engine_does() -> None:
     tally = Tally()
-    for seed in range(25):
+    for seed in range(30):
         replay(make_scenario(seed), PythonEngine, PythonEngine, tally)
     assert set(tally.media) >= set(MEDIA)
     assert {disposition.split()[0] for disposition in tally.dispositions} == {

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from consumer.core.framing import FRAMINGS
 from consumer.core.lifecycle import DISCONNECT_TYPES
 from consumer.core.notification_topics import TEMPLATES
 from consumer.core.reasons import ANOMALIES, DISPOSITIONS, REASONS, Disposition, Reason
@@ -70,6 +71,7 @@ def test_closed_label_sets_start_at_zero() -> None:
             (disposition, reason) for disposition, reasons in REASONS.items() for reason in reasons
         },
         "conversation_topic_records_total": {(template,) for template in TEMPLATES},
+        "conversation_framings_total": {(framing,) for framing in FRAMINGS},
         "conversation_data_anomalies_total": {(anomaly,) for anomaly in ANOMALIES},
         "conversation_corrections_total": {(media,) for media in MEDIA},
         "conversation_time_sources_total": set(product(MEDIA, ("provider", "state", "snapshot"))),

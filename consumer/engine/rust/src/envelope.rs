@@ -42,6 +42,7 @@ pub fn parse_value(value: &[u8], timestamp_ms: i64, record_bytes_max: usize) -> 
         None if get(&payload.topic_name).is_some() || payload.event_body.is_some() => {
             (classify(get(&payload.topic_name).unwrap_or("")), payload.event_body, WireTime::Absent)
         }
+        None if payload.participants.is_none() => return Err(Decline::Envelope), // a relay's frame, maybe
         None => {
             let body = Body { id: payload.id, participants: payload.participants };
             (Some(NO_TOPIC), Some(Object(body)), WireTime::Absent)
