@@ -34,7 +34,7 @@ from consumer.cli.verify import verify
 from consumer.version import VERSION
 
 
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, message="%(prog)s %(version)s")
 def main() -> None:
     """Genesys Cloud conversation updates in, clean state and ordered transitions out, exactly once.

@@ -5,6 +5,7 @@ read the value from instead, which is how secrets are mounted.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
@@ -57,6 +58,7 @@ def parse(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Settin
         if name in values:
             problems.append(f"{PREFIX}{name.upper()} and {PREFIX}{name.upper()}_FILE are both set: set one")
             continue
+        text = next((choice for choice in _choices(fields[name].type) if choice.lower() == text.lower()), text)
         try:
             values[name] = msgspec.convert(text, fields[name].type, strict=False)
         except msgspec.ValidationError:
@@ -68,13 +70,19 @@ def parse(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Settin
         for name, field in fields.items()
         if field.required and name not in given
     )
-    if problems:
-        raise SettingsError(problems)
-    settings = Settings(**values)
-    problems = conflicts(settings)
+    unusable = {name for name, field in fields.items() if name in given or field.required} - values.keys()
+    stand_ins: dict[str, Any] = {name: "" for name in unusable if fields[name].required}
+    settings = Settings(**values, **stand_ins)
+    # A value that stands for an unusable one shows no conflict.
+    problems.extend(problem for problem in conflicts(settings) if not unusable & _named(problem))
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _named(problem: str) -> set[str]:
+    """The settings whose variables a sentence names."""
+    return {name.lower() for name in re.findall(rf"{PREFIX}([A-Z0-9_]+)", problem)}
 
 
 def find_secret_files(environ: Mapping[str, str]) -> dict[str, str]:

@@ -317,6 +317,26 @@ def test_all_conflicts_are_reported_at_once() -> None:
     assert all(any(name in problem for problem in problems) for name in broken)
 
 
+def test_conflicts_are_reported_beside_other_problems() -> None:
+    environ = {"CC_DRAIN_S": "60", "CC_GROUP_ID": "", "CC_QUERY_HOST": "0.0.0.0"}
+    drain, group, token = sorted(problems_of(environ))
+    assert "CC_DRAIN_S must be shorter than CC_SESSION_TIMEOUT_MS" in drain
+    assert group.startswith("CC_GROUP_ID: expected")
+    assert "needs CC_QUERY_TOKEN" in token
+
+
+def test_an_unusable_value_is_part_of_no_conflict() -> None:
+    (problem,) = problems_of({"CC_DRAIN_S": "60", "CC_SESSION_TIMEOUT_MS": "a minute"})
+    assert problem.startswith("CC_SESSION_TIMEOUT_MS: expected")
+
+
+@pytest.mark.parametrize("level", ["INFO", "Info", "info"])
+def test_a_choice_may_be_in_any_case(level: str) -> None:
+    environ = {"CC_BOOTSTRAP_SERVERS": "b:1", "CC_LOG_LEVEL": level, "CC_SECURITY_PROTOCOL": "plaintext"}
+    settings = parse(environ, lambda path: path)
+    assert (settings.log_level, settings.security_protocol) == ("info", "PLAINTEXT")
+
+
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_the_problem_of_a_secret_does_not_show_it(name: str) -> None:
     environ = {variable_of(name): SECRET * 9, "CC_SECURITY_PROTOCOL": "SASL_SSL", "CC_ADMIN_PORT": SECRET}

@@ -1,7 +1,6 @@
 """`check`: would `run` start here, and which problems would it meet? A line per check."""
 
 import asyncio
-import os
 import sys
 from contextlib import aclosing
 from typing import Final
@@ -10,6 +9,7 @@ import click
 import msgspec
 
 from consumer.cli.exit_codes import CONFIG, OK, UNAVAILABLE, load_settings
+from consumer.cli.options import add_connection, environ
 from consumer.cli.output import write_json, write_line
 from consumer.environment import find_secret_files
 from consumer.preflight.all_checks import run_checks
@@ -20,6 +20,7 @@ _COLOURS: Final[dict[CheckStatus, str]] = {"pass": "green", "warn": "yellow", "f
 
 
 @click.command()
+@add_connection
 @click.option("--json", "as_json", is_flag=True, help="JSON lines: check, status, message, remedy, is_transient.")
 def check(*, as_json: bool) -> None:
     """Check everything that can be known before the start, and change nothing.
@@ -44,7 +45,7 @@ def check(*, as_json: bool) -> None:
 async def _check(*, as_json: bool) -> int:
     """Print each result as it comes; returns the exit code."""
     failures = []
-    async with aclosing(run_checks(load_settings, find_secret_files(os.environ))) as results:
+    async with aclosing(run_checks(load_settings, find_secret_files(environ()))) as results:
         async for result in results:
             if as_json:
                 write_json(msgspec.json.encode(result))

@@ -10,11 +10,13 @@ import click
 import msgspec
 
 from consumer.cli.exit_codes import exit_on_external_error, settings_or_exit
-from consumer.cli.options import Time
+from consumer.cli.group import HelpfulGroup
+from consumer.cli.options import add_connection
 from consumer.cli.output import write_json, write_line
 from consumer.cli.progress import progress, warn
 from consumer.cli.signals import run_until_terminated
 from consumer.cli.tables import align
+from consumer.cli.times import Time
 from consumer.core import timestamps
 from consumer.core.reasons import DEAD_LETTER_REASONS, Reason
 from consumer.settings import Settings
@@ -27,7 +29,7 @@ _PARTITIONS_SHOWN = 8
 _option = partial(click.option, show_default=True)
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=HelpfulGroup)
 def dead_letters() -> None:
     """List and show the records that could not be used, and put them back into the input."""
 
@@ -35,7 +37,7 @@ def dead_letters() -> None:
 def _add_selection(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select dead letters."""
     for option in (
-        click.option("--until", type=Time(), help="Those before this time, such as 2026-01-31T10:00:00Z."),
+        click.option("--until", type=Time(), help="Those before this time, such as 1h, or 'today 14:00'."),
         click.option("--since", type=Time(), help="Those that became dead letters at this time or later."),
         click.option("--partition", type=click.IntRange(0), multiple=True, help="Input partition; may be repeated."),
         click.option("--key", multiple=True, help="Key of the original record; may be repeated."),
@@ -56,6 +58,7 @@ def _parse_selection(options: dict[str, Any]) -> Selection:
 
 
 @dead_letters.command("list")
+@add_connection
 @_add_selection
 @click.option("--json", "as_json", is_flag=True, help="JSON lines: one per reason.")
 def list_(*, as_json: bool, **options: Any) -> None:
@@ -64,7 +67,8 @@ def list_(*, as_json: bool, **options: Any) -> None:
     \b
     Examples:
       conversation-consumer dead-letters list
-      conversation-consumer dead-letters list --since 2026-01-31T09:00:00Z --json
+      conversation-consumer dead-letters list --since 1h
+      conversation-consumer dead-letters list --since '2026-01-31 09:00 Europe/Berlin' --json
 
     Exit codes: 0 done; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong; 130
     interrupted; 143 ended by SIGTERM or SIGHUP.
@@ -100,6 +104,7 @@ def _row(summary: ReasonSummary) -> tuple[str, ...]:
 
 
 @dead_letters.command()
+@add_connection
 @_add_selection
 @_option("--limit", type=click.IntRange(1, 10_000), default=10, help="The newest of each reason.")
 @click.option("--raw", is_flag=True, help="Show keys and values too. They are customers' personal data.")
@@ -172,6 +177,7 @@ def _text(value: Any) -> str:
 
 
 @dead_letters.command()
+@add_connection
 @_add_selection
 @click.option("--yes", "--execute", "execute", is_flag=True, help="Write. Without it, only say what would be written.")
 @_option("--rate", type=click.FloatRange(0.1, RATE_MAX), default=500.0, help="Records per second at most.")

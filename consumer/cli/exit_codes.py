@@ -3,12 +3,12 @@
 The docstring of a code is its row in the documentation: the meaning, then what to do.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from consumer import secret_files
+from consumer.cli.options import environ
 from consumer.cli.output import write_line
 from consumer.environment import SettingsError, parse
 from consumer.settings import Settings
@@ -47,8 +47,8 @@ def settings_or_exit(**overrides: str) -> Settings:
 
 
 def load_settings(**overrides: str) -> Settings:
-    """Settings from the environment; `overrides` take precedence over its variables. Raises SettingsError."""
-    return parse({**os.environ, **overrides}, lambda path: secret_files.read(path).decode())
+    """Settings from the environment and the command's options; `overrides` take precedence. Raises SettingsError."""
+    return parse({**environ(), **overrides}, lambda path: secret_files.read(path).decode())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import click
 
 from consumer.cli.exit_codes import exit_on_external_error, settings_or_exit
+from consumer.cli.options import add_connection
 from consumer.cli.output import write_line
 from consumer.cli.progress import progress
 from consumer.settings import Settings
@@ -29,7 +30,7 @@ _option = partial(click.option, show_default=True)
 
 
 @click.command()
-@click.option("--bootstrap-servers", metavar="HOST:PORT,...", help="Brokers; CC_BOOTSTRAP_SERVERS if not given.")
+@add_connection
 @click.option("--topic", help="Topic to write to; CC_INPUT_TOPIC if not given.")
 @click.option("--count", type=click.IntRange(1, _COUNT_MAX), help=f"Records; {_COUNT} or all of --input if not given.")
 @_option("--rate", type=click.FloatRange(0, 1_000_000), default=0.0, help="Per second; 0 is as fast as possible.")
@@ -54,7 +55,6 @@ _option = partial(click.option, show_default=True)
 @click.option("--input", "recording", type=click.File("rb"), help="Replay such a file, - for stdin.")
 def generate(
     *,
-    bootstrap_servers: str | None,
     topic: str | None,
     count: int | None,
     rate: float,
@@ -85,8 +85,7 @@ def generate(
         if output is not None:
             written = _save(output, drafts, count)
         else:
-            options = {"CC_BOOTSTRAP_SERVERS": bootstrap_servers, "CC_INPUT_TOPIC": topic}
-            settings = settings_or_exit(**{name: value for name, value in options.items() if value is not None})
+            settings = settings_or_exit(**({} if topic is None else {"CC_INPUT_TOPIC": topic}))
             with exit_on_external_error():
                 written = asyncio.run(_produce(settings, drafts, rate, count))
     except RecordingError as error:

@@ -1,19 +1,40 @@
 """What all commands share: the choice of colours, and how an interruption and a bug of ours end."""
 
-import errno
 import os
 import sys
 from typing import Any
 
 import click
 
-from consumer.cli.exit_codes import INTERRUPTED, SOFTWARE
+from consumer.cli.exit_codes import INTERRUPTED, OK, SOFTWARE
 from consumer.cli.output import write_line
 from consumer.telemetry import logs
 
+_SENTENCE_MAX = 1_000
+"""Characters; click cuts at the width of the terminal."""
 
-class CommandGroup(click.Group):
-    """The group of all commands."""
+
+class HelpfulGroup(click.Group):
+    """A group whose help shows the whole first sentence of each command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See `Group.format_commands`."""
+        names = self.list_commands(ctx)
+        rows = [(name, self.commands[name].get_short_help_str(_SENTENCE_MAX)) for name in names]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class CommandGroup(HelpfulGroup):
+    """The group of all commands. `help`, also before a command, and `version` do what the options do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See `Command.parse_args`."""
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
+        elif args == ["version"]:
+            args = ["--version"]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command; an exception that it does not handle becomes one line and an exit code."""
@@ -26,8 +47,9 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt:
             write_line("interrupted", err=True)
             sys.exit(INTERRUPTED)
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # the reader of the pipe has closed it; click ends quietly
+        except BrokenPipeError:  # who reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered is written at the end
+            sys.exit(OK)
+        except Exception as error:  # noqa: BLE001 - the place where every bug becomes a line
             write_line(f"a bug, please report it to the developers: {logs.place_of(error)}", err=True)
             sys.exit(SOFTWARE)

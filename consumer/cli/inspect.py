@@ -13,11 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from consumer.cli.exit_codes import NOT_FOUND, OK, exit_on_external_error, settings_or_exit
-from consumer.cli.options import PublishedTime
+from consumer.cli.options import add_connection
 from consumer.cli.output import write_json, write_line
 from consumer.cli.progress import progress
 from consumer.cli.render import end_lines, number_communications, record_lines, state_lines
 from consumer.cli.tables import find_width, wrap
+from consumer.cli.times import PublishedTime
 from consumer.query.timeline_view import communications
 from consumer.settings import Settings
 from consumer.telemetry import logs
@@ -48,11 +49,10 @@ class _Request(Struct, frozen=True):
 
 @click.command()
 @click.argument("conversation_id", metavar="ID")
+@add_connection
 @click.option("--why", is_flag=True, help="Also every record of it still in the input topic, and what each changed.")
 @click.option("--brief", is_flag=True, help="The conclusion only: what keeps it live, or what ended it.")
-@click.option(
-    "--as-of", metavar="TIME", type=PublishedTime(), help="What had happened by then, as known now. ISO, UTC."
-)
+@click.option("--as-of", metavar="TIME", type=PublishedTime(), help="What had happened by then, as known now.")
 @click.option(
     "--json",
     "as_json",

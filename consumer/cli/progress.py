@@ -1,6 +1,7 @@
 """Progress bars and warnings on stderr."""
 
 import itertools
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from typing import Any
 import click
 
 from consumer.cli.output import write_line
+
+_WIDTH_MIN, _WIDTH_MAX = 5, 36
+_BESIDE = 26
+"""Columns of what stands beside label and bar: brackets, percentage and the time that is left."""
 
 
 def warn(sentence: str) -> None:
@@ -27,5 +32,7 @@ def progress(label: str, length: int | None) -> Iterator[Callable[[int], None]]:
         return
     endless: Iterable[Any] | None = itertools.count() if length is None else None
     steps = None if length is None else max(length, 1)
-    with click.progressbar(endless, length=steps, label=label, file=sys.stderr) as bar:
+    columns = shutil.get_terminal_size().columns
+    width = max(_WIDTH_MIN, min(_WIDTH_MAX, columns - len(label) - _BESIDE))
+    with click.progressbar(endless, length=steps, label=label, width=width, file=sys.stderr) as bar:
         yield bar.update

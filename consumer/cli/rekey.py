@@ -4,6 +4,7 @@ import click
 import msgspec
 
 from consumer.cli.exit_codes import exit_on_external_error, settings_or_exit
+from consumer.cli.options import add_connection
 from consumer.cli.output import write_json, write_line
 from consumer.cli.progress import progress, warn
 from consumer.cli.signals import run_until_terminated
@@ -15,6 +16,7 @@ from consumer.tools.republish import REKEY_OUTCOMES
 @click.command()
 @click.argument("source")
 @click.argument("target")
+@add_connection
 @click.option("--follow", is_flag=True, help="Go on with what is written to SOURCE from now on, until a signal.")
 @click.option("--json", "as_json", is_flag=True, help="End with a JSON object instead of a sentence.")
 def rekey(*, source: str, target: str, follow: bool, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import click
 
 from consumer.app.service import running
 from consumer.cli.exit_codes import OK, SOFTWARE, TERMINATED, exit_code, settings_or_exit
+from consumer.cli.options import add_connection, environ
 from consumer.cli.signals import on_signals
 from consumer.environment import find_secret_files
 from consumer.preflight import engine_check, security_checks
@@ -24,6 +25,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.command()
+@add_connection
 def run() -> None:
     """Consume conversation updates until SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends at once.
 
@@ -82,7 +84,7 @@ async def _serve(settings: Settings, started: asyncio.Event, stop: asyncio.Event
         for result in await admin.brokers():
             _warn("consumer.broker_defect", result)
         _warn("consumer.descriptors_low", admin.descriptors(partitions))
-    for result in security_checks.all_checks(settings, find_secret_files(os.environ)):
+    for result in security_checks.all_checks(settings, find_secret_files(environ())):
         _warn("consumer.insecure", result)
     async with running(settings) as service:
         started.set()

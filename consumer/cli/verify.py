@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from consumer.cli.exit_codes import DIFFERENCES, OK, exit_on_external_error, settings_or_exit
+from consumer.cli.options import add_connection
 from consumer.cli.output import write_json, write_line
 from consumer.cli.progress import progress
 from consumer.cli.tables import align
@@ -24,6 +25,7 @@ _VALUE_LENGTH_MAX = 160
 
 
 @click.command()
+@add_connection
 @click.option("--limit", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Conversations shown.")
 @click.option("--partition", "only", type=click.IntRange(0), multiple=True, help="Only this one; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines: one per difference, then a summary.")

@@ -14,6 +14,10 @@ Data goes to standard output; with `--json` it is one JSON object per line. Mess
 error. Bars and colours appear on terminals only, and no colours where `NO_COLOR` is set. An error is one line with the
 remedy. [Exit codes](exit-codes.md) are the same for all commands.
 
+Every command that connects takes the brokers, the group and a file of settings as options: an option goes before the
+environment, and that before the file. A time is ISO 8601, `1h` (ago), or a day (`today`, `yesterday`, a date) with a
+time and a zone (`14:00 Europe/Berlin`); without a zone it is UTC, and a message says so.
+
 What follows is what `--help` prints.
 """
 
@@ -41,6 +45,10 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 def _help(command: click.Command, path: tuple[str, ...]) -> str:
     context = click.Context(
-        command, info_name=" ".join((PROGRAM, *path)), terminal_width=_WIDTH, max_content_width=_WIDTH
+        command,
+        info_name=" ".join((PROGRAM, *path)),
+        terminal_width=_WIDTH,
+        max_content_width=_WIDTH,
+        **main.context_settings,
     )
     return command.get_help(context)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import resource
 import shlex
 import signal
@@ -53,8 +54,35 @@ def examples(command: click.Command) -> list[str]:
     return [line.removeprefix(CALL).strip() for line in lines if line.startswith(CALL)]
 
 
-def test_the_version_is_printed() -> None:
-    assert CliRunner().invoke(main, ["--version"], prog_name="it").stdout == f"it {VERSION}\n"
+@pytest.mark.parametrize("word", ["--version", "version"])
+def test_the_version_is_printed(word: str) -> None:
+    assert CliRunner().invoke(main, [word], prog_name="it").stdout == f"it {VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [("-h", "--help"), ("help", "--help"), ("help inspect", "inspect --help"), ("verify -h", "verify --help"),
+     ("help dead-letters list", "dead-letters list --help"), ("dead-letters -h", "dead-letters --help")],
+)  # fmt: skip
+def test_help_is_shown_as_people_ask_for_it(words: str, same: str) -> None:
+    first, second = (CliRunner().invoke(main, shlex.split(line), prog_name="it") for line in (words, same))
+    assert (first.exit_code, first.stdout) == (0, second.stdout)
+
+
+@pytest.mark.parametrize("words", ["help", "help dead-letters"])
+def test_the_list_of_commands_has_whole_sentences(words: str) -> None:
+    assert "..." not in CliRunner().invoke(main, shlex.split(words)).stdout.partition("Commands:")[2]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "consumer", "generate", "--output", "-", "--count", "100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait(_WITHIN_S) == 0, said
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not isinstance(command, click.Group)])
@@ -274,14 +302,29 @@ def test_a_progress_bar_is_drawn_only_on_a_terminal(
     with progress("reading", length) as advance:
         advance(500)
     assert capfd.readouterr() == ("", "")
+    drawn = draw("reading", length, monkeypatch)
+    assert "reading" in drawn
+    assert ("50%" in drawn) is (length is not None)
+
+
+def draw(label: str, length: int | None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What half a progress bar writes to a terminal."""
     reading, writing = pty.openpty()
     with os.fdopen(writing, "w") as terminal, os.fdopen(reading, "rb", buffering=0) as screen:
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stderr", terminal)
-            with progress("reading", length) as advance:
+            with progress(label, length) as advance:
                 advance(500)
         drawn = ""
         while CURSOR_SHOWN not in drawn:  # a read returns what the terminal has so far
             drawn += screen.read(4_096).decode()
-    assert "reading" in drawn
-    assert ("50%" in drawn) is (length is not None)
+    return drawn
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_progress_bar_keeps_to_its_line(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    drawn = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", draw("reading partition 63", 1_000, monkeypatch))
+    lines = re.split(r"[\r\n]+", drawn)
+    assert "50%" in "".join(lines)
+    assert max(map(len, lines)) <= columns

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from consumer.cli.check import check
 from consumer.cli.exit_codes import CONFIG, UNAVAILABLE
-from consumer.cli.topics import table, topics
+from consumer.cli.topics import documents, table, topics
 from consumer.preflight.topic_checks import TopicFound
 from consumer.settings import Settings
 
@@ -95,3 +95,7 @@ def test_the_table_has_an_aligned_line_per_topic() -> None:
         ["conversation-dead-letters", "missing", "-", "-", "-", "-", "-"],
     ]
     assert len({line.index(word) for line, word in zip(lines, ["status", "exists", "created"], strict=False)}) == 1
+    configs = {"cleanup.policy": "delete", "max.message.bytes": "1048588", "min.insync.replicas": ""}
+    first, *_, last = documents(settings, found, ["a-long-name"])
+    assert first == {"topic": "in", "status": "exists", "partitions": 4, "replicas": 1, "configs": configs}
+    assert (last["status"], last["partitions"]) == ("missing", 0)
