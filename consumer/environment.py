@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from consumer import secret_files
-from consumer.settings import SECRET_FILES, SECRETS, Settings, is_loopback
+from consumer.settings import SECRET_FILES, SECRETS, Settings, is_loopback, parse_address
 
 PREFIX: Final = "CC_"
 _DIGEST_KEY_BYTES_MAX: Final = 64  # the limit of BLAKE2b
@@ -161,6 +161,7 @@ def _conflicts_of_sizes(s: Settings) -> list[tuple[bool, str]]:
 def _conflicts_of_access(s: Settings) -> list[tuple[bool, str]]:
     has_token = s.security_protocol.startswith("SASL") and s.sasl_mechanism == "OAUTHBEARER"
     has_password = s.security_protocol.startswith("SASL") and not has_token
+    advertised = parse_address(s.query_advertised or "localhost")
     shows_credentials = s.security_protocol == "SASL_PLAINTEXT" and s.sasl_mechanism in {"PLAIN", "OAUTHBEARER"}
     return [
         (
@@ -188,6 +189,21 @@ def _conflicts_of_access(s: Settings) -> list[tuple[bool, str]]:
             (
                 "CC_QUERY_HOST beyond loopback needs CC_QUERY_TOKEN (or CC_QUERY_TOKEN_FILE): the query port serves "
                 "customers' conversations"
+            ),
+        ),
+        (
+            advertised is None,
+            "CC_QUERY_ADVERTISED is no address: a host, `host:port`, or `[IPv6 address]:port`",
+        ),
+        (
+            bool(s.query_advertised) and s.query_port == "off",
+            "CC_QUERY_ADVERTISED needs a query port, and CC_QUERY_PORT is off",
+        ),
+        (
+            advertised is not None and not is_loopback(advertised[0]) and not s.query_token,
+            (
+                "CC_QUERY_ADVERTISED beyond loopback needs CC_QUERY_TOKEN (or CC_QUERY_TOKEN_FILE), with which workers "
+                "sign what they ask each other"
             ),
         ),
         (

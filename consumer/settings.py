@@ -1,6 +1,7 @@
 """The service's settings: one frozen value, which `environment` reads and checks."""
 
 import ipaddress
+import re
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -17,6 +18,8 @@ SECRET_FILES: Final = frozenset(("sasl_oauth_token_file", "ssl_key_file"))
 """Settings that name a file with a secret in it."""
 
 _RULES: Final = Rules()
+_ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?")
+_PORT_MAX: Final = 65_535
 
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -156,6 +159,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         Port | Literal["off"],
         Meta(description="port of lookups of conversations; 0 takes a free one, `off` opens none"),
     ] = 8081
+    query_advertised: Annotated[
+        str,
+        Meta(
+            description=(
+                "host or `host:port` at which other workers of the group reach the query port, so that each answers "
+                "for all; empty for `CC_QUERY_HOST`, or the machine's name where that means all addresses, and for no "
+                "address where it is loopback"
+            )
+        ),
+    ] = ""
     query_token: Annotated[
         str,
         Meta(
@@ -235,6 +248,38 @@ class Settings(Struct, frozen=True, kw_only=True):
             retention_ended_s=self.retention_ended_s,
             retention_idle_s=self.retention_idle_s,
         )
+
+
+def parse_address(text: str) -> tuple[str, int | None] | None:
+    """The host and the port of `host`, `host:port`, an IPv6 address, or `[IPv6 address]:port`.
+
+    None for the port if there is none, and for all of it if it is no such address.
+    """
+    found = _ADDRESS.fullmatch(text)
+    host, port = (text, None) if found is None else (found["host"].strip("[]"), found["port"])
+    if (":" in host or found is None) and not _is_ip(host):
+        return None
+    if port is not None and not 0 < int(port) <= _PORT_MAX:
+        return None
+    return host, None if port is None else int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """The text that `parse_address` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether a host stands for all addresses of the machine."""
+    return _is_ip(host) and ipaddress.ip_address(host).is_unspecified
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

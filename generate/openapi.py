@@ -22,9 +22,10 @@ def openapi() -> _Json:
             "version": "1",
             "summary": "What Genesys Cloud conversations are in now, how they came there, and what is live.",
             "description": (
-                "Answers are committed state only. A conversation of another worker's partition is looked up in the "
-                "state topic; live communications are those of the partitions of the worker that is asked. Times are "
-                "ISO-8601 UTC with milliseconds. New fields may appear in answers at any time."
+                "Answers are committed state only, and any worker gives them. A conversation of another worker's "
+                "partition is looked up in the state topic; what is live is asked of all workers, and an answer that "
+                "does not count all partitions says so. Times are ISO-8601 UTC with milliseconds. New fields may "
+                "appear in answers at any time."
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

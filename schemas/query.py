@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from schemas.state import ConversationState, Media, TimeClass, Timestamp
-from schemas.transition import WIRE_NAMES
+from schemas.transition import WIRE_NAMES, Transition
 
 Origin = Literal["worker", "state_topic"]
 """Where a response is from: the memory of the worker that owns the partition, or the state topic, read on request."""
@@ -89,14 +89,78 @@ class LiveCommunication(Struct, rename="camel", frozen=True, kw_only=True):
     """When its first state began."""
 
 
-class LiveCommunications(Struct, rename="camel", frozen=True):
-    """A page of live communications of this worker's partitions, the oldest first."""
+class MissingPartitions(Struct, rename="camel", frozen=True):
+    """Partitions that an answer does not count, and why."""
 
     partitions: list[int]
-    """The partitions that were searched; other workers own the rest."""
+    """Empty if it is not known which."""
+    reason: str
+    worker: str | None = None
+    """The address of the worker that owns them, None if it is not known."""
+
+
+class LiveCommunications(Struct, rename="camel", frozen=True):
+    """A page of the live communications of all partitions, the oldest first."""
+
+    partitions: list[int]
+    """The partitions that were searched, each by its owner."""
+    complete: bool
+    """Whether these are all partitions. If not, there may be more live communications than the answer has."""
+    missing: list[MissingPartitions]
+    """Why it is not complete; empty if it is."""
     items: list[LiveCommunication]
     next: str | None
     """The `cursor` of the next page; None at the end. A page may hold fewer than `limit`, even none, before the end."""
+
+
+class LiveCount(Struct, rename="camel", frozen=True):
+    """How many communications are in a state of a medium."""
+
+    media: Media
+    state: str
+    count: int
+
+
+class LaneView(Struct, rename="camel", frozen=True, kw_only=True):
+    """A partition of the input as its owner serves it. None for what the owner does not know (yet)."""
+
+    partition: int
+    worker: str | None
+    """The address that the owner advertises (`CC_QUERY_ADVERTISED`), None if it advertises none."""
+    phase: str
+    """`running` while it reads records."""
+    conversations: int
+    """How many it knows."""
+    lag_records: int | None
+    restore_records: int | None
+    """How many are left to restore."""
+    problem: str | None
+    """What keeps it from reading."""
+
+
+class DeadLetterCount(Struct, rename="camel", frozen=True):
+    """How many records became dead letters since the workers started."""
+
+    reason: str
+    count: int
+
+
+class Overview(Struct, rename="camel", frozen=True, kw_only=True):
+    """The whole consumer group at one moment."""
+
+    partitions: list[int]
+    """The partitions that were counted, each by its owner."""
+    complete: bool
+    """Whether these are all partitions. If not, there may be more than the answer counts."""
+    missing: list[MissingPartitions]
+    """Why it is not complete; empty if it is."""
+    live: list[LiveCount]
+    """Communications that have not ended; the largest number first."""
+    lanes: list[LaneView]
+    transitions: list[Transition]
+    """The latest that were published by the workers that answered, the latest first."""
+    dead_letters: list[DeadLetterCount]
+    """Of the workers that answered; the largest number first."""
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):

@@ -173,6 +173,21 @@ CONFLICTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "CC_QUERY_HOST beyond loopback needs CC_QUERY_TOKEN (or CC_QUERY_TOKEN_FILE)",
     ),
     (
+        {"query_advertised": "10.0.0.1:8081", "query_token": SECRET},
+        {"query_advertised": "10.0.0.1:0", "query_token": SECRET},
+        "CC_QUERY_ADVERTISED is no address",
+    ),
+    (
+        {"query_advertised": "127.0.0.1"},
+        {"query_advertised": "127.0.0.1", "query_port": "off"},
+        "CC_QUERY_ADVERTISED needs a query port, and CC_QUERY_PORT is off",
+    ),
+    (
+        {"query_advertised": "[::1]:8081"},
+        {"query_advertised": "[fd00::1]:8081"},
+        "CC_QUERY_ADVERTISED beyond loopback needs CC_QUERY_TOKEN (or CC_QUERY_TOKEN_FILE)",
+    ),
+    (
         {"admin_port": 8_082, "query_port": 8_083},
         {"admin_port": 8_083, "query_port": 8_083},
         "CC_ADMIN_PORT and CC_QUERY_PORT must differ",
@@ -420,7 +435,7 @@ def test_every_conflict_at_its_limit_and_past_it(
     assert problems_of({variable_of(name): str(value) for name, value in at_limit.items()}) == []
 
 
-OF_ONE_SETTING = "CC_DIGEST_KEY must be at most"
+OF_ONE_SETTING = ("CC_DIGEST_KEY must be at most", "CC_QUERY_ADVERTISED is no address")
 """A limit of one setting that its type cannot say."""
 
 

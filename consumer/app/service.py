@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -12,15 +13,17 @@ from consumer import container_memory
 from consumer.app import watch
 from consumer.engine.choice import EngineName, choose_engine, choose_records, name_engine
 from consumer.kafka.group_consumer import GroupConsumer, Listener
+from consumer.kafka.group_view import KafkaGroupView
 from consumer.kafka.log_ends import KafkaLogEnds
 from consumer.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
 from consumer.kafka.state_log import KafkaStateLog
 from consumer.kafka.state_lookup import KafkaStateLookup
+from consumer.query.fleet import Fleet
 from consumer.query.live_search import LiveSearch
 from consumer.query.lookup import Lookup
 from consumer.query.overview import OverviewReader
 from consumer.query.recent_activity import RecentActivity
-from consumer.settings import Settings
+from consumer.settings import Settings, is_loopback, is_unspecified, join_address, parse_address
 from consumer.telemetry import logs
 from consumer.telemetry.log_events import ServiceTelemetry
 from consumer.telemetry.metrics import Metrics
@@ -29,6 +32,8 @@ from consumer.web.access_log import AuditLog
 from consumer.web.admin_port import AdminServer
 from consumer.web.answers import LOOK_S, Answers
 from consumer.web.query_port import QueryServer
+from consumer.web.worker_client import WorkerClient
+from consumer.web.worker_signature import WorkerSignature
 from consumer.worker.lag_watch import LagWatch
 from consumer.worker.ports import ConfigurationError, LaneContext, Publisher
 from consumer.worker.worker import Worker
@@ -51,7 +56,7 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
     metrics = Metrics(engine=engine)
     telemetry = ServiceTelemetry(metrics)
     input_consumer = GroupConsumer(settings, choose_records(engine))
-    recent_activity = RecentActivity()
+    recent_activity = RecentActivity(_wall_ms)
 
     def new_publisher(partition: int) -> Publisher:
         if settings.delivery == "exactly_once":
@@ -117,19 +122,44 @@ async def _serve_ports(
         if settings.query_port == "off":
             yield admin_port, None
             return
-        lookup = Lookup(worker.lanes, KafkaStateLookup(settings, LOOK_S), input_consumer.partition_of)
         rules = settings.rules()
+        lookup = Lookup(worker.lanes, KafkaStateLookup(settings, LOOK_S), input_consumer.partition_of)
+        overviews = OverviewReader(
+            worker.lanes, recent_activity, lambda: worker.outage, worker.awaited, lambda: input_consumer.address
+        )
+        group = KafkaGroupView(settings, input_consumer.identity, input_consumer.partitions)
+        started.push_async_callback(group.stop)
+        signature = WorkerSignature(settings.query_token, _wall_ms)
+        workers = WorkerClient(signature)
+        started.push_async_callback(workers.stop)
+        search = LiveSearch(worker.lanes, rules.park_cycles_max)
+        answers = Answers(lookup, search, overviews, rules.park_cycles_max, group.generation)
         query = QueryServer(
-            Answers(lookup, LiveSearch(worker.lanes, rules.park_cycles_max), rules.park_cycles_max),
-            OverviewReader(worker.lanes, recent_activity, lambda: worker.outage, worker.awaited),
+            answers,
+            Fleet(group, workers, answers, answers.budget.run),
+            overviews,
             token=settings.query_token,
+            signature=signature,
+            address=lambda: input_consumer.address,
             engine=engine,
             wall_ms=_wall_ms,
             on_refused=partial(metrics.http_refused, "query"),
             audit=AuditLog(rules.digest_key) if settings.query_audit == "on" else None,
         )
-        names = "CC_QUERY_HOST, CC_QUERY_PORT"
-        yield admin_port, await start(query, settings.query_host, settings.query_port, names)
+        query_port = await start(query, settings.query_host, settings.query_port, "CC_QUERY_HOST, CC_QUERY_PORT")
+        input_consumer.address = _advertised_address(settings, query_port)
+        yield admin_port, query_port
+
+
+def _advertised_address(settings: Settings, port: int) -> str:
+    """Where other workers reach the query port, empty if they do not."""
+    host, named_port = parse_address(settings.query_advertised or settings.query_host) or ("", None)
+    if not settings.query_advertised:
+        if not host or is_loopback(host):
+            return ""
+        if is_unspecified(host):
+            host = socket.gethostname()
+    return join_address(host, named_port or port)
 
 
 @contextlib.asynccontextmanager

@@ -19,7 +19,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 from aiokafka.protocol.commit import OffsetFetchRequest
 
@@ -27,6 +26,7 @@ from consumer.core.record import Record
 from consumer.kafka.connection import connection_arguments, diagnose_connection, find_connection_error
 from consumer.kafka.coordinator import parse_committed
 from consumer.kafka.errors import as_retriable, call, map_error
+from consumer.kafka.group_view import advertising
 from consumer.kafka.membership import Membership
 from consumer.kafka.offsets import Offsets, find_begins, find_ends, find_topic_id, retry
 from consumer.kafka.patches.internals import client_of, find_connected, is_connected, mark_polled
@@ -75,6 +75,8 @@ class GroupConsumer:
 
     def __init__(self, settings: Settings, new_records: "Callable[[str, int], FetchedRecords] | None" = None) -> None:
         """`new_records`, if given, makes what holds fetched records: see `WholeBatches`."""
+        self.address = ""
+        """That of the query port, for the other members of the group; empty tells none. Set before the start."""
         self._settings = settings
         self._whole = None if new_records is None else WholeBatches(new_records, settings.fetch_records_max)
         self._timeout_s = settings.tuning.request_timeout_ms / 1_000
@@ -88,7 +90,7 @@ class GroupConsumer:
             enable_auto_commit=False,
             auto_offset_reset="none",  # the lane gets an error if its position is gone, and opens again
             isolation_level="read_committed",
-            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+            partition_assignment_strategy=(advertising(lambda: self.address),),
             max_partition_fetch_bytes=settings.tuning.partition_fetch_bytes_max,
             fetch_max_wait_ms=500,
             key_deserializer=self._whole,
@@ -126,6 +128,10 @@ class GroupConsumer:
             self._client.force_metadata_update()
             return map_error(UnknownTopicOrPartitionError(), "reading the input topic")
         return None
+
+    def identity(self) -> tuple[str, int]:
+        """See `Membership.identity`."""
+        return self._membership.identity()
 
     async def stop(self) -> None:
         """Leave the group, within a bounded time."""

@@ -5,7 +5,6 @@ must not delay the member's requests to others.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +13,6 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from msgspec.structs import replace
 
-from consumer.kafka.connection import connection_arguments
 from consumer.kafka.errors import map_error
 from consumer.kafka.markers import find_open
 from consumer.kafka.offsets import (
@@ -26,16 +24,15 @@ from consumer.kafka.offsets import (
     find_stable_ends,
     find_topic_id,
 )
+from consumer.kafka.side_client import REQUEST_MS, SideClient
 from consumer.kafka.timeouts import wait
 from consumer.settings import Settings
 from consumer.worker.ports import ExternalError
 from consumer.worker.standstill import LogEnd
 
-_REQUEST_MS = 4_000
 _LEADER_S = 5.0
 _FIND_S = 8.0
 _RETRY_S, _POLL_S = 10.0, 0.5
-_STOP_S = 5.0
 
 LogEndOrReason = LogEnd | str
 """The end of a partition, or a sentence on why it is not known."""
@@ -60,7 +57,7 @@ class KafkaLogEnds:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client: AIOKafkaClient | None = None
+        self._client = SideClient(settings)
         self._is_stale = False
         """Whether a leader did not answer the last time: another may lead by now."""
 
@@ -76,13 +73,10 @@ class KafkaLogEnds:
 
     async def stop(self) -> None:
         """Close the connections, within a bounded time."""
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(KafkaError, TimeoutError, OSError):
-                await wait(_STOP_S, client.close())
+        await self._client.stop()
 
     async def _find(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, LogEndOrReason]:
-        client = await self._connect()
+        client = await self._client.connect()
         if self._is_stale:
             client.force_metadata_update()  # not awaited, since it may ask the broker that does not answer
         by_leader = await find_leaders(client, tps)
@@ -101,19 +95,6 @@ class KafkaLogEnds:
             return await wait(_LEADER_S, find_topic_id(client, self._settings.input_topic))
         except (KafkaError, TimeoutError, OSError):
             return ""
-
-    async def _connect(self) -> AIOKafkaClient:
-        """The client, which is connected first where there is none yet."""
-        if self._client is None:
-            arguments = connection_arguments(self._settings) | {"request_timeout_ms": _REQUEST_MS}
-            client = AIOKafkaClient(**arguments)
-            try:
-                await client.bootstrap()
-            except BaseException:
-                await client.close()
-                raise
-            self._client = client
-        return self._client
 
     async def _ask(
         self, client: AIOKafkaClient, leader: int, tps: Sequence[TopicPartition]
@@ -141,7 +122,7 @@ class KafkaLogEnds:
         A partition whose broker does not answer is left out.
         """
         try:
-            open_transactions = await wait(_REQUEST_MS / 1_000, find_open(client, tps))
+            open_transactions = await wait(REQUEST_MS / 1_000, find_open(client, tps))
         except (KafkaError, TimeoutError, OSError):
             return {}
         return {

@@ -45,6 +45,11 @@ class Membership:
         self._ids: deque[tuple[str, float]] = deque(maxlen=_MEMBER_IDS_MAX)
         """The newest member ids, and when each was first seen by the monotonic clock."""
 
+    def identity(self) -> tuple[str, int]:
+        """The member id, empty if the group has given none, and the generation, below 0 if this is no member."""
+        coordinator = coordinator_of(self._consumer)
+        return ("", -1) if coordinator is None else (coordinator.member_id, coordinator.generation)
+
     async def ask(self, request: Any) -> Any:
         """The response of the group's coordinator. Raises KafkaError; the caller bounds it and checks error codes."""
         coordinator = coordinator_of(self._consumer)

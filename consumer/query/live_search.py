@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from consumer.query.timeline_view import communications
 from consumer.worker.lane import Lane
-from schemas.query import CommunicationView, LiveCommunication, LiveCommunications
+from schemas.query import CommunicationView, LiveCommunication
 from schemas.state import ConversationState, Media
 
 Position = tuple[str, str, str, str, str]
@@ -64,6 +64,14 @@ class LiveFilter(Struct, frozen=True, kw_only=True):
         )
 
 
+class SearchPage(Struct, frozen=True):
+    """A page of live communications of one worker."""
+
+    partitions: list[int]
+    """Those that were searched, sorted."""
+    items: list[LiveCommunication]
+
+
 class _Slices:
     """Yields to the event loop when a slice of time is used up, and adds up the time used."""
 
@@ -91,11 +99,8 @@ class LiveSearch:
 
     async def page(
         self, live_filter: LiveFilter, after: Position | None, limit: int
-    ) -> tuple[LiveCommunications, Position | None]:
-        """Up to `limit` communications after a position, and the position to continue from; None at the end.
-
-        The caller encodes that position as the cursor of the page, which is left empty here.
-        """
+    ) -> tuple[SearchPage, Position | None]:
+        """Up to `limit` communications after a position, and the position to continue from; None at the end."""
         slices = _Slices()
         lanes = [lane for lane in self._lanes.values() if lane.is_open]
         decoded: dict[str, list[CommunicationView]] = {}
@@ -116,7 +121,7 @@ class LiveSearch:
         await slices.yield_now()
         self.spent_s += slices.spent_s
         partitions = sorted(lane.partition for lane in lanes)
-        return LiveCommunications(partitions, items, None), position if has_more else None
+        return SearchPage(partitions, items), position if has_more else None
 
     def _views_in_order(
         self,

@@ -3,8 +3,9 @@
 It keeps references to what was encoded anyway and reads it when it is asked, so that a commit costs next to nothing.
 """
 
+import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -15,9 +16,10 @@ from consumer.worker.ports import Effects
 KEPT_MAX = 500
 
 
-class Operation(Struct, frozen=True):
+class EncodedOperation(Struct, frozen=True):
     """A published operation, as it was encoded."""
 
+    committed_ms: int
     conversation_id: str
     value: bytes
 
@@ -25,29 +27,34 @@ class Operation(Struct, frozen=True):
 class RecentActivity:
     """The latest operations, and the number of dead letters since the worker started."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self._wall_ms = wall_ms
         self.dead_letters: Counter[str] = Counter()
         """By reason."""
-        self._commits: deque[Sequence[Output]] = deque()
-        """The operations of the latest commits, as few as hold `KEPT_MAX`, the oldest first."""
+        self._commits: deque[tuple[int, Sequence[Output]]] = deque()
+        """When the latest commits were, and their operations: as few as hold `KEPT_MAX`, the oldest first."""
         self._count = 0
         """How many operations these hold."""
 
     @property
-    def operations(self) -> list[Operation]:
+    def operations(self) -> list[EncodedOperation]:
         """The latest operations, at most `KEPT_MAX`, the oldest first."""
-        outputs: list[Output] = []
-        for commit in reversed(self._commits):
-            outputs[:0] = commit[max(0, len(commit) - KEPT_MAX + len(outputs)) :]
-        return [Operation((output.key or b"").decode(), output.value or b"") for output in outputs]
+        outputs: list[tuple[int, Output]] = []
+        for committed_ms, commit in reversed(self._commits):
+            latest = commit[max(0, len(commit) - KEPT_MAX + len(outputs)) :]
+            outputs[:0] = [(committed_ms, output) for output in latest]
+        return [
+            EncodedOperation(committed_ms, (output.key or b"").decode(), output.value or b"")
+            for committed_ms, output in outputs
+        ]
 
     def add(self, effects: Effects) -> None:
         """Add the effects of a commit that succeeded."""
         if effects.transitions:
-            self._commits.append(effects.transitions)
+            self._commits.append((self._wall_ms(), effects.transitions))
             self._count += len(effects.transitions)
-            while self._count - len(self._commits[0]) >= KEPT_MAX:
-                self._count -= len(self._commits.popleft())
+            while self._count - len(self._commits[0][1]) >= KEPT_MAX:
+                self._count -= len(self._commits.popleft()[1])
         for output in effects.dead_letters:
             self.dead_letters[_reason(output)] += 1
 

@@ -172,8 +172,8 @@ LOG_EVENTS: Final = (
         "query.sign_in_failed",
         "warning",
         ("peer", "way", "repeated", "others"),
-        "A wrong token, by the `form` or the `header`; a line a minute for each address and ten for all. `repeated` "
-        "failures of this address and `others` of further ones were left out.",
+        "A wrong token, by the `form`, the `header` or the `signature` of a worker; a line a minute for each address "
+        "and ten for all. `repeated` failures of this address and `others` of further ones were left out.",
     ),
 )
 """Sorted by name."""

@@ -10,9 +10,18 @@ from consumer.telemetry.labels import Refusal
 from consumer.web.access_log import FailureLog
 from consumer.web.answers import Refused
 from consumer.web.attempts import REGAIN_S, Attempts, Way
-from consumer.web.authenticator import BEARER, COOKIE, Authenticator, Identity, is_of_own_site, names_loopback
+from consumer.web.authenticator import (
+    BEARER,
+    COOKIE,
+    WORKER,
+    Authenticator,
+    Identity,
+    is_of_own_site,
+    names_loopback,
+)
 from consumer.web.peers import peer_of
 from consumer.web.sessions import SESSION_S
+from consumer.web.worker_signature import SCHEME, WorkerSignature
 from schemas.query import Problem
 
 OPEN_PATHS: Final = frozenset(("/login", "/assets/page.css", "/assets/page.js", "/assets/icon.svg"))
@@ -23,8 +32,14 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="conversation-consumer"'}
 class Access:
     """The access to one query port. `on_refused` is called for every request that is turned away."""
 
-    def __init__(self, token: str, on_refused: Callable[[Refusal], None]) -> None:
-        self._authenticator = Authenticator(token)
+    def __init__(
+        self,
+        token: str,
+        signature: WorkerSignature,
+        address: Callable[[], str],
+        on_refused: Callable[[Refusal], None],
+    ) -> None:
+        self._authenticator = Authenticator(token, signature, address)
         self._attempts = Attempts(time.monotonic)
         self._failures = FailureLog()
         self._on_refused = on_refused
@@ -44,8 +59,10 @@ class Access:
         if identity.verdict == "misdirected":
             self._on_refused("misdirected")
             raise Refused(Problem("without CC_QUERY_TOKEN only requests to a loopback address are answered", 421))
-        if identity.verdict == "wrong_token" or identity.session == BEARER:
-            self._judge(request, "header", is_right=identity.session == BEARER)
+        if identity.verdict == "wrong_token" or identity.session in {BEARER, WORKER}:
+            is_signature = request.headers["Authorization"].startswith(SCHEME)
+            way: Way = "signature" if is_signature else "header"
+            self._judge(request, way, is_right=identity.verdict == "allowed")
         elif identity.verdict == "unauthorized" and request.path not in OPEN_PATHS:
             self._on_refused("unauthorized")
         if identity.verdict != "allowed" and request.path not in OPEN_PATHS:
@@ -54,6 +71,10 @@ class Access:
             self._on_refused("cross_site")
             raise Refused(Problem("a form of another site", 403))
         return identity
+
+    def sign_answer(self, request: web.Request, body: bytes) -> str | None:
+        """See `Authenticator.sign_answer`."""
+        return self._authenticator.sign_answer(request, body)
 
     def sign_in(self, request: web.Request, token: str) -> web.Response | None:
         """The answer that begins a session, None if this is not the token. Raises Refused for a peer that guesses."""

@@ -4,16 +4,20 @@ All answers together take at most `_LOOP_SHARE` of the loop's time. Every answer
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from consumer.query.live_search import LiveFilter, LiveSearch, Position
 from consumer.query.lookup import Found, Lookup, NotOpen, Unfinished
+from consumer.query.overview import OverviewReader
+from consumer.query.parts import NO_OVERVIEW, OLDEST_MAX, LivePart, OverviewPart
 from consumer.query.timeline_view import communications
 from consumer.web.loop_budget import LoopBudget
 from consumer.worker.ports import ExternalError
-from schemas.query import ConversationFound, LiveCommunications, Problem, Timeline
+from schemas.query import ConversationFound, Problem, Timeline
 from schemas.state import ConversationState
 
 LOOK_S: Final = 5.0
@@ -22,6 +26,8 @@ LOOK_S: Final = 5.0
 _FIND_S: Final = 8.0
 """How long a lookup may take, with the wait for other searches."""
 _LOOP_SHARE: Final = 0.25
+_OVERVIEW_SHARE: Final = 0.05
+"""Share of the loop's time that overviews may take, however many ask."""
 _STATE: Final = msgspec.json.Decoder(ConversationState)
 
 
@@ -35,12 +41,27 @@ class Refused(Exception):
 
 
 class Answers:
-    """Answers from the committed state; raise Refused. `cycles_max` is the rules' `park_cycles_max`."""
+    """Answers of this worker, from the committed state; raise Refused. `cycles_max` is the rules' `park_cycles_max`.
 
-    def __init__(self, lookup: Lookup, search: LiveSearch, cycles_max: int) -> None:
+    `generation` gives that of the group in which the lanes are this worker's.
+    """
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        search: LiveSearch,
+        overviews: OverviewReader,
+        cycles_max: int,
+        generation: Callable[[], int],
+    ) -> None:
         self._lookup = lookup
         self._search = search
+        self._overviews = overviews
         self._cycles_max = cycles_max
+        self._generation = generation
+        self._looking = asyncio.Lock()
+        self._overview: OverviewPart = NO_OVERVIEW
+        self._fresh_until_s = float("-inf")
         self.budget = LoopBudget(_LOOP_SHARE)
 
     async def conversation(self, conversation_id: str) -> ConversationFound:
@@ -54,21 +75,30 @@ class Answers:
         found, state = await self._find(conversation_id)
         return await self._view(found, state, as_of)
 
-    async def live(
-        self, live_filter: LiveFilter, after: Position | None, limit: int
-    ) -> tuple[LiveCommunications, Position | None]:
-        """A page of live communications, and the position after it, None at the end."""
+    async def live_part(self, live_filter: LiveFilter, after: Position | None, limit: int) -> LivePart:
+        """See `query.fleet.OwnParts`."""
         async with self.budget.acquire() as spent:
             before_s = self._search.spent_s
+            generation = self._generation()  # before the search, which may outlast it
             try:
-                return await self._search.page(live_filter, after, limit)
+                page, end = await self._search.page(live_filter, after, limit)
             finally:
                 spent.seconds += self._search.spent_s - before_s
+        return LivePart(generation, page.partitions, page.items, end, limit)
 
-    @property
-    def searched_s(self) -> float:
-        """The loop's time that all searches have taken so far."""
-        return self._search.spent_s
+    async def overview_part(self) -> OverviewPart:
+        """See `query.fleet.OwnParts`. It may be some time old, in proportion to what it costs."""
+        async with self._looking:
+            if time.monotonic() < self._fresh_until_s and self._overview.generation == self._generation():
+                return self._overview
+            searched_s = self._search.spent_s
+            oldest = await self.live_part(LiveFilter(), None, OLDEST_MAX)
+            cost_s = self._search.spent_s - searched_s
+            async with self.budget.acquire() as spent:
+                with spent:
+                    self._overview = self._overviews.read(self._generation(), oldest.items)
+            self._fresh_until_s = time.monotonic() + (cost_s + spent.seconds) / _OVERVIEW_SHARE
+            return self._overview
 
     def held(self, conversation_id: str) -> Found | None:
         """The newest state of a conversation of this worker, None if the worker has none."""

@@ -9,11 +9,13 @@ from typing import Annotated, Final, Generic, TypeVar
 
 from msgspec import Meta, Struct
 
-from schemas.query import ConversationFound, LiveCommunications, Timeline
+from schemas.query import ConversationFound, LiveCommunications, Overview, Timeline
 from schemas.state import Media
 
 API: Final = "/api/"
 API_V1: Final = f"{API}v1"
+PARTS_PATH: Final = f"{API}parts/v1/"
+"""Where workers ask each other. It is no part of the API: only a worker of the same version has to understand it."""
 LIMIT_MAX: Final = 500
 
 _AGE_S_MAX: Final = 315_360_000  # ten years
@@ -137,11 +139,28 @@ LIVE: Final = Endpoint(
     path="/communications",
     operation_id="listLiveCommunications",
     tag="communications",
-    summary="Live communications of this worker's partitions, the oldest first",
-    description="A page ends early when it has cost enough: go on with `next` until it is null.",
+    summary="Live communications of all partitions, the oldest first",
+    description=(
+        "A page ends early when it has cost enough: go on with `next`, at any worker, until it is null. Where "
+        "`complete` is false the page leaves out what `missing` names."
+    ),
     parameters=LiveParameters,
     answer=LiveCommunications,
     answer_description="A page.",
+    problems=(400, 401, 405, 421, 429, 504),
+)
+OVERVIEW: Final = Endpoint(
+    path="/overview",
+    operation_id="getOverview",
+    tag="communications",
+    summary="What is live by medium and state, all lanes, and the latest transitions",
+    description=(
+        "Some tenths of a second old, older where counting costs much. Where `complete` is false it leaves out what "
+        "`missing` names."
+    ),
+    parameters=NoParameters,
+    answer=Overview,
+    answer_description="The overview.",
     problems=(400, 401, 405, 421, 429, 504),
 )
 DOCUMENTATION: Final = Endpoint(
@@ -153,4 +172,4 @@ DOCUMENTATION: Final = Endpoint(
     answer=None,
     answer_description="This document.",
 )
-ENDPOINTS: Final = (CONVERSATION, TIMELINE, LIVE, DOCUMENTATION)
+ENDPOINTS: Final = (CONVERSATION, TIMELINE, LIVE, OVERVIEW, DOCUMENTATION)

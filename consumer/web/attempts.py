@@ -3,7 +3,8 @@
 1. A peer has `FREE` failures, and gets back one in `REGAIN_S`. Once it has none left, whatever it sends is refused
    unseen, the token as well: else the answer would tell a right guess at any rate.
 2. A peer that has given the token before is believed at once, so that no other peer behind the same proxy locks it out.
-3. The form and the header are counted apart, for the same reason.
+3. The form, the header and the signatures of workers are counted apart, for the same reason. A signature earns no
+   belief, since who listens can repeat it.
 4. The last `PEERS_MAX` peers are remembered.
 """
 
@@ -16,7 +17,7 @@ PEERS_MAX: Final = 1_024
 TRUST_S: Final = 43_200.0
 """How long a peer is believed after it has given the token: as long as a session."""
 
-Way = Literal["form", "header"]
+Way = Literal["form", "header", "signature"]
 Judgement = Literal["right", "wrong", "refused"]
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
@@ -37,7 +38,8 @@ class Attempts:
         regained_s = max(now_s, self._regained_s.get((peer, way), now_s))
         is_spent = regained_s - now_s > (FREE - 1) * REGAIN_S
         if is_right and (not is_spent or self._trusted_until_s.get(peer, now_s) > now_s):
-            _remember(self._trusted_until_s, peer, now_s + TRUST_S)
+            if way != "signature":
+                _remember(self._trusted_until_s, peer, now_s + TRUST_S)
             return "right"
         if is_spent:
             return "refused"

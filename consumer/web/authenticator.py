@@ -7,10 +7,12 @@
    could point a name of its own to loopback and read conversations (DNS rebinding).
 4. A form counts only if it is from a page of the same site. Over HTTPS and from loopback browsers say so by
    `Sec-Fetch-Site`; over plain HTTP the `Origin` has to be the host of the request.
+5. A request that is signed counts only at the address that this worker advertises.
 """
 
 import hmac
 import time
+from collections.abc import Callable
 from typing import Final, Literal
 
 from aiohttp import web
@@ -18,11 +20,15 @@ from msgspec import Struct
 from yarl import URL
 
 from consumer.settings import is_loopback
+from consumer.web.api import PARTS_PATH
 from consumer.web.sessions import Sessions
+from consumer.web.worker_signature import WorkerSignature
 
 COOKIE: Final = "cc_session"
 BEARER: Final = "token"
 """The session of a request that has the token itself."""
+WORKER: Final = "worker"
+"""The session of a request that another worker has signed with the token. It is for parts of answers alone."""
 
 _SCHEME: Final = b"Bearer "
 _OWN_SITE: Final = frozenset(("same-origin", "none"))
@@ -34,14 +40,19 @@ class Identity(Struct, frozen=True):
 
     verdict: Verdict
     session: str | None = None
-    """The label of its session, `token` for the token itself; None if no token is set, or if it may not be answered."""
+    """The label of its session, `token` for the token itself, `worker` for another worker.
+
+    None if no token is set, or if it may not be answered.
+    """
 
 
 class Authenticator:
     """Holds the token, which is empty if none is set, and the sessions."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, signature: WorkerSignature, address: Callable[[], str]) -> None:
         self._token = token.encode()
+        self._signature = signature
+        self._address = address
         self._sessions = Sessions(time.monotonic)
 
     @property
@@ -58,7 +69,14 @@ class Authenticator:
             return Identity("allowed", session)
         if "Authorization" not in request.headers:
             return Identity("unauthorized")
-        return Identity("allowed", BEARER) if self._has_token(request) else Identity("wrong_token")
+        if self._has_token(request):
+            return Identity("allowed", BEARER)
+        return Identity("allowed", WORKER) if self._is_signed(request) else Identity("wrong_token")
+
+    def sign_answer(self, request: web.Request, body: bytes) -> str | None:
+        """The signature of the answer to a request that is signed, else None."""
+        nonce = self._find_nonce(request)
+        return None if nonce is None else self._signature.sign_answer(nonce, body)
 
     def accepts(self, token: str) -> bool:
         """Whether this is the token."""
@@ -71,6 +89,13 @@ class Authenticator:
     def end_session(self, request: web.Request) -> None:
         """End the session of a request, if it has one."""
         self._sessions.end(request.cookies.get(COOKIE, ""))
+
+    def _is_signed(self, request: web.Request) -> bool:
+        return request.path.startswith(PARTS_PATH) and self._find_nonce(request) is not None
+
+    def _find_nonce(self, request: web.Request) -> str | None:
+        (authorization, *others) = request.headers.getall("Authorization", [""])
+        return None if others else self._signature.verify(authorization, self._address(), request.raw_path)
 
     def _has_token(self, request: web.Request) -> bool:
         headers = request.headers.getall("Authorization")

@@ -2,11 +2,12 @@
 
 1. The templates escape everything that comes from records. The page's policy allows only its own script and style.
 2. All open pages share one rendering, at most twice a second, less often where it costs more.
+3. What does not count all partitions says so, and which are missing.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from importlib import resources
 from typing import Final
 from urllib.parse import parse_qs, quote
@@ -17,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consumer.core import timestamps
-from consumer.query.live_search import LiveFilter
+from consumer.query.fleet import Fleet
 from consumer.query.overview import OverviewReader
 from consumer.version import VERSION
 from consumer.web.access import Access
@@ -45,7 +46,6 @@ _STREAM_S_MAX: Final = 3_600.0
 """A page opens its stream again after this time."""
 _SILENCE_S_MAX: Final = 15.0
 _COST_SHARE: Final = 0.05
-_OLDEST: Final = 10
 _COMMUNICATIONS_MAX: Final = 100
 """On the page of a conversation: as many as people can read, and as can be rendered in some milliseconds."""
 _MINUTE_S: Final = 60
@@ -54,8 +54,9 @@ _MINUTE_S: Final = 60
 class LivePage:
     """Renders the overview and the answers as pages."""
 
-    def __init__(self, answers: Answers, overviews: OverviewReader, access: Access, engine: str) -> None:
+    def __init__(self, answers: Answers, fleet: Fleet, overviews: OverviewReader, access: Access, engine: str) -> None:
         self._answers = answers
+        self._fleet = fleet
         self._overviews = overviews
         self._access = access
         self._streams = 0
@@ -66,7 +67,7 @@ class LivePage:
         self._templates = Environment(
             loader=PackageLoader("consumer.web", "page"), autoescape=True, undefined=StrictUndefined
         )
-        self._templates.filters.update(link=_link, stream=_stream, duration=_duration, moment=_moment)
+        self._templates.filters.update(link=_link, stream=_stream, duration=_duration, moment=_moment, ranges=_ranges)
         self._templates.globals.update(
             version=VERSION, engine=engine, leave=not access.is_open, most=_COMMUNICATIONS_MAX
         )
@@ -137,16 +138,16 @@ class LivePage:
         async with self._rendering:
             if time.monotonic() < self._fresh_until_s:
                 return self._rendered
-            searched_s = self._answers.searched_s
-            oldest, _ = await self._answers.live(LiveFilter(), None, _OLDEST)
-            began_s = time.perf_counter()
-            overview = self._overviews.read()
-            self._rendered = {
-                name: self._templates.get_template(f"{name}.html").render(overview=overview, oldest=oldest.items)
-                for name in ("live", "lanes", "dead", "oldest", "feed")
-            }
-            cost_s = time.perf_counter() - began_s + self._answers.searched_s - searched_s
-            self._fresh_until_s = time.monotonic() + max(_TICK_S / 2, cost_s / _COST_SHARE)
+            found = await self._fleet.overview()
+            async with self._answers.budget.acquire() as spent:
+                with spent:
+                    self._rendered = {
+                        name: self._templates.get_template(f"{name}.html").render(
+                            overview=found.overview, oldest=found.oldest, workers=found.workers
+                        )
+                        for name in ("fleet", "live", "lanes", "dead", "oldest", "feed")
+                    }
+            self._fresh_until_s = time.monotonic() + max(_TICK_S / 2, spent.seconds / _COST_SHARE)
             return self._rendered
 
     async def _conversation_fragments(self, conversation_id: str) -> AsyncGenerator[dict[str, str], None]:
@@ -236,6 +237,17 @@ def _link(conversation_id: str) -> str:
 
 def _stream(conversation_id: str) -> str:
     return f"{STREAM_PATH}/{quote(conversation_id, safe='', errors='surrogateescape')}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Sorted numbers in words that stay short."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)  # noqa: RUF001 - as in all tables
 
 
 def _moment(published: str) -> Markup:

@@ -18,15 +18,29 @@ from msgspec import Struct
 
 from consumer.core import timestamps
 from consumer.core.lifecycle import fold_case
+from consumer.query.fleet import LIVE_PATH, OVERVIEW_PATH, REQUEST, Fleet, LiveRequest
 from consumer.query.live_search import LiveFilter, Position
 from consumer.query.overview import OverviewReader
 from consumer.telemetry.labels import Refusal
 from consumer.web.access import OPEN_PATHS, Access, requesting_peer
 from consumer.web.access_log import AuditLog
 from consumer.web.answers import Answers, Refused
-from consumer.web.api import API, API_V1, CONVERSATION, DOCUMENTATION, LIVE, TIMELINE, Endpoint
+from consumer.web.api import (
+    API,
+    API_V1,
+    CONVERSATION,
+    DOCUMENTATION,
+    LIMIT_MAX,
+    LIVE,
+    OVERVIEW,
+    PARTS_PATH,
+    TIMELINE,
+    Endpoint,
+)
+from consumer.web.authenticator import WORKER
 from consumer.web.bounded_http import BoundedServer, Bounds, Kind
 from consumer.web.live_page import HEADERS, STREAM_PATH, STREAMS_MAX, LivePage
+from consumer.web.worker_signature import ANSWER_HEADER, WorkerSignature
 from schemas.query import Problem
 
 _ANSWER_S: Final = 9.0
@@ -40,15 +54,19 @@ assert Bounds().running_max > STREAMS_MAX, "pages that are followed leave turns 
 class QueryServer:
     """Serves answers and pages on the worker's loop, within bounds.
 
-    Ages are by the clock `wall_ms`; pages name the `engine`. An `audit` gets every request of those who may ask.
+    Ages are by the clock `wall_ms`; pages name the `engine`. An `audit` gets every request of those who may ask. Other
+    workers sign what they ask for the `address` that this one advertises, empty if it advertises none.
     """
 
     def __init__(
         self,
         answers: Answers,
+        fleet: Fleet,
         overviews: OverviewReader,
         *,
         token: str,
+        signature: WorkerSignature,
+        address: Callable[[], str],
         engine: str,
         wall_ms: Callable[[], int],
         on_refused: Callable[[Refusal], None],
@@ -56,8 +74,9 @@ class QueryServer:
         bounds: Bounds | None = None,
     ) -> None:
         self._answers = answers
-        self._access = Access(token, on_refused)
-        self._page = LivePage(answers, overviews, self._access, engine)
+        self._fleet = fleet
+        self._access = Access(token, signature, address, on_refused)
+        self._page = LivePage(answers, fleet, overviews, self._access, engine)
         self._wall_ms = wall_ms
         self._audit = audit
         self._documentation = resources.files("consumer.web").joinpath("openapi.json").read_bytes()
@@ -69,6 +88,9 @@ class QueryServer:
                 web.get(API_V1 + CONVERSATION.path, self._conversation),
                 web.get(API_V1 + TIMELINE.path, self._timeline),
                 web.get(API_V1 + LIVE.path, self._live),
+                web.get(API_V1 + OVERVIEW.path, self._overview),
+                web.get(PARTS_PATH + LIVE_PATH, self._live_part),
+                web.get(PARTS_PATH + OVERVIEW_PATH, self._overview_part),
                 *self._page.routes(),
             ]
         )
@@ -92,7 +114,7 @@ class QueryServer:
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             identity = self._access.admit(request)
-            if self._audit is not None and request.path not in OPEN_PATHS:
+            if self._audit is not None and request.path not in OPEN_PATHS and identity.session != WORKER:
                 self._audit.note(request, requesting_peer(request), identity.session)
             async with asyncio.timeout(None if self._kind_of(request) == "stream" else _ANSWER_S):
                 return await handler(request)
@@ -139,8 +161,32 @@ class QueryServer:
             begun_from=self._ago(asked.max_age_seconds),
         )
         after = None if asked.cursor is None else _position(asked.cursor)
-        page, end = await self._answers.live(live_filter, after, asked.limit)
+        page, end = await self._fleet.live(live_filter, after, asked.limit)
         return _json(msgspec.structs.replace(page, next=None if end is None else _cursor(end)))
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        _parameters(request, OVERVIEW)
+        return _json((await self._fleet.overview()).overview)
+
+    async def _live_part(self, request: web.Request) -> web.Response:
+        try:
+            asked = msgspec.json.decode(request.query.get(REQUEST, ""), type=LiveRequest)
+        except msgspec.MsgspecError:
+            raise Refused(Problem("not a request of this version", 404)) from None
+        limit = min(asked.limit, LIMIT_MAX)
+        return self._part(request, await self._answers.live_part(asked.live_filter, asked.after, limit))
+
+    async def _overview_part(self, request: web.Request) -> web.Response:
+        return self._part(request, await self._answers.overview_part())
+
+    def _part(self, request: web.Request, part: Struct) -> web.Response:
+        """A part of an answer, signed if its request is. It is this worker's own: parts are never asked for here."""
+        body = msgspec.json.encode(part)
+        answer = web.Response(body=body, content_type="application/json")
+        signature = self._access.sign_answer(request, body)
+        if signature is not None:
+            answer.headers[ANSWER_HEADER] = signature
+        return answer
 
     def _ago(self, seconds: int | None) -> str | None:
         return None if seconds is None else timestamps.to_text(self._wall_ms() - seconds * 1_000)

@@ -7,7 +7,7 @@ from typing import Any
 from consumer.settings import Settings
 from docs.generate.markdown import code, document, table
 from docs.generate.messages import sections
-from schemas.query import ConversationFound, LiveCommunications, Problem, Timeline
+from schemas.query import ConversationFound, LiveCommunications, Overview, Problem, Timeline
 
 _PACKAGE = Path(__file__).parents[2] / "consumer"
 _PREFIX = "/api/v1"
@@ -56,7 +56,7 @@ def page() -> str:
         "### Problems\n\nAn answer that is none has the type `application/problem+json` (RFC 9457):",
         table(("status", "why"), problems),
         "## Answers",
-        sections(ConversationFound, Timeline, LiveCommunications, Problem, topics_page="topics.md"),
+        sections(ConversationFound, Timeline, LiveCommunications, Overview, Problem, topics_page="topics.md"),
     )
 
 

@@ -160,7 +160,7 @@ def test_a_worker_that_is_not_hardened_never_starts(cluster: ControlPlane, rende
 
 def test_the_commands_of_the_readme_run_in_their_order(cluster: ControlPlane, tmp_path: Path) -> None:
     shutil.copytree(DEPLOY, tmp_path / DEPLOY.name)
-    for secret in ("username", "password", "ca.crt", "key"):
+    for secret in ("username", "password", "ca.crt", "key", "token"):
         (tmp_path / secret).write_text("a-secret", encoding="utf-8")
     for node in NODES:
         cluster.must("uncordon", node)

@@ -12,6 +12,7 @@ import yaml
 
 from consumer.__main__ import main
 from consumer.environment import parse
+from consumer.settings import is_unspecified
 from tests.deploy.binaries import HERE
 from tests.deploy.manifests import DEPLOY
 from tests.live.broker import PINNED_VERSION
@@ -41,6 +42,14 @@ def test_our_services_have_valid_settings_and_arguments(name: str) -> None:
 def test_the_worker_has_more_time_than_a_drain_takes() -> None:
     settings = parse(SERVICES["worker"]["environment"], lambda path: path)
     assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= settings.drain_s + 20
+
+
+def test_the_live_page_of_every_worker_is_published_on_this_machine_only() -> None:
+    settings = parse(SERVICES["worker"]["environment"], lambda path: path)
+    (published,) = SERVICES["worker"]["ports"]
+    address, _, port = published.split(":")
+    assert (address, int(port)) == ("127.0.0.1", settings.query_port)
+    assert is_unspecified(settings.query_host)
 
 
 def test_the_broker_has_the_version_of_the_tests() -> None:

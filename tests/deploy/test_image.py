@@ -219,13 +219,14 @@ async def test_the_pod_of_the_production_overlay_starts(
     secrets = [
         secret(f"{name}-kafka", username="user", password="a-password", **{"ca.crt": "an-authority"}),
         secret(f"{name}-digest", key="a-key"),
+        secret(f"{name}-query", token="a-token-of-the-tests"),
     ]
     with containers.pod([*settings, *secrets, manifest]) as started:
         await _wait_for_answer(port, "/readyz", started)
         _assert_confined(started)
         read = podman("exec", started, "sh", "-c", "cd /etc/conversation-consumer && wc -c */*")
         sizes = {path: int(size) for size, path in (line.split() for line in read.stdout.splitlines()[:-1])}
-        assert sizes.keys() == {"digest/key", "kafka/ca.crt", "kafka/password", "kafka/username"}
+        assert sizes.keys() == {"digest/key", "kafka/ca.crt", "kafka/password", "kafka/username", "query/token"}
         assert all(sizes.values())
 
 

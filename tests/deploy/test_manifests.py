@@ -16,7 +16,7 @@ from consumer.environment import describe_all, parse
 from consumer.kafka import group_consumer
 from consumer.kafka.acls import autoscaler_grants
 from consumer.preflight.topic_checks import plans
-from consumer.settings import Settings
+from consumer.settings import Settings, is_unspecified
 from consumer.web import bounded_http
 from consumer.web.admin_port import AdminServer
 from tests.deploy.manifests import DEPLOY, EVERYTHING, OVERLAYS, ROOT, Manifest, of_kind, one, pod_templates
@@ -53,7 +53,7 @@ def read_mounted(template: Any, path: str) -> str:
     for mount in container.get("volumeMounts", ()):
         if Path(path).parent == Path(mount["mountPath"]):
             assert volumes[mount["name"]].keys() & {"secret", "projected"}
-            return "a-secret"
+            return "a-secret-of-the-tests"
     raise FileNotFoundError(path)
 
 
@@ -80,23 +80,52 @@ def test_every_pod_has_valid_settings_and_mounts_its_files(rendered: Rendered, n
             assert not path or read_mounted(template, path)
 
 
+@pytest.mark.parametrize("variable", ["CC_DIGEST_KEY_FILE", "CC_QUERY_TOKEN_FILE"])
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_the_key_of_digests_is_a_secret(rendered: Rendered, name: str) -> None:
+def test_key_and_token_are_secrets(rendered: Rendered, name: str, variable: str) -> None:
     template = worker(rendered[name])
-    path = Path(environment(rendered[name], template)["CC_DIGEST_KEY_FILE"])
+    path = Path(environment(rendered[name], template)[variable])
     (mount,) = [
         mount for mount in template["spec"]["containers"][0]["volumeMounts"] if mount["mountPath"] == str(path.parent)
     ]
     (volume,) = [volume for volume in template["spec"]["volumes"] if volume["name"] == mount["name"]]
-    assert volume["secret"]["secretName"].startswith("conversation-consumer-digest")
+    assert volume["secret"]["secretName"].startswith(f"conversation-consumer-{path.parent.name}")
     assert not volume["secret"].get("optional")
     assert not volume["secret"]["defaultMode"] & 0o007
 
 
-def test_the_key_of_development_is_made_with_its_overlay(rendered: Rendered) -> None:
-    made = one(rendered["overlay-dev"], "Secret")
-    (volume,) = worker(rendered["overlay-dev"])["spec"]["volumes"]
-    assert (volume["secret"]["secretName"], made["data"].keys()) == (made["metadata"]["name"], {"key"})
+def test_the_secrets_of_development_are_made_with_its_overlay(rendered: Rendered) -> None:
+    made = {tuple(secret["data"]): secret["metadata"]["name"] for secret in of_kind(rendered["overlay-dev"], "Secret")}
+    mounted = {volume["secret"]["secretName"] for volume in worker(rendered["overlay-dev"])["spec"]["volumes"]}
+    assert made.keys() == {("key",), ("token",)}
+    assert mounted == {*made.values()}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_workers_tell_each_other_the_addresses_of_their_pods(rendered: Rendered, name: str) -> None:
+    """And the query port that they tell is the one that is served, and that the policy opens."""
+    template = worker(rendered[name])
+    (container,) = template["spec"]["containers"]
+    (told,) = [variable for variable in container["env"] if variable["name"] == "CC_QUERY_ADVERTISED"]
+    assert told["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    environ = {"CC_BOOTSTRAP_SERVERS": "kafka:9092", **environment(rendered[name], template)}
+    settings = parse(environ, lambda path: read_mounted(template, path))
+    assert is_unspecified(settings.query_host)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports["query"] == settings.query_port
+    service = {port["name"]: port["port"] for port in one(rendered[name], "Service")["spec"]["ports"]}
+    assert service == ports
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_only_workers_reach_the_query_port(rendered: Rendered, overlay: str) -> None:
+    (policy,) = [p for p in of_kind(rendered[f"overlay-{overlay}"], "NetworkPolicy") if p["spec"].get("ingress")]
+    labels = worker(rendered["base"])["metadata"]["labels"].items()
+    for rules, peers in ((policy["spec"]["ingress"], "from"), (policy["spec"]["egress"], "to")):
+        (rule,) = [rule for rule in rules if [port["port"] for port in rule["ports"]] == [8081]]
+        (peer,) = rule[peers]
+        assert peer.keys() == {"podSelector"}, "of the same namespace"
+        assert peer["podSelector"]["matchLabels"].items() <= labels
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -130,7 +159,8 @@ async def test_the_probes_ask_for_served_paths(rendered: Rendered) -> None:
         await server.stop()
     assert [probe["path"] for probe in probes] == ["/livez", "/livez", "/readyz"]
     names = {port["name"] for port in container["ports"]}
-    assert {*(probe["port"] for probe in probes), scraped["port"]} == names == {"admin"}
+    assert {*(probe["port"] for probe in probes), scraped["port"]} == {"admin"}
+    assert names == {"admin", "query"}
 
 
 def test_the_admin_port_is_the_same_everywhere(rendered: Rendered) -> None:
@@ -151,7 +181,8 @@ def test_the_admin_port_is_the_same_everywhere(rendered: Rendered) -> None:
 def test_production_reaches_named_addresses_only(rendered: Rendered) -> None:
     """And the name servers of the cluster."""
     policies = of_kind(rendered["overlay-prod"], "NetworkPolicy")
-    names, brokers = [rule for policy in policies for rule in policy["spec"].get("egress", ())]
+    names, brokers, workers = [rule for policy in policies for rule in policy["spec"].get("egress", ())]
+    assert [sorted(peer) for peer in workers["to"]] == [["podSelector"]]
     assert [sorted(peer) for peer in names["to"]] == [["namespaceSelector"]]
     assert {port["port"] for port in names["ports"]} == {53}
     (peer,) = brokers["to"]
@@ -176,12 +207,13 @@ def test_the_autoscaler_has_a_user_that_reads_nothing(rendered: Rendered) -> Non
 def test_only_the_scraper_reaches_the_admin_port(rendered: Rendered, overlay: str) -> None:
     """And the kubelet of the pod's node, which no policy can shut out."""
     policies = of_kind(rendered[f"overlay-{overlay}"], "NetworkPolicy")
-    rules = [rule for policy in policies for rule in policy["spec"].get("ingress", ())]
-    peers = [peer for rule in rules for peer in rule["from"]]
-    assert [sorted(peer) for peer in peers] == [["namespaceSelector", "podSelector"]]
-    assert all("Ingress" in policy["spec"]["policyTypes"] for policy in policies)
     (container,) = worker(rendered["base"])["spec"]["containers"]
-    assert [port["port"] for rule in rules for port in rule["ports"]] == [container["ports"][0]["containerPort"]]
+    (admin,) = [port["containerPort"] for port in container["ports"] if port["name"] == "admin"]
+    rules = [rule for policy in policies for rule in policy["spec"].get("ingress", ())]
+    (rule,) = [rule for rule in rules if admin in [port["port"] for port in rule["ports"]]]
+    assert [sorted(peer) for peer in rule["from"]] == [["namespaceSelector", "podSelector"]]
+    assert all("Ingress" in policy["spec"]["policyTypes"] for policy in policies)
+    assert [port["port"] for port in rule["ports"]] == [admin]
 
 
 def test_selectors_match_the_workers_and_not_the_topics_job(rendered: Rendered) -> None:

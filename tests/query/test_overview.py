@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.engine.output import Output
-from consumer.query.overview import LaneRow, OverviewReader
+from consumer.query.overview import OverviewReader
+from consumer.query.parts import Operation
 from consumer.query.recent_activity import KEPT_MAX, RecentActivity
 from consumer.worker.lane import AwaitedPartition
 from consumer.worker.offset_metadata import OffsetMetadata
 from consumer.worker.ports import Effects
 from consumer.worker.standstill import Standstill
+from schemas.query import DeadLetterCount, LaneView, LiveCount
 from schemas.transition import Transition
 from tests.worker.scenes import call
 from tests.worker.serving import run_worker, set_partition
@@ -25,6 +27,21 @@ RECORDS = [
 ]
 
 
+def lane(
+    partition: int,
+    phase: str,
+    conversations: int,
+    lag_records: int | None,
+    restore_records: int | None,
+    problem: str | None,
+    worker: str | None = None,
+) -> LaneView:
+    return LaneView(
+        partition=partition, worker=worker, phase=phase, conversations=conversations,
+        lag_records=lag_records, restore_records=restore_records, problem=problem,
+    )  # fmt: skip
+
+
 async def operations() -> list[Output]:
     """The operations that a lane publishes for the records of the first partition."""
     async with run_worker(RECORDS[:4], (0,)) as worker:
@@ -35,44 +52,55 @@ async def operations() -> list[Output]:
 async def test_overview_counts_live_communications_and_lists_lanes() -> None:
     async with run_worker(RECORDS, (0, 1)) as worker:
         worker.lanes[1].lag_records = 7
-        overview = OverviewReader(worker.lanes, RecentActivity()).read()
-        assert sorted(overview.live) == [("call", "alerting", 2), ("call", "connected", 1), ("call", "hovering", 1)]
-        assert overview.live[0] == ("call", "alerting", 2)
+        reader = OverviewReader(worker.lanes, RecentActivity(), address=lambda: "10.0.0.1:8081")
+        overview = reader.read(3, [])
+        counts = [(count.media, count.state, count.count) for count in overview.live]
+        assert sorted(counts) == [("call", "alerting", 2), ("call", "connected", 1), ("call", "hovering", 1)]
+        assert counts[0] == ("call", "alerting", 2)
         assert overview.lanes == [
-            LaneRow(0, "running", 3, 0, 0, None),
-            LaneRow(1, "running", 2, 7, 0, None),
+            lane(0, "running", 3, 0, 0, None, "10.0.0.1:8081"),
+            lane(1, "running", 2, 7, 0, None, "10.0.0.1:8081"),
         ]
         assert (overview.operations, overview.dead_letters) == ([], [])
+        assert (overview.generation, overview.partitions) == (3, [0, 1])
+        worker.lanes[1].phase = "opening"
+        overview = reader.read(3, [])
+        assert (overview.partitions, sum(count.count for count in overview.live)) == ([0], 2)
+        assert [row.partition for row in overview.lanes] == [0, 1]
+        worker.lanes[1].phase = "running"
 
 
 async def test_states_beyond_those_that_can_be_listed_count_as_other() -> None:
     records = [call(number, f"state-{number}", 1, f"c{number}") for number in range(140)]
     async with run_worker(records, (0,)) as worker:
-        live = OverviewReader(worker.lanes, RecentActivity()).read().live
-        assert len(live) == 129
-        assert live[-1] == ("call", "other", 12)
+        overview = OverviewReader(worker.lanes, RecentActivity()).read(1, [])
+        assert len(overview.live) == 129
+        assert overview.live[-1] == LiveCount("call", "other", 12)
+        twice = overview.add(overview).live
+        assert (len(twice), twice[-1]) == (129, LiveCount("call", "other", 24))
+        assert sum(count.count for count in twice) == 280
 
 
 def test_partition_that_awaits_an_assignment_has_a_row() -> None:
     still = Standstill("unread", "the group rebalances", 0.0)
     awaited = {3: AwaitedPartition(3, 7, 12, still), 1: AwaitedPartition(1, 7, 0, None)}
-    assert OverviewReader({}, RecentActivity(), awaited=awaited).read().lanes == [
-        LaneRow(1, "rebalancing", 0, 0, None, None),
-        LaneRow(3, "rebalancing", 0, 12, None, "the group rebalances"),
+    assert OverviewReader({}, RecentActivity(), awaited=awaited).read(1, []).lanes == [
+        lane(1, "rebalancing", 0, 0, None, None),
+        lane(3, "rebalancing", 0, 12, None, "the group rebalances"),
     ]
 
 
 async def test_the_latest_operations_come_first() -> None:
     outputs = await operations()
-    recent_activity = RecentActivity()
+    recent_activity = RecentActivity(lambda: 7)
     dead_letters = [Output(b"k", b"v", (("cc-reason", reason),)) for reason in (b"no_time", b"late", b"late")]
     recent_activity.add(Effects(4, OffsetMetadata(), [], outputs, dead_letters))
     reader = OverviewReader({}, recent_activity)
     published = [msgspec.json.decode(output.value or b"", type=Transition) for output in outputs]
-    assert reader.read().operations == published[::-1]
+    assert reader.read(1, []).operations == [Operation(7, operation) for operation in published[::-1]]
     assert [operation.to_state for operation in reader.operations_on("c2")] == ["connected", "alerting"]
     assert reader.operations_on("none") == []
-    assert reader.read().dead_letters == [("late", 2), ("no_time", 1)]
+    assert reader.read(1, []).dead_letters == [DeadLetterCount("late", 2), DeadLetterCount("no_time", 1)]
 
 
 @given(st.lists(st.integers(0, 2) | st.integers(0, KEPT_MAX * 2), max_size=9))
@@ -93,4 +121,4 @@ def test_commits_are_forgotten_once_later_ones_hold_enough() -> None:
     for _ in range(3):
         recent_activity.add(Effects(1, OffsetMetadata(), [], [Output(b"c", b"")], []))
         recent_activity.add(Effects(1, OffsetMetadata(), [], large, []))
-    assert list(recent_activity._commits) == [large]
+    assert [operations for _, operations in recent_activity._commits] == [large]

@@ -427,7 +427,7 @@ async def test_streams_have_a_limit_and_end_with_the_server() -> None:
         opened = [await site.client.get(url) for _ in range(live_page.STREAMS_MAX)]
         assert {stream.status for stream in opened} == {200}
         first = json.loads((await opened[0].content.readuntil(b"\n\n")).removeprefix(b"data: "))
-        assert set(first) == {"live", "lanes", "dead", "oldest", "feed", "status"}
+        assert set(first) == {"fleet", "live", "lanes", "dead", "oldest", "feed", "status"}
         status, answer, _ = await site.ask("/events")
         assert (status, answer.headers["Retry-After"]) == (503, "60")
         opened[0].close()

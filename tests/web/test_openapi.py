@@ -13,7 +13,7 @@ from referencing import Registry, Resource
 from consumer.query.lookup import Found, Unfinished
 from consumer.web import attempts, query_port
 from consumer.web.api import LiveParameters, NoParameters, TimelineParameters
-from schemas.query import ConversationFound, LiveCommunications, Problem, Timeline
+from schemas.query import ConversationFound, LiveCommunications, Overview, Problem, Timeline
 from tests.strategies import at
 from tests.web.test_query_port import MARK, TOKEN, Site, serving
 
@@ -24,6 +24,7 @@ PARAMETERS = {
     "/conversations/{conversationId}": NoParameters,
     "/conversations/{conversationId}/timeline": TimelineParameters,
     "/communications": LiveParameters,
+    "/overview": NoParameters,
     "/openapi.json": NoParameters,
 }
 
@@ -63,7 +64,7 @@ def test_the_document_is_valid() -> None:
 
 def test_the_schemas_are_those_of_the_code() -> None:
     _, expected = msgspec.json.schema_components(
-        [ConversationFound, Timeline, LiveCommunications, Problem], ref_template="#/components/schemas/{name}"
+        [ConversationFound, Timeline, LiveCommunications, Overview, Problem], ref_template="#/components/schemas/{name}"
     )
     assert without(DOCUMENT["components"]["schemas"], "description") == without(expected, "description")
 
@@ -96,7 +97,7 @@ async def test_the_documented_paths_are_those_that_are_served() -> None:
         served = {
             (route.method, route.resource.canonical)
             for route in site.server._server._runner.app.router.routes()
-            if route.resource is not None and route.method != "HEAD" and route.resource.canonical.startswith("/api/")
+            if route.resource is not None and route.method != "HEAD" and route.resource.canonical.startswith(PREFIX)
         }
         assert served == {("GET", PREFIX + path) for path in OPERATIONS}
         assert set(DOCUMENT["paths"]) == set(PARAMETERS)

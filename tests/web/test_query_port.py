@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import product
 from typing import Any
@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from consumer.core.record import Record
 from consumer.core.rules import Rules
+from consumer.query.fleet import Fleet
 from consumer.query.live_search import LiveSearch
 from consumer.query.lookup import Found, Lookup, Unfinished
 from consumer.query.overview import OverviewReader
@@ -20,8 +22,11 @@ from consumer.web import answers, attempts
 from consumer.web.access_log import AuditLog
 from consumer.web.answers import Answers
 from consumer.web.query_port import QueryServer
+from consumer.web.worker_client import WorkerClient
+from consumer.web.worker_signature import WorkerSignature
 from consumer.worker.ports import ExternalError, RetriableError
 from consumer.worker.worker import Worker
+from tests.query.fleets import SetGroup
 from tests.strategies import BASE_MS, at
 from tests.worker.scenes import call
 from tests.worker.serving import run_worker
@@ -64,10 +69,22 @@ class Site:
         cycles_max = Rules().park_cycles_max
         lookup = Lookup(worker.lanes, self.topic, lambda _: self.home)
         self.recent_activity = RecentActivity()
+        self.group = SetGroup()
+        self.address = ""
+        signature = WorkerSignature(token, lambda: NOW_MS)
+        self.workers = WorkerClient(signature)
+        overviews = OverviewReader(
+            worker.lanes, self.recent_activity, lambda: worker.outage, address=lambda: self.address
+        )
+        search = LiveSearch(worker.lanes, cycles_max)
+        answers = Answers(lookup, search, overviews, cycles_max, self.group.generation)
         self.server = QueryServer(
-            Answers(lookup, LiveSearch(worker.lanes, cycles_max), cycles_max),
-            OverviewReader(worker.lanes, self.recent_activity, lambda: worker.outage),
+            answers,
+            Fleet(self.group, self.workers, answers, answers.budget.run),
+            overviews,
             token=token,
+            signature=signature,
+            address=lambda: self.address,
             engine="python",
             wall_ms=lambda: NOW_MS,
             on_refused=self.refused.append,
@@ -90,8 +107,10 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(token: str = TOKEN, audit: AuditLog | None = None) -> AsyncIterator[Site]:
-    async with run_worker(HISTORY) as worker:
+async def serving(
+    token: str = TOKEN, audit: AuditLog | None = None, history: Iterable[Record] = HISTORY
+) -> AsyncIterator[Site]:
+    async with run_worker(history) as worker:
         site = Site(worker, token, audit)
         site.port = await site.server.start("127.0.0.1", 0)
         try:
@@ -99,6 +118,7 @@ async def serving(token: str = TOKEN, audit: AuditLog | None = None) -> AsyncIte
                 yield site
         finally:
             await site.server.stop()
+            await site.workers.stop()
 
 
 @pytest.mark.parametrize(
