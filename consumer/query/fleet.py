@@ -187,7 +187,7 @@ class Fleet:
                     sum_.add(member.member_id, asking.decoder.decode(body))
             except TimeoutError:
                 failures[member.member_id] = asking.silence
-                self._silences[member.address] = time.monotonic() + _SILENT_S, asking.silence
+                self._note_silence(member.address, asking.silence, group)
             except NoAnswerError as error:
                 failures[member.member_id] = str(error)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -203,6 +203,12 @@ class Fleet:
                     tasks.create_task(count(member))
         counted = set[int]() if sum_.part is None else set(sum_.part.partitions)
         return sum_, _find_missing(self._group.partitions(), counted, group, failures, sum_.late)
+
+    def _note_silence(self, address: str, silence: str, group: Group) -> None:
+        """Note that a worker was silent, and forget the addresses that nobody has any more."""
+        addresses = {member.address for member in group.members}
+        self._silences = {known: noted for known, noted in self._silences.items() if known in addresses}
+        self._silences[address] = time.monotonic() + _SILENT_S, silence
 
     async def _ask(self, address: str, asking: "_Asking[_Part]") -> bytes:
         """The answer of another worker. Raises NoAnswerError, and TimeoutError at the caller's bound."""

@@ -22,6 +22,7 @@ from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import step
 from consumer.engine.output import Output
+from consumer.query.fleet import Member
 from consumer.web import attempts, live_page, sessions
 from consumer.web.authenticator import COOKIE
 from consumer.worker.offset_metadata import OffsetMetadata
@@ -29,6 +30,7 @@ from consumer.worker.ports import Effects, RetriableError
 from consumer.worker.standstill import Standstill
 from tests.browser import PHONE, open_browser, open_page
 from tests.engines import states_of
+from tests.query.fleets import OWN
 from tests.strategies import at, make_record
 from tests.web.test_query_port import MARK, TOKEN, Site, serving
 from tests.worker.scenes import call
@@ -172,6 +174,24 @@ async def test_the_front_page_keeps_up_with_the_worker(browser: Browser) -> None
         assert await opened.locator("#feed").inner_html() == before
         await opened.get_by_role("button", name="Pause").click()
         await expect(opened.locator("#feed")).to_contain_text("connected → disconnected")
+
+
+async def test_page_names_the_partitions_that_it_does_not_count(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser, **PHONE) as opened:
+        await opened.goto(url)
+        await expect(opened.locator("#fleet")).to_have_text("All partitions (1), of 1 worker.")
+        site.group.total = 5
+        site.group.members = [Member(OWN, "", [0]), Member("other", "", [1, 2, 4])]
+        fleet = opened.locator("#fleet")
+        await expect(fleet).to_contain_text("Incomplete: partitions counted below: 1, of 1 worker.")
+        await expect(fleet.get_by_role("listitem")).to_have_text(
+            [
+                "Partitions 1–2, 4: its worker advertises no address: CC_QUERY_ADVERTISED",  # noqa: RUF001 - as shown
+                "Partition 3: no worker owns it",
+            ]
+        )
+        await assert_accessible(opened)
+        await save_screenshot(opened, "board-incomplete")
 
 
 async def test_it_works_by_keyboard_and_updates_keep_the_focus(browser: Browser) -> None:
