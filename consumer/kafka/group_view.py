@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 from msgspec import Struct
 
 from consumer.kafka.coordinator import Group as GroupCoordinator
@@ -96,7 +96,7 @@ class KafkaGroupView:
         """Read the members again; returns why they may be outdated, empty if they are not."""
         try:
             state, members = await wait(_DESCRIBE_S, self._ask())
-        except NotImplementedError:  # the embedded broker describes no group: this worker is alone on it
+        except (NotImplementedError, IncompatibleBrokerVersion):  # the embedded broker: this worker is alone on it
             return ""
         except TimeoutError:
             return f"the group could not be described within {_DESCRIBE_S:g} s"

@@ -279,7 +279,7 @@ def _find_missing(
 def _explain(owner: Member | None, group: Group, failures: Mapping[str, str], late: set[str]) -> str:
     """Why a partition is not counted."""
     if owner is None:
-        return group.problem or "no worker owns it"
+        return group.problem or ("no worker owns it" if group.members else "this broker does not tell who owns it")
     if owner.member_id in failures:
         return failures[owner.member_id]
     if group.problem:

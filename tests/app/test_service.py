@@ -106,6 +106,19 @@ async def test_the_lag_of_a_failing_lane_grows_with_its_topic(
         await until(lambda: lag(service) == 4)
 
 
+async def test_the_only_worker_of_a_broker_that_describes_no_group_is_whole(settings: Settings) -> None:
+    """The embedded broker, on which the demo runs."""
+    async with running(settings) as service, aiohttp.ClientSession() as client:
+        async with asyncio.timeout(60):
+            while True:
+                async with client.get(f"http://127.0.0.1:{service.query_port}/api/v1/overview") as answer:
+                    overview = await answer.json()
+                if overview["complete"]:
+                    break
+                await asyncio.sleep(0.1)
+        assert overview["partitions"] == list(range(PARTITIONS))
+
+
 @pytest.mark.parametrize("name", ["admin", "query"])
 async def test_a_port_that_is_taken_is_named_and_the_other_is_closed(settings: Settings, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

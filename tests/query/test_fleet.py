@@ -225,7 +225,9 @@ async def test_nothing_is_whole_while_the_group_is_not_known() -> None:
     page = await read_page(fleet)
     assert reasons(page) == [([], "it is not known yet how many partitions there are")]
     group.total = 2
-    assert reasons(await read_page(fleet)) == [([0, 1], "no worker owns it")]
+    assert reasons(await read_page(fleet)) == [([0, 1], "this broker does not tell who owns it")]
+    group.members = [Member("worker-0", "", [0])]
+    assert ([1], "no worker owns it") in reasons(await read_page(fleet))
 
 
 async def test_a_worker_that_is_no_member_any_more_counts_nothing_of_its_own() -> None:
