@@ -11,20 +11,20 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_demo_ends_in_the_state_of_true_order() -> None:
-    command = [sys.executable, "-m", "consumer", "demo", "--seconds", "4", "--rate", "300", "--seed", "3"]
+    command = [sys.executable, "-m", "consumer", "demo", "--seconds", "10", "--rate", "300", "--seed", "3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        url = re.search(r"http://\S+/metrics", process.stdout.readline())
-        assert url is not None
-        with urllib.request.urlopen(url[0], timeout=60) as answer:
+        heading = "".join(iter(process.stdout.readline, "\n"))
+        assert "at_least_once" in heading
+        page, metrics = re.findall(r"http://\S+", heading)
+        with urllib.request.urlopen(metrics, timeout=60) as answer:
             assert b"conversation_records_total" in answer.read()
-        page = re.search(r"http://\S+/", process.stdout.readline())
-        assert page is not None
-        with urllib.request.urlopen(page[0], timeout=60) as answer:
+        with urllib.request.urlopen(page, timeout=60) as answer:
             assert b"Lanes of this worker" in answer.read()
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    assert "all 1200 records accounted for: yes" in output
+    assert "a correction: " in output
+    assert "all 3000 records accounted for: yes" in output
     assert "final state equals that of the same records in true order: yes" in output
 
 
