@@ -171,7 +171,7 @@ class QueryServer:
     async def _live_part(self, request: web.Request) -> web.Response:
         try:
             asked = msgspec.json.decode(request.query.get(REQUEST, ""), type=LiveRequest)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError, RecursionError):  # also for text that is no UTF-8
             raise Refused(Problem("not a request of this version", 404)) from None
         limit = min(asked.limit, LIMIT_MAX)
         return self._part(request, await self._answers.live_part(asked.live_filter, asked.after, limit))

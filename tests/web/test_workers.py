@@ -62,6 +62,15 @@ async def test_any_worker_answers_for_all() -> None:
             status, page = await ask(site, f"{LIVE}?limit=500")
             assert (status, page["complete"], page["partitions"], page["missing"]) == (200, True, [0, 1, 2], [])
             assert len(page["items"]) == 15
+            for filters, count in (
+                ("media=call&state=ALERTING", 15),
+                ("state=connected", 0),
+                ("media=chat", 0),
+                ("minAgeSeconds=3598", 2),
+                ("maxAgeSeconds=3590", 2),
+            ):
+                _, page = await ask(site, f"{LIVE}?{filters}")
+                assert (page["complete"], len(page["items"])) == (True, count), filters
             status, overview = await ask(site, "/api/v1/overview")
             assert (status, overview["complete"]) == (200, True)
             assert overview["live"] == [{"media": "call", "state": "alerting", "count": 15}]
@@ -154,6 +163,13 @@ async def test_a_signature_is_for_one_address_and_question_and_a_minute(
         path = target.partition("?")[0]
         assert (await ask(site, path, Authorization=signed[0]))[0] == status
         assert (await ask(site, "/api/v1/conversations/live-0-1", Authorization=signed[0]))[0] == 401
+
+
+@pytest.mark.parametrize("request_text", ["", "%7B%7D", "%ff", "%5B" * 1_300, "null", "%7B%22limit%22:%22x%22%7D"])
+async def test_a_request_that_is_not_understood_is_of_another_version(request_text: str) -> None:
+    async with ring(1) as (site,):
+        status, problem = await ask(site, f"/api/parts/v1/communications?request={request_text}")
+        assert (status, problem["title"]) == (404, "not a request of this version")
 
 
 async def test_wrong_signatures_are_slowed_like_wrong_tokens() -> None:
