@@ -27,6 +27,7 @@ DOCS = ROOT / "docs"
 ORDERING = DOCS / "concepts" / "ordering.md"
 DEAD_LETTERS = DOCS / "concepts" / "dead-letters.md"
 CONSUME = DOCS / "how-to" / "consume.md"
+QUERY = DOCS / "how-to" / "query.md"
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 SHORT_NAMES = {name: short for short, name in TIME_NAMES.items()}
 
@@ -89,6 +90,15 @@ def test_all_that_verify_excludes_is_explained() -> None:
     assert [words(row)[0] for row in table(DOCS / "how-to" / "verify.md", "| excluded | conversations |")] == list(
         EXCLUSIONS
     )
+
+
+def test_reasons_of_incomplete_answers_are_those_of_the_code() -> None:
+    sources = ("query/fleet.py", "web/worker_client.py", "kafka/group_view.py")
+    code = "".join((ROOT / "consumer" / name).read_text(encoding="utf-8") for name in sources)
+    (section,) = re.findall(r"^\| an answer says .*?\n\n", text_of(QUERY), re.MULTILINE | re.DOTALL)
+    explained = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    assert len(explained) > 9
+    assert [reason for reason in explained if reason not in code] == []
 
 
 def test_transition_is_one_as_it_is_published() -> None:
