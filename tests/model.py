@@ -43,7 +43,10 @@ Where the rules leave a case open, this model decides it so:
     mark, before the JSON; the text of an object; and an object without a value in any member of an envelope that is a
     CloudEvent with `data`, has `schema` and `payload`, or is a notification or message of SNS or SQS. What is no text
     in Base64 is no frame, and neither is a text with bytes that are no UTF-8.
-17. A key is the id's own bytes, its JSON text or `{"schema", "payload"}`, either of them behind a zero and four bytes.
+17. An array, and lines of which each is in braces, hold several values, but not within one of those. All of them count
+    or none; what is ignored does not count. Their snapshots are of one conversation, and list no more communications
+    than one may.
+18. A key is the id's own bytes, its JSON text or `{"schema", "payload"}`, either of them behind a zero and four bytes.
     ASCII letters may be in another case.
 """
 
@@ -54,7 +57,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -133,6 +136,10 @@ class Snapshot:
     conversation_id: str
     snapshot_ms: int
     participants: tuple[ParticipantUpdate, ...]
+    listed: int = 0
+    """Communications that it lists, usable or not."""
+    others: "tuple[Snapshot, ...]" = ()
+    """Those in the same record, none of which is newer."""
 
 
 Verdict = Ignored | Rejected | Snapshot
@@ -447,13 +454,13 @@ def judge(record: Record, rules: Rules) -> Verdict:
         return Ignored("tombstone")
     if len(value) > rules.record_bytes_max:
         return Rejected("too_large")
-    frames = 0
-    while frames < FRAMES_MAX and (match := PREFIX.match(value)):
-        value, frames = value[match.end() :], frames + 1
+    frames: tuple[str, ...] = ()
+    while len(frames) < FRAMES_MAX and (match := PREFIX.match(value)):
+        value, frames = value[match.end() :], (*frames, "prefix")
     return judge_value(value, frames, record, rules)
 
 
-def judge_value(value: bytes, frames: int, record: Record, rules: Rules) -> Verdict:
+def judge_value(value: bytes, frames: tuple[str, ...], record: Record, rules: Rules) -> Verdict:
     """Classify a value of which some frames were taken off."""
     if frames and value == b"null":
         return Ignored("tombstone")
@@ -468,6 +475,9 @@ def judge_value(value: bytes, frames: int, record: Record, rules: Rules) -> Verd
     try:
         tree = parse(value)
     except ValueError:
+        lines = [line.strip() for line in value.strip().split(b"\n", SNAPSHOTS_MAX)]
+        if may_split(frames) and not excess and len(lines) > 1 and all(line[:1] + line[-1:] == b"{}" for line in lines):
+            return join([judge_value(line, (*frames, "part"), record, rules) for line in lines], rules)
         return Rejected(excess[0], frozenset({*excess, "bad_json"})) if excess else Rejected("bad_json", MALFORMED_TOO)
     except RecursionError:
         return Rejected("too_deep", frozenset(excess))
@@ -476,18 +486,48 @@ def judge_value(value: bytes, frames: int, record: Record, rules: Rules) -> Verd
     return judge_tree(tree, frames, record, rules)
 
 
-def judge_tree(tree: Any, frames: int, record: Record, rules: Rules) -> Verdict:
+def judge_tree(tree: Any, frames: tuple[str, ...], record: Record, rules: Rules) -> Verdict:
     """Classify well-formed JSON of which some frames were taken off."""
-    content = content_of(tree) if frames < FRAMES_MAX else None
+    content = content_of(tree) if len(frames) < FRAMES_MAX else None
     if isinstance(content, bytes):
-        return judge_value(content, frames + 1, record, rules)
+        return judge_value(content, (*frames, "frame"), record, rules)
     if content is not None:
-        return Ignored("tombstone") if content is NULL else judge_tree(content, frames + 1, record, rules)
+        return Ignored("tombstone") if content is NULL else judge_tree(content, (*frames, "frame"), record, rules)
+    if tree is None and frames:
+        return Ignored("tombstone")
+    if isinstance(tree, list) and not isinstance(tree, Members) and tree and may_split(frames):
+        return join([judge_tree(part, (*frames, "part"), record, rules) for part in tree], rules)
     if not isinstance(tree, Members):
         return Rejected("wrong_type")
     return judge_payload(tree, record, rules)
 
 
+def may_split(frames: tuple[str, ...]) -> bool:
+    """Whether a value of which these frames were taken off may hold several values."""
+    return len(frames) < FRAMES_MAX and "part" not in frames
+
+
+def join(parts: list[Verdict], rules: Rules) -> Verdict:
+    """The verdict on a record that holds several values: all of them count or none."""
+    if len(parts) > SNAPSHOTS_MAX:
+        return Rejected("too_large")
+    snapshots = [part for part in parts if isinstance(part, Snapshot)]
+    rejected = [part for part in parts if isinstance(part, Rejected)]
+    too_many = {"too_large"} if sum(part.listed for part in snapshots) > rules.communications_max else set()
+    if rejected:
+        return Rejected(rejected[0].reason, frozenset(too_many.union(*(part.reasons for part in rejected))))
+    if too_many:
+        return Rejected("too_large")
+    if not snapshots:
+        ignored = [part.reason for part in parts if isinstance(part, Ignored)]
+        return Ignored(next((reason for reason in ignored if reason != "bare_flat"), "bare_flat"))
+    if len({part.conversation_id for part in snapshots}) > 1:
+        return Rejected("key_mismatch")
+    *others, newest = sorted(snapshots, key=lambda part: part.snapshot_ms)
+    return replace(newest, others=tuple(others))
+
+
+SNAPSHOTS_MAX = 100
 FRAMES_MAX = 4
 PREFIX = re.compile(rb"\x00.{4}(?=.)|\xef\xbb\xbf", re.DOTALL)
 NULL = object()
@@ -496,7 +536,7 @@ NULL = object()
 def content_of(tree: Any) -> Any:
     """What is in the frame that a value is: JSON as bytes or as it was read; None if it is no frame."""
     if type(tree) is str:
-        return tree.encode() if tree.lstrip(" \t\r\n")[:1] == "{" and not has_surrogates(tree) else None
+        return tree.encode() if tree.lstrip(" \t\r\n")[:1] in {"{", "["} and not has_surrogates(tree) else None
     if not isinstance(tree, Members):
         return None
     members = tree.last()
@@ -634,7 +674,8 @@ def judge_body(
         return Rejected("no_time")
     if not is_key_of(record.key, conversation_id):
         return Rejected("key_mismatch")
-    if too_many(body.get("participants", []), medium, rules):
+    listed_communications = count_listed(body.get("participants", []), medium)
+    if len(body.get("participants", [])) > PARTICIPANTS_MAX or listed_communications > rules.communications_max:
         return Rejected("too_large")
     if listed and not usable:
         return Rejected("nothing_usable")
@@ -652,6 +693,7 @@ def judge_body(
             )
             for participant, communications in normalized
         ),
+        listed_communications,
     )
 
 
@@ -664,8 +706,8 @@ def select_used(
             yield kind, communication
 
 
-def too_many(participants: list[dict[str, Any] | None], medium: str | None, rules: Rules) -> bool:
-    """Whether a record lists more participants, communications or controlled participants than the limits allow."""
+def count_listed(participants: list[dict[str, Any] | None], medium: str | None) -> int:
+    """How many communications are listed. A list of controlled participants that is too long counts as well."""
     present = [participant for participant in participants if participant is not None]
     communications = (
         present
@@ -677,8 +719,7 @@ def too_many(participants: list[dict[str, Any] | None], medium: str | None, rule
     controlled = [
         len(communication.get("controlling", [])) for communication in communications if communication is not None
     ]
-    listed = len(communications) + sum(count for count in controlled if count > PARTICIPANTS_MAX)
-    return len(participants) > PARTICIPANTS_MAX or listed > rules.communications_max
+    return len(communications) + sum(count for count in controlled if count > PARTICIPANTS_MAX)
 
 
 def is_subscription_reply(members: dict[str, Any], document: dict[str, Any]) -> bool:
@@ -1075,7 +1116,7 @@ def snapshots_by_conversation(records: Iterable[Record], rules: Rules) -> dict[s
     for record in records:
         verdict = judge(record, rules)
         if isinstance(verdict, Snapshot):
-            grouped[verdict.conversation_id].append(verdict)
+            grouped[verdict.conversation_id] += [*verdict.others, verdict]
     return grouped
 
 

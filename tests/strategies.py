@@ -87,6 +87,8 @@ FRAMES: tuple[Callable[[bytes], bytes], ...] = (
     lambda value: b'{"schema":{"type":"struct"},"payload":' + value + b"}",
     lambda value: b'{"specversion":"1.0","id":"c1","source":"/r","type":"t","data":' + value + b"}",
     lambda value: json.dumps(value.decode()).encode(),
+    lambda value: b"[" + value + b", " + value + b"]",
+    lambda value: value + b"\n" + value,
     frame_in(schema=None, payload=...),
     frame_in(specversion="1.0", id="c1", data=...),
     frame_in(Type="Notification", MessageId="n1", Message=...),

@@ -24,7 +24,8 @@ def rekey(*, source: str, target: str, follow: bool, as_json: bool) -> None:
 
     Values, headers, timestamps and the order of each source partition stay, and every record is in TARGET exactly
     once: interrupted or killed, the same command continues where it was. A record without a readable conversation id
-    keeps its key. TARGET has to exist and, before the first run, to be empty.
+    keeps its key, and one that holds several events becomes one for each of them. TARGET has to exist and, before the
+    first run, to be empty.
 
     \b
     Examples:

@@ -23,6 +23,8 @@ Framing = Literal[
     "sns",
     "sqs",
     "text",
+    "array",
+    "lines",
     "key_confluent",
     "key_connect",
     "key_text",
@@ -31,11 +33,14 @@ Framing = Literal[
 """A frame of a value, or a spelling of a key."""
 FRAMINGS: Final[tuple[Framing, ...]] = get_args(Framing)
 FRAMINGS_MAX: Final = 4
+SNAPSHOTS_MAX: Final = 100
+"""Values that one record may hold."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CONFLUENT: Final = b"\0"
 _CONFLUENT_BYTES: Final = 5
 """A zero and the id of a schema in four bytes: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/"""
+_SPACE: Final = b" \t\r\n"
 _NULL: Final = Raw(b"null")
 _ABSENT: Final = Raw(b"")
 _NO_NAMES: Final = (_NULL, Raw(b'""'))
@@ -89,6 +94,7 @@ class _KeyFrame(Struct):
 _FRAME: Final = msgspec.json.Decoder(_Frame)
 _KEY_FRAME: Final = msgspec.json.Decoder(_KeyFrame)
 _TEXT: Final = msgspec.json.Decoder(str)
+_ARRAY: Final = msgspec.json.Decoder(list[Raw])
 
 
 def strip(value: bytes) -> Framed:
@@ -118,6 +124,32 @@ def unwrap(framed: Framed) -> Framed | None:
         return None
     framing, value = found
     return Framed(value, (*framed.framings, framing))
+
+
+def split(framed: Framed) -> list[Framed] | None:
+    """The values in an array, or in lines of objects; None if it is neither, or has no value, or is a part itself.
+
+    Of lines no more than `SNAPSHOTS_MAX` are parted, so that the last of more parts has the others.
+    """
+    if len(framed.framings) >= FRAMINGS_MAX or not {"array", "lines"}.isdisjoint(framed.framings):
+        return None
+    value = framed.value.strip(_SPACE)
+    framing: Framing = "array"
+    if value.startswith(b"["):
+        parts = _split_array(value) or _split_array(surrogates.replace_lone(JsonText(value)))
+    else:
+        framing = "lines"
+        parts = [line.strip(_SPACE) for line in value.split(b"\n", SNAPSHOTS_MAX)]
+        if len(parts) == 1 or not all(line[:1] == b"{" and line[-1:] == b"}" for line in parts):
+            return None
+    return [Framed(part, (*framed.framings, framing)) for part in parts] or None
+
+
+def _split_array(value: bytes) -> list[bytes]:
+    try:
+        return [bytes(raw) for raw in _ARRAY.decode(value)]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
 
 
 def compare_key(key: bytes | None, conversation_id: str) -> tuple[Framing, ...] | None:
@@ -155,10 +187,10 @@ def _try_unwrap(value: bytes) -> tuple[Framing, bytes] | None:
 
 
 def _unwrap(value: bytes) -> tuple[Framing, bytes] | None:
-    begin = value.lstrip(b" \t\r\n")[:1]
+    begin = value.lstrip(_SPACE)[:1]
     if begin == b'"':
         text = _TEXT.decode(value).encode()
-        return ("text", text) if text.lstrip(b" \t\r\n")[:1] == b"{" else None
+        return ("text", text) if text.lstrip(_SPACE)[:1] in {b"{", b"["} else None
     if begin != b"{":
         return None
     frame = _FRAME.decode(value)

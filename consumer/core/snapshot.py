@@ -7,12 +7,13 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from consumer.core import envelope, framing, timestamps
 from consumer.core.envelope import NULL, Envelope
 from consumer.core.escapes import JsonText
 from consumer.core.extent import ELEMENTS_MAX, NESTING_MAX, find_excess
-from consumer.core.framing import Framed, Framing
+from consumer.core.framing import SNAPSHOTS_MAX, Framed, Framing
 from consumer.core.normalize import normalize
 from consumer.core.reasons import Anomaly, DeadLetterReason, IgnoredReason
 from consumer.core.record import Record
@@ -42,6 +43,8 @@ class Snapshot(Struct, frozen=True, gc=False):
     """Which limit the participants exceed; then there are none here."""
     framings: tuple[Framing, ...] = ()
     """What was around the value, and how the key spells the conversation id."""
+    others: "tuple[Snapshot, ...]" = ()
+    """Further snapshots in the same record, none of which is newer; by time."""
 
 
 class NoUpdate(Struct, frozen=True, gc=False):
@@ -60,6 +63,15 @@ class Rejected(Struct, frozen=True, gc=False):
     """The id in the body, where the record's key is another."""
 
 
+class Envelopes(Struct, frozen=True, gc=False):
+    """The envelopes in a record that holds several values, without those that are no updates."""
+
+    opened: list[tuple[int, Envelope]]
+    """With the index of the value. At least one."""
+    ignored: NoUpdate | None
+
+
+Opened = Envelope | Envelopes
 Decoded = Snapshot | NoUpdate | Rejected
 
 
@@ -74,12 +86,12 @@ class Identity(Struct, frozen=True, gc=False):
 def decode(record: Record, rules: Rules) -> Decoded:
     """Decode the value of a record, or say why it is not used."""
     opened = open_envelope(record, rules)
-    return decode_body(record, opened, rules) if isinstance(opened, Envelope) else opened
+    return decode_body(record, opened, rules) if isinstance(opened, Envelope | Envelopes) else opened
 
 
-def open_envelope(record: Record, rules: Rules) -> Envelope | NoUpdate | Rejected:
+def open_envelope(record: Record, rules: Rules) -> Opened | NoUpdate | Rejected:
     """The first half of `decode`: parse the envelope of a value that is within the limits, without its frames."""
-    opened: Envelope | Framed | NoUpdate | Rejected = begin(record, rules)
+    opened: Opened | Framed | NoUpdate | Rejected = begin(record, rules)
     while isinstance(opened, Framed):
         opened = read(opened)
     return opened
@@ -97,7 +109,18 @@ def begin(record: Record, rules: Rules) -> Framed | NoUpdate | Rejected:
     return framing.strip(value)
 
 
-def read(framed: Framed) -> Envelope | Framed | NoUpdate | Rejected:
+def split(record: Record, rules: Rules) -> list[Record]:
+    """A record for each value that a record holds; the record itself where that is one, or cannot be read."""
+    framed: Opened | Framed | NoUpdate | Rejected = begin(record, rules)
+    while isinstance(framed, Framed):
+        opened = read(framed)
+        if isinstance(opened, Envelopes):
+            return [replace(record, value=part.value) for part in framing.split(framed) or ()]
+        framed = opened
+    return [record]
+
+
+def read(framed: Framed) -> Opened | Framed | NoUpdate | Rejected:
     """The envelope of a value, or what is within its outermost frame."""
     where = "".join(f"{kind}: " for kind in framed.framings)
     text = JsonText(framed.value)
@@ -111,7 +134,7 @@ def read(framed: Framed) -> Envelope | Framed | NoUpdate | Rejected:
     try:
         opened = envelope.parse(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return framing.unwrap(framed) or _reject(error, where)
+        return framing.unwrap(framed) or _read_parts(framed) or _reject(error, where)
     if opened.is_bare and (opened.body is None or opened.body.participants is None):
         inner = framing.unwrap(framed)
         if inner is not None:
@@ -122,8 +145,61 @@ def read(framed: Framed) -> Envelope | Framed | NoUpdate | Rejected:
     return opened
 
 
-def decode_body(record: Record, opened: Envelope, rules: Rules) -> Decoded:
-    """The second half of `decode`: read what the envelope holds."""
+def _read_parts(framed: Framed) -> Envelopes | NoUpdate | Rejected | None:
+    """The envelopes of the values in a value; None if it does not hold several."""
+    parts = framing.split(framed)
+    if parts is None:
+        return None
+    if len(parts) > SNAPSHOTS_MAX:
+        return Rejected("too_large", f"more than {SNAPSHOTS_MAX} values in one record")
+    envelopes: list[tuple[int, Envelope]] = []
+    ignored: NoUpdate | None = None
+    for index, part in enumerate(parts):
+        opened: Opened | Framed | NoUpdate | Rejected = part
+        while isinstance(opened, Framed):
+            opened = read(opened)
+        match opened:
+            case Envelope():
+                envelopes.append((index, opened))
+            case NoUpdate():
+                ignored = ignored or opened
+            case Rejected():
+                return replace(opened, where=f"[{index}]: {opened.where}")
+            case Envelopes():
+                raise AssertionError("a part has no parts")
+    return Envelopes(envelopes, ignored) if envelopes else ignored
+
+
+def decode_body(record: Record, opened: Opened, rules: Rules) -> Decoded:
+    """The second half of `decode`: read what the envelope holds. Of several ones all or none are used."""
+    if isinstance(opened, Envelope):
+        return _decode_one(record, opened, rules)
+    snapshots: list[Snapshot] = []
+    ignored, listed = opened.ignored, 0
+    for index, envelope_of_part in opened.opened:
+        decoded = _decode_one(record, envelope_of_part, rules)
+        match decoded:
+            case Snapshot():
+                snapshots.append(decoded)
+                listed += sum([update.listed for update in decoded.participants if update is not None])
+                if decoded.excess or listed > rules.communications_max:
+                    excess = f"{listed} communications, communications_max is {rules.communications_max}"
+                    return replace(decoded, excess=decoded.excess or excess, participants=[])
+            case NoUpdate():
+                ignored = ignored or decoded
+            case Rejected():
+                return replace(decoded, where=f"[{index}]: {decoded.where}")
+    if not snapshots:
+        assert ignored is not None, "there was an envelope"
+        return ignored
+    if len({snapshot.conversation_id for snapshot in snapshots}) > 1:
+        return Rejected("key_mismatch", "several conversations in one record: rekey splits them")
+    *others, newest = sorted(snapshots, key=lambda snapshot: snapshot.time_ms)
+    framings = dict.fromkeys(kind for snapshot in snapshots for kind in snapshot.framings)
+    return replace(newest, others=tuple(others), framings=tuple(framings))
+
+
+def _decode_one(record: Record, opened: Envelope, rules: Rules) -> Decoded:
     body, topic = opened.body, opened.topic
     time_ms = envelope.find_snapshot_time(record, opened.event_time)
     time = "" if time_ms is None else timestamps.to_text(time_ms)
@@ -166,7 +242,8 @@ def decode_body(record: Record, opened: Envelope, rules: Rules) -> Decoded:
 def identify(record: Record, rules: Rules) -> Identity | None:
     """The conversation and snapshot time of a conversation update, whatever its key and its participants are.
 
-    None for any other record, and for one whose id cannot be read. Total, like `decode`, and agrees with it.
+    None for any other record, for one whose id cannot be read, and for one that holds several values. Total, like
+    `decode`, and agrees with it.
     """
     opened = open_envelope(record, rules)
     body = opened.body if isinstance(opened, Envelope) else None

@@ -13,10 +13,23 @@ from consumer.core import conversation, state_codec, transitions
 from consumer.core.envelope import Envelope
 from consumer.core.framing import Framed
 from consumer.core.outcomes import Applied, DeadLettered, Ignored, Outcome, Unchanged
+from consumer.core.reasons import Anomaly
 from consumer.core.record import Record
+from consumer.core.refold import Change
 from consumer.core.retention import advance, is_late
 from consumer.core.rules import Rules
-from consumer.core.snapshot import Decoded, NoUpdate, Rejected, Snapshot, begin, decode, decode_body, read
+from consumer.core.snapshot import (
+    Decoded,
+    Envelopes,
+    NoUpdate,
+    Opened,
+    Rejected,
+    Snapshot,
+    begin,
+    decode,
+    decode_body,
+    read,
+)
 from consumer.core.state_codec import StoredState
 from schemas.state import Source
 
@@ -40,7 +53,7 @@ class LongStep:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self._read: Framed | Envelope | Decoded | None = None
+        self._read: Framed | Opened | Decoded | None = None
 
     def advance(self, rules: Rules, stream_ms: int | None, lookup: Lookup) -> Outcome | None:
         """Perform the next stage: None before the last. Only the last one uses the state and stream time."""
@@ -51,7 +64,7 @@ class LongStep:
                     self._read = read(begun) if isinstance(begun, Framed) else begun
                 case Framed() as framed:
                     self._read = read(framed)
-                case Envelope() as opened:
+                case (Envelope() | Envelopes()) as opened:
                     self._read = decode_body(self.record, opened, rules)
                 case decoded:
                     return _judge(self.record, decoded, rules, stream_ms, lookup)
@@ -84,36 +97,41 @@ def _apply(
     elif is_late(stream_ms, snapshot.time_ms, rules):
         return _reject(Rejected("late", "first seen after its retention"), advanced_ms, snapshot)
     else:
-        state, update_cache = conversation.empty(snapshot, source), {}
+        state, update_cache = conversation.empty((*snapshot.others, snapshot)[0], source), {}
     if snapshot.excess:
         return _reject(Rejected("too_large", snapshot.excess), advanced_ms, snapshot)
-    applied = conversation.apply(state, update_cache, snapshot, source, rules)
-    if not applied.is_usable:
-        return _reject(Rejected("nothing_usable", "no participant has an id"), advanced_ms, snapshot)
-    if before is not None and applied.state is state:
+    first, changes, anomalies = state, list[Change](), list[Anomaly]()
+    for part in (*snapshot.others, snapshot):
+        applied = conversation.apply(state, update_cache, part, source, rules)
+        if not applied.is_usable:
+            return _reject(Rejected("nothing_usable", "no participant has an id"), advanced_ms, snapshot)
+        state, update_cache = applied.state, applied.update_cache
+        changes += applied.changes
+        anomalies += (*part.anomalies, *applied.anomalies)
+    if before is not None and state is first:
         return Unchanged(
             stream_ms=advanced_ms,
             template=snapshot.template,
             conversation_id=snapshot.conversation_id,
             snapshot_ms=snapshot.time_ms,
             framings=snapshot.framings,
-            anomalies=(*snapshot.anomalies, *applied.anomalies),
+            anomalies=tuple(anomalies),
         )
-    after = state_codec.encode(applied.state, applied.update_cache)
+    after = state_codec.encode(state, update_cache)
     excess = _find_excess(after, rules)
     if excess is not None:
         return _reject(Rejected("too_large", excess), advanced_ms, snapshot)
-    operations = [transitions.derive(snapshot.conversation_id, change, source) for change in applied.changes]
+    operations = [transitions.derive(snapshot.conversation_id, change, source) for change in changes]
     return Applied(
         stream_ms=advanced_ms,
         template=snapshot.template,
         conversation_id=snapshot.conversation_id,
         snapshot_ms=snapshot.time_ms,
         framings=snapshot.framings,
-        anomalies=(*snapshot.anomalies, *applied.anomalies),
+        anomalies=tuple(anomalies),
         stored=after,
         transitions=tuple(chain(*operations)),
-        changes=tuple(applied.changes),
+        changes=tuple(changes),
     )
 
 

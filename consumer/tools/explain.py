@@ -105,7 +105,8 @@ def _compare_states(record: Record, rules: Rules, before: StoredState | None, ou
         case _:
             return
     snapshot = decode(record, rules)
-    updates = [update for update in snapshot.participants if update] if isinstance(snapshot, Snapshot) else []
+    parts = (*snapshot.others, snapshot) if isinstance(snapshot, Snapshot) else ()
+    updates = [update for part in parts for update in part.participants if update]
     old = (
         {} if before is None else {participant.participant_id: participant for participant in before.state.participants}
     )

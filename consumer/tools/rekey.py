@@ -21,6 +21,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from consumer.core.record import Record
+from consumer.core.snapshot import split
 from consumer.kafka import coordinator
 from consumer.kafka.acls import GROUP, TOPIC, Grant
 from consumer.kafka.errors import call
@@ -163,7 +164,9 @@ class _Copier:
             await self._commit(staged)
 
     async def _commit(self, records: Sequence[Record]) -> None:
-        rekeyed = [rekey_record(record, self._target, self._rules) for record in records]
+        rekeyed = [
+            rekey_record(part, self._target, self._rules) for record in records for part in split(record, self._rules)
+        ]
         offsets = {record.partition: record.next_offset for record in records}
         await self._publisher.publish([record.output for record in rekeyed], self._of_source(offsets))
         outcomes = self._progress.outcomes + Counter(record.outcome for record in rekeyed)

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +13,16 @@ from msgspec.structs import replace
 
 from consumer.core import framing
 from consumer.core.envelope import LONG_BYTES
-from consumer.core.framing import FRAMINGS, FRAMINGS_MAX, Framed, Framing
+from consumer.core.framing import FRAMINGS, FRAMINGS_MAX, SNAPSHOTS_MAX, Framed, Framing
 from consumer.core.record import Record
 from consumer.core.rules import Rules
-from consumer.core.snapshot import Identity, NoUpdate, Rejected, Snapshot, decode, identify
+from consumer.core.snapshot import Identity, NoUpdate, Rejected, Snapshot, decode, identify, split
 from consumer.core.step import LongStep, step
+from consumer.tools.republish import rekey_record
 from tests import model
 from tests.core.play import play
-from tests.outcomes import expect_applied
-from tests.strategies import BASE_MS, NESTED_TOPICS, eventbridge, make_record, websocket
+from tests.outcomes import expect_applied, expect_dead_letter
+from tests.strategies import BASE_MS, NESTED_TOPICS, at, eventbridge, make_record, websocket
 
 RULES = Rules()
 BODY = {
@@ -34,6 +36,11 @@ Wrap = Callable[[Any], bytes]
 
 def encode(document: Any) -> bytes:
     return json.dumps(document).encode()
+
+
+def many_calls(count: int) -> dict[str, Any]:
+    calls = [{"id": f"m{number}", "state": "connected"} for number in range(count)]
+    return {"id": "c1", "participants": [{"id": "p1", "calls": calls}]}
 
 
 WRAPS: dict[str, tuple[Wrap, tuple[Framing, ...]]] = {
@@ -85,6 +92,14 @@ WRAPS: dict[str, tuple[Wrap, tuple[Framing, ...]]] = {
         ),
         ("sqs", "sns"),
     ),
+    "array": (lambda event: encode([event, {"topicName": "channel.metadata"}, event, None]), ("array",)),
+    "array of one": (lambda event: encode([event]), ("array",)),
+    "array in Connect": (lambda event: encode({"schema": None, "payload": [event, event]}), ("connect", "array")),
+    "array of SNS": (
+        lambda event: encode([{"Type": "Notification", "Message": json.dumps(event)}]),
+        ("array", "sns"),
+    ),
+    "lines": (lambda event: encode(event) + b"\n" + encode(event) + b"\r\n", ("lines",)),
     "text": (lambda event: encode(json.dumps(event)), ("text",)),
     "text with space": (lambda event: b" " + encode("\n" + json.dumps(event)) + b"\n", ("text",)),
 }
@@ -98,7 +113,8 @@ def test_a_framed_event_has_the_outcome_of_the_plain_one(name: str, event: Any) 
     outcome, expected = (expect_applied(step(each, RULES, None, lambda _: None)) for each in (record, plain))
     assert outcome.framings == framings
     assert replace(outcome, framings=()) == expected
-    assert identify(record, RULES) == identify(plain, RULES) == Identity("c1", BASE_MS)
+    assert identify(plain, RULES) == Identity("c1", BASE_MS)
+    assert identify(record, RULES) == (None if {"array", "lines"} & {*framings} else Identity("c1", BASE_MS))
     assert isinstance(model.judge(record, model.Rules()), model.Snapshot)
 
 
@@ -141,6 +157,16 @@ def test_a_key_may_be_spelled_in_several_ways(key: bytes | None, framings: tuple
         (b"\0\0\0", "bad_json"),
         (b'"c1"', "wrong_type"),
         (b'"{"', "bad_json"),
+        (b"[]", "wrong_type"),
+        (encode([BODY, [BODY]]), "wrong_type"),
+        (encode([BODY, {"id": "c1", "participants": 5}]), "wrong_type"),
+        (encode([BODY, BODY | {"id": "c2"}]), "key_mismatch"),
+        (encode([BODY, {"participants": [{"id": ""}], "id": "c1"}]), "nothing_usable"),
+        (encode([BODY] * (SNAPSHOTS_MAX + 1)), "too_large"),
+        (encode([many_calls(300), many_calls(300)]), "too_large"),
+        (encode(BODY) + b"\n{", "bad_json"),
+        (encode(BODY) + b"\n5", "bad_json"),
+        (b"\n".join([encode(BODY)] * (SNAPSHOTS_MAX + 1)), "too_large"),
         (encode({"schema": {}, "payload": 5}), "wrong_type"),
         (encode({"schema": {}, "payload": {"id": ""}}), "no_conversation_id"),
         (encode({"payload": BODY}), "no_conversation_id"),
@@ -154,9 +180,7 @@ def test_a_key_may_be_spelled_in_several_ways(key: bytes | None, framings: tuple
 )
 def test_what_is_in_no_frame_that_is_known_is_a_dead_letter(value: bytes, reason: str) -> None:
     record = make_record(value)
-    decoded = decode(record, RULES)
-    assert isinstance(decoded, Rejected)
-    assert decoded.reason == reason
+    assert expect_dead_letter(step(record, RULES, None, lambda _: None)).reason == reason
     expected = model.judge(record, model.Rules())
     assert isinstance(expected, model.Rejected)
     assert reason in expected.reasons
@@ -197,6 +221,58 @@ def test_unwrapping_is_total(value: bytes) -> None:
 def test_each_framing_of_a_value_is_tried() -> None:
     tried = {kind for _, kinds in WRAPS.values() for kind in kinds}
     assert tried == {kind for kind in FRAMINGS if not kind.startswith("key_")}
+
+
+PRODUCED = json.loads((Path(__file__).parent.parent / "data" / "relays.json").read_text(encoding="utf-8"))
+"""What other serializers wrote for one event: confluent-kafka with a schema registry, CloudEvents, Kafka Connect."""
+
+
+@pytest.mark.parametrize("produced", PRODUCED, ids=lambda produced: produced["producer"])
+def test_what_real_serializers_write_is_understood(produced: dict[str, Any]) -> None:
+    record = Record("t", 0, 0, BASE_MS, produced["key"].encode(), produced["value"].encode())
+    applied = expect_applied(step(record, RULES, None, lambda _: None))
+    assert [*applied.framings] == produced["framings"]
+    assert [transition.to_state for transition in applied.transitions] == ["connected"]
+
+
+def call_at(seconds: float, state: str, conversation_id: str = "c1") -> dict[str, Any]:
+    """An event with a time of its own."""
+    call = {
+        "id": "m1",
+        "state": state,
+        "connectedTime": at(2),
+        "disconnectedTime": at(9) if state != "connected" else None,
+    }
+    body = {"id": conversation_id, "participants": [{"id": "p1", "calls": [call]}]}
+    return eventbridge(NESTED_TOPICS[0], body, at(seconds))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_snapshots_in_one_record_give_what_they_give_in_several(order: int) -> None:
+    events = [call_at(2, "connected"), call_at(3, "connected"), call_at(9, "disconnected")][::order]
+    several = [make_record(event, seconds=10, offset=number) for number, event in enumerate(events)]
+    one = make_record(encode(events), seconds=10)
+    in_one, in_several = play([one]), play(several)
+    assert [outcome.disposition for outcome in in_one.outcomes] == ["applied"]
+    assert in_one.documents() == in_several.documents() == model.conversations([one], model.Rules())
+    assert in_one.outcomes[0].snapshot_ms == BASE_MS + 9_000
+    assert len(expect_applied(in_one.outcomes[0]).transitions) == 2
+    assert play([one, *several, one]).documents() == in_one.documents()
+    assert [outcome.disposition for outcome in play([*several, one]).outcomes][-1] == "unchanged"
+
+
+def test_conversations_in_one_record_are_split_by_rekey() -> None:
+    events = [call_at(2, "connected"), call_at(3, "connected", "c2"), {"topicName": "channel.metadata"}]
+    record = make_record(b"\xef\xbb\xbf" + encode(events), seconds=10)
+    assert expect_dead_letter(step(record, RULES, None, lambda _: None)).reason == "key_mismatch"
+    rekeyed = [rekey_record(part, "target", RULES) for part in split(record, RULES)]
+    assert [each.output.key for each in rekeyed] == [b"c1", b"c2", b"c1"]
+    assert [json.loads(each.output.value or b"") for each in rekeyed] == events
+    assert [dict(each.output.headers).get("snapshot-time") for each in rekeyed] == [
+        str(BASE_MS + 2_000).encode(), str(BASE_MS + 3_000).encode(), None,
+    ]  # fmt: skip
+    plain = make_record(events[0])
+    assert split(plain, RULES) == [plain]
 
 
 def test_states_of_a_framed_topic_are_those_of_a_plain_one() -> None:

@@ -80,7 +80,8 @@ def _look_up(records: Sequence[Record], rules: model.Rules) -> _Result:
 
 def _compute(records: Sequence[Record], rules: model.Rules) -> _Result:
     verdicts = [model.judge(record, rules) for record in records]
-    snapshots = [verdict for verdict in verdicts if isinstance(verdict, model.Snapshot)]
+    used = [verdict for verdict in verdicts if isinstance(verdict, model.Snapshot)]
+    snapshots = [snapshot for verdict in used for snapshot in (*verdict.others, verdict)]
     fates = [_fate(verdict) for verdict in verdicts]
     if not snapshots:
         return _Result(None, [], fates)
