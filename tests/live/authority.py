@@ -42,6 +42,7 @@ class Authority:
             _make_builder(self._name, self._name, self._key.public_key(), expired=False)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
         )
         self.ca_file = folder / f"{name}-ca.pem"
         self.ca_file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
@@ -49,7 +50,9 @@ class Authority:
     def issue(self, name: str, host: str | None = None, *, expired: bool = False, key_password: str = "") -> Issued:
         """A certificate for a client, or for the server at `host`; an `expired` one was valid until yesterday."""
         key = ec.generate_private_key(ec.SECP256R1())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())  # Python 3.13 wants it
         builder = _make_builder(_make_name(name), self._name, key.public_key(), expired=expired)
+        builder = builder.add_extension(issuer, critical=False)
         if host is not None:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         cert = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
