@@ -1,6 +1,8 @@
 """What only the native engine has: records that it declines, and panics."""
 
 import itertools
+import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -15,7 +17,7 @@ from consumer.engine.circuit_breaker import BreakerLimits
 from consumer.engine.dead_letters import DeadLetterFormat
 from consumer.engine.protocol import EngineFailedError
 from consumer.engine.python import EngineOptions, PythonEngine
-from tests.engines import engine_class, list_outputs
+from tests.engines import as_fetched, engine_class, list_outputs
 from tests.strategies import NESTED_TOPICS, at, make_record, websocket
 from tests.worker.scenes import call, rubbish
 
@@ -32,21 +34,21 @@ def native() -> Any:
 
 
 class PanickingCore:
-    """Panics at one offset, after it has processed what is before."""
+    """Panics at one offset, after it has processed what is before: it is told of one record more than there is."""
 
-    def __init__(self, core: Any, offset: int, panic: type[BaseException]) -> None:
-        self._core, self._offset, self._panic, self.position = core, offset, panic, 0
+    def __init__(self, core: Any, offset: int) -> None:
+        self._core, self._offset, self.position = core, offset, 0
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._core, name)
 
     def process(self, records: list[Record], first: int, end: int, *rest: object) -> object:
-        done = self._core.process(records, first, end, *rest)
         for index in range(first, end):
             if records[index].offset == self._offset:
                 self.position = index
-                raise self._panic("at last")
-        return done
+                before = as_fetched(records[first:index])
+                return self._core.process(before, 0, len(before) + 1, *rest)
+        return self._core.process(records, first, end, *rest)
 
 
 def calls(first: int, count: int) -> list[Record]:
@@ -62,8 +64,8 @@ def test_record_that_panics_is_processed_in_python(native: Any) -> None:
         both.outputs()
         both.commit(4)
     core = engine._core
-    engine._core = PanickingCore(core, 6, native.PanicException)
-    with pytest.raises(EngineFailedError, match="panicked at offset 6: at last"):
+    engine._core = PanickingCore(core, 6)
+    with pytest.raises(EngineFailedError, match="panicked at offset 6: index out of bounds"):
         engine.process(calls(4, 5), 0, 1.0, now_s=0.0, now_ms=0)
     engine.rollback()
     engine._core = core
@@ -72,6 +74,36 @@ def test_record_that_panics_is_processed_in_python(native: Any) -> None:
         assert both.process(calls(4, 5), 0, 1.0, now_s=0.0, now_ms=0).stopped_by == "end"
     assert engine.stats.declined == {"panic": 1}
     assert list_outputs(engine) == list_outputs(reference)
+
+
+def make_large(offset: int, name: str) -> Record:
+    """A record of 100 KB, nearly all of which is kept."""
+    session = {"id": "m1", "state": "alerting", "controlling": [f"{number:0250}" for number in range(400)]}
+    body = {"id": name, "participants": [{"id": "p1", "cobrowsesessions": [session]}]}
+    return make_record(body, seconds=offset, key=name, offset=offset)
+
+
+STARVING = """
+import resource
+from consumer.engine.native import NativeEngine
+from tests.engine.test_native import OPTIONS, as_fetched, make_large
+
+records = as_fetched([make_large(n, f"c{n}") for n in range(500)])
+engine = NativeEngine(OPTIONS)
+engine.start(0, None)
+with open("/proc/self/statm") as pages:
+    size = int(pages.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (4 << 20), resource.RLIM_INFINITY))
+engine.process(records, 0, 600.0, now_s=0.0, now_ms=0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_allocation_that_fails_ends_the_process(native: Any) -> None:  # noqa: ARG001 - it has to be built
+    """As a kill would: nothing handles it, and nothing is left half done in a process that goes on."""
+    ended = subprocess.run([sys.executable, "-c", STARVING], capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == -signal.SIGABRT, ended.stderr
+    assert "memory allocation of" in ended.stderr
 
 
 def test_declined_records_are_counted_by_reason(native: Any) -> None:
@@ -85,15 +117,10 @@ def test_declined_records_are_counted_by_reason(native: Any) -> None:
 
 def test_states_beyond_what_is_held_are_decoded_again(native: Any) -> None:
     engine, reference = native.NativeEngine(OPTIONS), PythonEngine(OPTIONS)
-    session = {"id": "m1", "state": "alerting", "controlling": [f"{number:0250}" for number in range(400)]}
-    body = {"participants": [{"id": "p1", "cobrowsesessions": [session]}]}
     for both in (engine, reference):
         both.start(0, None)
         for first in range(0, 600, 100):
-            records = [
-                make_record(body | {"id": f"c{n % 300}"}, seconds=n, key=f"c{n % 300}", offset=n)
-                for n in range(first, first + 100)
-            ]
+            records = [make_large(n, f"c{n % 300}") for n in range(first, first + 100)]
             both.process(records, 0, 60.0, now_s=0.0, now_ms=0)
             assert both.outputs().states
             both.commit(first)

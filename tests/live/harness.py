@@ -262,7 +262,7 @@ class Pipeline:
             count += sum(
                 line.get("others", 0) for line in worker.events("lane.failed", "lane.fenced", "lane.stands_still")
             )
-            count += PARTITIONS if worker.exit_code == -signal.SIGKILL else len(failed)
+            count += PARTITIONS if (worker.exit_code or 0) < 0 else len(failed)
         return count
 
     async def _consumer(self, isolation: str = "read_committed") -> AIOKafkaConsumer:
