@@ -105,14 +105,15 @@ class Fleet:
         return bool(pages) and overview is not None and self.check(row, pages, overview)
 
     async def complete(self, phase: str, workers: Sequence[WorkerProcess], least: int = 1) -> Row:
-        """Ask workers side by side until each has answered completely `least` times."""
+        """Ask workers until they share all partitions, and each has answered completely `least` times since then."""
         row = Row(phase, len(self.live))
         self.rows.append(row)
 
         async def watch(worker: WorkerProcess) -> None:
             complete = 0
             while complete < least:
-                complete += await self.sample(row, worker)
+                is_complete = await self.sample(row, worker)
+                complete = complete + is_complete if share_all(workers) else 0
                 await asyncio.sleep(0.02)
 
         async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as watching:
@@ -136,6 +137,13 @@ class Fleet:
             print(row)
 
 
+def share_all(workers: Sequence[WorkerProcess]) -> bool:
+    """Whether the last assignments of workers are all partitions, each once."""
+    assigned = [worker.events("group.assigned") for worker in workers]
+    partitions = [partition for lines in assigned if lines for partition in lines[-1]["partitions"]]
+    return all(assigned) and sorted(partitions) == sorted(EVERY)
+
+
 @asynccontextmanager
 async def fleet(pipeline: Pipeline) -> AsyncIterator[Fleet]:
     """Traffic that two workers have processed, which have ended by then."""
@@ -157,7 +165,7 @@ async def fleet(pipeline: Pipeline) -> AsyncIterator[Fleet]:
         yield Fleet(client, live)
 
 
-async def owner(workers: Sequence[WorkerProcess]) -> WorkerProcess:
+def owner(workers: Sequence[WorkerProcess]) -> WorkerProcess:
     """The one that was assigned the most partitions last."""
     return max(workers, key=lambda worker: len(worker.events("group.assigned")[-1]["partitions"]))
 
@@ -172,13 +180,13 @@ async def test_the_sum_is_the_model_and_never_more(pipeline: Pipeline) -> None:
         moved = await asked.complete("a fourth joins", [*workers, fourth], least=2)
         workers.append(fourth)
 
-        killed = await owner(workers)
+        killed = owner(workers)
         workers.remove(killed)
         await killed.end(signal.SIGKILL)
         death = await asked.incomplete("one is killed", workers[0])
         await asked.complete("the others take over", workers, least=2)
 
-        stopped = await owner(workers)
+        stopped = owner(workers)
         workers.remove(stopped)
         stopped.send(signal.SIGSTOP)
         stop = await asked.incomplete("one is stopped", workers[0])
