@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.benchmarks import growth, handover, latency, restore, targets, throughput
+from tests.benchmarks import growth, handover, latency, restore, scale, targets, throughput
 from tests.benchmarks.options import BOUNDS, Line, Options
 from tests.benchmarks.scratch import Scratch
 from tests.live.broker import find_broker
@@ -31,6 +31,7 @@ _PARTS: dict[str, Callable[[Scratch, Options], AsyncIterator[Line]]] = {
     "disorder": growth.disorder,
     "conversations": growth.conversations,
     "handover": handover.measure,
+    "scale": scale.measure,
 }
 _DEFAULT = ("throughput", "latency")
 

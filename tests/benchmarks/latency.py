@@ -23,7 +23,7 @@ from consumer.tools.traffic_writer import TrafficWriter
 from consumer.worker.commit_policy import CommitPolicy
 from schemas.transition import Transition
 from tests.benchmarks.options import Line, Options
-from tests.benchmarks.scratch import STEP_S, Scratch, end, until
+from tests.benchmarks.scratch import STEP_S, Scratch, Spent, end, until
 from tests.benchmarks.throughput import WORKER, Course, recent
 from tests.live.harness import PARTITIONS, now_ms
 
@@ -37,31 +37,60 @@ Position = tuple[int, int]
 """Partition and offset of an input record."""
 
 
+class Steady(msgspec.Struct, frozen=True):
+    """A worker at a steady rate."""
+
+    settings: Settings
+    waits_ms: list[float]
+    """From producing a record to reading its transition."""
+    spent: Spent
+    """By the worker, from the first record on."""
+
+    def percentile_ms(self, percent: int) -> float:
+        return statistics.quantiles(self.waits_ms, n=100)[percent - 1]
+
+    @property
+    def interval_ms(self) -> float:
+        """The commit interval of its lanes."""
+        return CommitPolicy.of(self.settings, PARTITIONS).interval_s * 1_000
+
+
 async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
-    rate = options.rate or await _measure_quarter(scratch, options.events)
-    settings = scratch.settings()
-    await scratch.create(settings, PARTITIONS)
+    rate = options.rate or await measure_quarter(scratch, options.events)
     traffic = Traffic(start_ms=now_ms(), records_per_s=rate, disorder=0, duplicates=0)
-    drafts = list(islice(records(traffic), int(rate * (options.seconds + _WARM_S))))
-    async with scratch.workers(settings) as pipeline:
-        worker = await pipeline.start_worker()
-        await until(lambda: len(worker.events("lane.opened")) == PARTITIONS, worker, STEP_S)
-        waits_ms = await _measure_waits_ms(settings, drafts, rate)
-        await end(worker)
-    p50, p99 = (statistics.quantiles(waits_ms, n=100)[percent - 1] for percent in (50, 99))
-    interval_ms = CommitPolicy.of(settings, PARTITIONS).interval_s * 1_000
+    steady = await run_steadily(scratch, list(islice(records(traffic), count_drafts(rate, options))), rate)
     yield {
         "name": "latency",
         "rate": round(rate),
-        "transitions": len(waits_ms),
-        "commit_interval_ms": round(interval_ms),
-        "p50_ms": round(p50),
-        "p99_ms": round(p99),
-        "p99_of_interval": round(p99 / interval_ms, 2),
+        "transitions": len(steady.waits_ms),
+        "commit_interval_ms": round(steady.interval_ms),
+        "p50_ms": round(steady.percentile_ms(50)),
+        "p99_ms": round(steady.percentile_ms(99)),
+        "p99_of_interval": round(steady.percentile_ms(99) / steady.interval_ms, 2),
     }
 
 
-async def _measure_quarter(scratch: Scratch, events: int) -> float:
+def count_drafts(rate: float, options: Options) -> int:
+    """How many records a measurement takes."""
+    return int(rate * (options.seconds + _WARM_S))
+
+
+async def run_steadily(scratch: Scratch, drafts: list[Draft], rate: float) -> Steady:
+    """Run a worker while records are written at a steady rate."""
+    settings = scratch.settings()
+    await scratch.create(settings, PARTITIONS)
+    async with scratch.workers(settings) as pipeline:
+        worker = await pipeline.start_worker()
+        await until(lambda: len(worker.events("lane.opened")) == PARTITIONS, worker, STEP_S)
+        start = Spent.by(worker)
+        waits_ms = await _measure_waits_ms(settings, drafts, rate)
+        spent = Spent.by(worker).since(start)
+        await end(worker)
+    return Steady(settings, waits_ms, spent)
+
+
+async def measure_quarter(scratch: Scratch, events: int) -> float:
+    """A quarter of the records a second that a worker manages."""
     course = Course(scratch, events)
     await course.write(recent())
     return (await course.run(WORKER)).events_per_s / _SHARE
