@@ -71,6 +71,14 @@ class Envelopes(Struct, frozen=True, gc=False):
     ignored: NoUpdate | None
 
 
+class Unread(Struct, frozen=True, gc=False):
+    """A value that is no update as it stands, and may be a frame of one."""
+
+    framed: Framed
+    judged: "Envelope | Rejected"
+    """What it is if it is no frame."""
+
+
 Opened = Envelope | Envelopes
 Decoded = Snapshot | NoUpdate | Rejected
 
@@ -91,8 +99,8 @@ def decode(record: Record, rules: Rules) -> Decoded:
 
 def open_envelope(record: Record, rules: Rules) -> Opened | NoUpdate | Rejected:
     """The first half of `decode`: parse the envelope of a value that is within the limits, without its frames."""
-    opened: Opened | Framed | NoUpdate | Rejected = begin(record, rules)
-    while isinstance(opened, Framed):
+    opened: Opened | Framed | Unread | NoUpdate | Rejected = begin(record, rules)
+    while isinstance(opened, Framed | Unread):
         opened = read(opened)
     return opened
 
@@ -111,17 +119,21 @@ def begin(record: Record, rules: Rules) -> Framed | NoUpdate | Rejected:
 
 def split(record: Record, rules: Rules) -> list[Record]:
     """A record for each value that a record holds; the record itself where that is one, or cannot be read."""
-    framed: Opened | Framed | NoUpdate | Rejected = begin(record, rules)
-    while isinstance(framed, Framed):
-        opened = read(framed)
-        if isinstance(opened, Envelopes):
-            return [replace(record, value=part.value) for part in framing.split(framed) or ()]
-        framed = opened
+    stage: Opened | Framed | Unread | NoUpdate | Rejected = begin(record, rules)
+    while isinstance(stage, Framed | Unread):
+        opened = read(stage)
+        if isinstance(opened, Envelopes) and isinstance(stage, Unread):
+            return [replace(record, value=part.value) for part in framing.split(stage.framed) or ()]
+        stage = opened
     return [record]
 
 
-def read(framed: Framed) -> Opened | Framed | NoUpdate | Rejected:
-    """The envelope of a value, or what is within its outermost frame."""
+def read(stage: Framed | Unread) -> Opened | Framed | Unread | NoUpdate | Rejected:
+    """The next stage of reading a value: its envelope, or what is within its outermost frame."""
+    return _parse(stage) if isinstance(stage, Framed) else _unframe(stage)
+
+
+def _parse(framed: Framed) -> Envelope | Unread | NoUpdate | Rejected:
     where = "".join(f"{kind}: " for kind in framed.framings)
     text = JsonText(framed.value)
     excess = find_excess(text)
@@ -134,11 +146,22 @@ def read(framed: Framed) -> Opened | Framed | NoUpdate | Rejected:
     try:
         opened = envelope.parse(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return framing.unwrap(framed) or _read_parts(framed) or _reject(error, where)
+        return Unread(framed, _reject(error, where))
     if opened.is_bare and (opened.body is None or opened.body.participants is None):
-        inner = framing.unwrap(framed)
-        if inner is not None:
-            return inner
+        return Unread(framed, opened)
+    return _accept(framed, opened)
+
+
+def _unframe(unread: Unread) -> Opened | Framed | NoUpdate | Rejected:
+    inner = framing.unwrap(unread.framed)
+    if inner is not None:
+        return inner
+    if isinstance(unread.judged, Envelope):
+        return _accept(unread.framed, unread.judged)
+    return _read_parts(unread.framed) or unread.judged
+
+
+def _accept(framed: Framed, opened: Envelope) -> Envelope | NoUpdate:
     if opened.topic.ignored is not None:
         return NoUpdate(opened.topic.ignored)
     opened.framings = framed.framings
@@ -155,8 +178,8 @@ def _read_parts(framed: Framed) -> Envelopes | NoUpdate | Rejected | None:
     envelopes: list[tuple[int, Envelope]] = []
     ignored: NoUpdate | None = None
     for index, part in enumerate(parts):
-        opened: Opened | Framed | NoUpdate | Rejected = part
-        while isinstance(opened, Framed):
+        opened: Opened | Framed | Unread | NoUpdate | Rejected = part
+        while isinstance(opened, Framed | Unread):
             opened = read(opened)
         match opened:
             case Envelope():

@@ -25,6 +25,7 @@ from consumer.core.snapshot import (
     Opened,
     Rejected,
     Snapshot,
+    Unread,
     begin,
     decode,
     decode_body,
@@ -53,7 +54,7 @@ class LongStep:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self._read: Framed | Opened | Decoded | None = None
+        self._read: Framed | Unread | Opened | Decoded | None = None
 
     def advance(self, rules: Rules, stream_ms: int | None, lookup: Lookup) -> Outcome | None:
         """Perform the next stage: None before the last. Only the last one uses the state and stream time."""
@@ -62,8 +63,8 @@ class LongStep:
                 case None:
                     begun = begin(self.record, rules)
                     self._read = read(begun) if isinstance(begun, Framed) else begun
-                case Framed() as framed:
-                    self._read = read(framed)
+                case (Framed() | Unread()) as stage:
+                    self._read = read(stage)
                 case (Envelope() | Envelopes()) as opened:
                     self._read = decode_body(self.record, opened, rules)
                 case decoded:
