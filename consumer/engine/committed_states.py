@@ -138,7 +138,7 @@ class CommittedStates(ABC):
     def _merge(self, staged: Iterable[tuple[str, bytes | None]], log_offset: int | None) -> None:
         """What was staged is committed. `log_offset` follows the last state written, if one was."""
         for conversation_id, published in staged:
-            self._put(conversation_id, published)
+            self._put(conversation_id, published, is_ours=True)
         if log_offset is not None:
             self.log_offset = self.state_offset = log_offset
 
@@ -160,19 +160,22 @@ class CommittedStates(ABC):
         """Note when a conversation may expire; one that is seen again after its tombstone was staged, too."""
         self._due[bool(state.live)].add(conversation_id, state.snapshot_time)
 
-    def _put(self, conversation_id: str, published: bytes | None) -> None:
+    def _put(self, conversation_id: str, published: bytes | None, *, is_ours: bool = False) -> None:
+        """Make a state, which may be one that an engine staged, the committed one; None for none."""
         before = self._committed.get(conversation_id)
+        if not (is_ours and before and published and state_codec.is_counted_alike(before, published)):
+            self._count(conversation_id, before, published)
+        self.committed_bytes += len(published or b"") - len(before or b"")
+        if published is None:
+            self._committed.pop(conversation_id, None)
+        else:
+            self._committed[conversation_id] = published
+
+    def _count(self, conversation_id: str, before: bytes | None, published: bytes | None) -> None:
         after = None if published is None else state_codec.summary(published)
         was = None if before is None else state_codec.summary(before)
         self.live_index.replace(conversation_id, was, after)
-        if before is not None:
-            self.committed_bytes -= len(before)
-        if published is None or after is None:
-            self._committed.pop(conversation_id, None)
-            return
-        self._committed[conversation_id] = published
-        self.committed_bytes += len(published)
-        if was is None or (was.live and not after.live):
+        if after is not None and (was is None or (was.live and not after.live)):
             self._schedule(conversation_id, after)
 
 

@@ -69,8 +69,8 @@ class StateStore(CommittedStates):
     def _stage_tombstone(self, conversation_id: str) -> None:
         self._staged[conversation_id] = None
 
-    def _put(self, conversation_id: str, published: bytes | None) -> None:
-        super()._put(conversation_id, published)
+    def _put(self, conversation_id: str, published: bytes | None, *, is_ours: bool = False) -> None:
+        super()._put(conversation_id, published, is_ours=is_ours)
         self._forget_decoded(conversation_id)
 
     def _keep_decoded(self, conversation_id: str, state: StoredState) -> None:

@@ -49,3 +49,19 @@ def test_other_bytes_have_no_source(value: bytes) -> None:
 def test_a_summary_of_another_schema_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         state_codec.summary(publish().replace(b'"schema":1', b'"schema":2'))
+
+
+def test_states_are_counted_alike_if_only_later_parts_and_the_time_differ() -> None:
+    published = publish()
+    end = published.index(b',"conversationId"')
+    later = published.replace(b'"snapshotTime":"2026', b'"snapshotTime":"2027', 1)
+    assert state_codec.is_counted_alike(published, later[:end] + b',"conversationId":"other"}')
+    for other in (
+        published.replace(b'"live":1', b'"live":2'),
+        published.replace(b'"liveSince"', b'"live_since"', 1),
+        published.replace(b'"schema":1,', b'"schema": 1,', 1),
+        published[:end],
+        b"",
+    ):
+        assert not state_codec.is_counted_alike(published, other)
+        assert not state_codec.is_counted_alike(other, published)
