@@ -33,6 +33,7 @@ class FetchedRecords(Sequence[Record]):
 class Progress:
     next_index: int
     declined: DeclinedReason | None
+    next_offset: int | None
     stream_ms: int | None
     enters_minute: bool
     state_bytes: int

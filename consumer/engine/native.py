@@ -9,7 +9,6 @@
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import overload
 
@@ -18,7 +17,7 @@ from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.state_codec import StoredState
 from consumer.engine._native import Core, FetchedRecords, PanicException, Records
-from consumer.engine.commit_stats import DeclinedReason
+from consumer.engine.commit_stats import CommitStats, DeclinedReason
 from consumer.engine.committed_states import CommittedStates
 from consumer.engine.output import Output, PackableOutputs, PackedRecords
 from consumer.engine.protocol import EngineFailedError, Outputs, Slice
@@ -60,7 +59,7 @@ class NativeEngine(PythonEngine):
                 outcome = self._step(batch[index], started_s + slice_s)
                 if outcome is None:
                     return Slice(index, "time", self._clock_s() - started_s)
-                self.stats.declined[declined] += 1
+                self.stats.declined[declined] += 1  # what the core has counted comes first
                 is_breaker_open = self._stage(batch[index], outcome, now_ms)
                 index += 1
                 elapsed_s = self._clock_s() - started_s
@@ -69,6 +68,18 @@ class NativeEngine(PythonEngine):
                 if elapsed_s >= slice_s:
                     return Slice(index, "time", elapsed_s)
         return Slice(len(batch), "end", elapsed_s)
+
+    @property
+    def stats(self) -> CommitStats:
+        """See `Engine.stats`. What the core has counted is added when it is asked for."""
+        for name, counted in self._core.drain_stats().items():
+            if isinstance(counted, int):
+                setattr(self._stats, name, getattr(self._stats, name) + counted)
+            elif isinstance(counted, list):
+                getattr(self._stats, name).extend(counted)
+            elif counted:
+                getattr(self._stats, name).update(counted)
+        return self._stats
 
     def outputs(self) -> Outputs:
         """See `Engine.outputs`."""
@@ -108,23 +119,11 @@ class NativeEngine(PythonEngine):
             self.stream_ms = done.stream_ms
             self._records += done.next_index - index
             self._bytes += done.state_bytes
-            self.next_offset = records[done.next_index - 1].next_offset
-            self._add_stats(core.drain_stats())
+            self.next_offset = done.next_offset
             if done.enters_minute and done.stream_ms is not None:
-                self.stats.evicted += self.states.evict(done.stream_ms)
+                self._stats.evicted += self.states.evict(done.stream_ms)
             self._breaker.add_used(done.conversation_ids)
         return done.next_index, done.declined
-
-    def _add_stats(self, drained: dict[str, Counter[object] | list[object] | int]) -> None:
-        """Add what the core counted to the counts of what is staged."""
-        stats = self.stats
-        for name, counted in drained.items():
-            if isinstance(counted, int):
-                setattr(stats, name, getattr(stats, name) + counted)
-            elif isinstance(counted, list):
-                getattr(stats, name).extend(counted)
-            elif counted:
-                getattr(stats, name).update(counted)
 
 
 class NativeOutputs(PackableOutputs):

@@ -56,6 +56,11 @@ class PythonEngine:
         return Staged(self._records, self._bytes, self._since_s)
 
     @property
+    def stats(self) -> CommitStats:
+        """See `Engine.stats`."""
+        return self._stats
+
+    @property
     def open_reason(self) -> str:
         """See `Engine.open_reason`."""
         return self._breaker.open_reason
@@ -137,7 +142,7 @@ class PythonEngine:
 
     def _stage(self, record: Record, outcome: Outcome, now_ms: int) -> bool:
         """Stage what became of a record; returns whether the circuit breaker is open."""
-        self.stats.add(record, outcome, self.stream_ms, now_ms)
+        self._stats.add(record, outcome, self.stream_ms, now_ms)
         self._records += 1
         self.next_offset = record.next_offset
         match outcome:
@@ -154,7 +159,7 @@ class PythonEngine:
                 pass
         if outcome.stream_ms is not None and outcome.stream_ms != self.stream_ms:
             self.stream_ms = outcome.stream_ms
-            self.stats.evicted += self.states.evict(outcome.stream_ms)
+            self._stats.evicted += self.states.evict(outcome.stream_ms)
         return self._breaker.add(outcome)
 
     def _stage_transitions(self, conversation_id: str, transitions: list[bytes]) -> None:
@@ -163,7 +168,7 @@ class PythonEngine:
 
     def _clear(self) -> None:
         """Forget what is staged; the offset and stream time stay."""
-        self.stats = CommitStats()
+        self._stats = CommitStats()
         self._records = self._bytes = 0
         self._since_s = 0.0
         self._transitions: list[Output] = []

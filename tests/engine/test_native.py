@@ -18,7 +18,7 @@ from consumer.engine.dead_letters import DeadLetterFormat
 from consumer.engine.protocol import EngineFailedError
 from consumer.engine.python import EngineOptions, PythonEngine
 from tests.engines import as_fetched, engine_class, list_outputs
-from tests.strategies import NESTED_TOPICS, at, make_record, websocket
+from tests.strategies import NESTED_TOPICS, at, eventbridge, make_record, websocket
 from tests.worker.scenes import call, rubbish
 
 OPTIONS = EngineOptions(
@@ -113,6 +113,34 @@ def test_declined_records_are_counted_by_reason(native: Any) -> None:
     engine.process(records, 0, 1.0, now_s=0.0, now_ms=0)
     assert engine.stats.declined == {"json": 1}
     assert engine.stats.records == {("applied", ""): 3, ("dead_lettered", "bad_json"): 1}
+
+
+def test_frames_that_are_no_updates_are_not_declined(native: Any) -> None:
+    topics = ["channel.metadata", "CHANNEL.Metadata", "channel.metadata.x", "v2.system.socket_closing", "v2.system"]
+    topics += ["v2", "v2.users.x.conversations.faxes", "v2.users.x.conversations.calls.y", "v2.detail.events.x.acw"]
+    values = [websocket(topic, {"message": "no update"}) for topic in topics]
+    values += [eventbridge(topic, {"participants": [None]}) for topic in topics]
+    records = [make_record(value, seconds=9, key=None, offset=offset) for offset, value in enumerate(values)]
+    engine, reference = process_on_both(native, *records)
+    assert engine.stats == reference.stats
+    assert engine.stats.records.total() == len(records)
+    assert not engine.stats.declined
+    assert engine.next_offset == reference.next_offset == len(records)
+
+
+def test_shape_is_known_wherever_the_topic_stands(native: Any) -> None:
+    flat = {"id": "p1", "state": "connected", "connectedTime": at(1)}
+    nested = {"id": "p1", "calls": [{"id": "m1", "state": "connected", "connectedTime": at(1)}]}
+    records: list[Record] = []
+    for topic, participant in ((NESTED_TOPICS[0], nested), (f"{NESTED_TOPICS[0]}.calls", flat)):
+        members = list(websocket(topic, {"id": "c1", "participants": [participant]}).items())
+        for number, ordered in enumerate((members, members[::-1])):
+            value = dict(ordered)
+            records.append(make_record(value, seconds=9 + number, key="c1", offset=len(records)))
+    engine, reference = process_on_both(native, *records)
+    assert list_outputs(engine) == list_outputs(reference)
+    assert engine.stats.records == reference.stats.records == {("applied", ""): 4}
+    assert not engine.stats.declined
 
 
 def test_states_beyond_what_is_held_are_decoded_again(native: Any) -> None:

@@ -13,6 +13,9 @@ use crate::state_codec::{self, Header};
 use crate::timestamps::{NO_TIME, Time};
 use crate::updates::{Anomaly, ParticipantUpdate, Shown};
 
+/// Participants up to which a conversation is searched for one that repeats itself.
+const SEARCHED_MAX: usize = 32;
+
 /// A participant with its published bytes, and what its newest update looked like.
 pub struct KnownParticipant {
     pub state: ParticipantState,
@@ -35,11 +38,17 @@ impl KnownParticipant {
         KnownParticipant { state, encoded, repeated: None }
     }
 
-    /// Whether an update in these bytes changes nothing but the snapshot time.
-    pub fn repeats(&self, raw: &[u8], medium: Option<Media>, snapshot_time: Time) -> Option<&Shown> {
+    /// Whether an update in the bytes of the newest one changes nothing but the snapshot time.
+    pub fn repeats(&self, medium: Option<Media>, snapshot_time: Time) -> Option<&Shown> {
         let known = self.repeated.as_ref()?;
-        let repeats = snapshot_time > self.state.snapshot_time && known.medium == medium && *known.raw == *raw;
+        let repeats = snapshot_time > self.state.snapshot_time && known.medium == medium;
         repeats.then_some(&known.shown)
+    }
+
+    /// The length of the newest update, if these bytes begin with it. It is an object, so it ends where it did.
+    fn begins(&self, bytes: &[u8]) -> Option<usize> {
+        let known = self.repeated.as_ref()?;
+        bytes.starts_with(&known.raw).then_some(known.raw.len())
     }
 }
 
@@ -75,6 +84,21 @@ impl Conversation {
     /// The index of a participant; an error where it would stand.
     pub fn find(&self, participant_id: &str) -> Result<usize, usize> {
         self.participants.binary_search_by(|known| (*known.state.participant_id).cmp(participant_id))
+    }
+
+    /// The participant whose newest update these bytes begin with, and its length. Tried first is the one that the newest
+    /// record listed at this position.
+    pub fn find_same(&self, bytes: &[u8], position: usize) -> Option<(usize, usize)> {
+        let same = |index: usize| {
+            let length = self.participants.get(index)?.begins(bytes)?;
+            Some((index, length))
+        };
+        self.listed.get(position).and_then(|index| same(*index)).or_else(|| {
+            if self.participants.len() > SEARCHED_MAX {
+                return None;
+            }
+            (0..self.participants.len()).find_map(same)
+        })
     }
 
     fn header(&self) -> Header<'_> {

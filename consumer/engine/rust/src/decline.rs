@@ -6,7 +6,7 @@ pub enum Decline {
     Envelope,
     /// JSON that is broken, odd or of other types.
     Json,
-    /// A topic that carries no conversation update, or is not known.
+    /// A topic that is not ASCII.
     Topic,
     /// A time that is missing, unreadable or implausible, or that a republished record brings along.
     Time,

@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::conversation::{Conversation, Shows, apply};
 use crate::decline::Decline;
-use crate::envelope::{Envelope, parse_value};
+use crate::envelope::{AnyParticipant, Envelope, Listed, Opened, parse_value};
 use crate::fetched::FetchedRecords;
 use crate::lifecycle::Text;
 use crate::normalize::Normalizer;
@@ -20,14 +20,11 @@ use crate::state_codec;
 use crate::stats::{Counted, Stats};
 use crate::timestamps::{LATEST_MS, NO_TIME, Time};
 use crate::transitions;
-use crate::updates::Shown;
 
 const STREAM_STEP_MAX_MS: Time = 3_600_000;
 const SNAPSHOT_TIME_HEADER: &str = "snapshot-time";
 /// Published bytes of the states held decoded, which take about four times as much, but for those staged.
 const HELD_BYTES_MAX: usize = 4 << 20;
-/// Participants up to which a conversation is searched for one that repeats itself.
-const SEARCHED_MAX: usize = 32;
 
 /// The settings of `core/rules.py` that decide here.
 #[derive(FromPyObject)]
@@ -80,6 +77,13 @@ struct Clock {
     stream_ms: Option<Time>,
 }
 
+/// A record that was processed.
+struct Processed {
+    next_offset: i64,
+    /// None if it was ignored.
+    conversation_id: Option<Text>,
+}
+
 /// How far a slice of work got.
 #[pyclass(frozen, get_all, module = "consumer.engine._native")]
 struct Progress {
@@ -87,12 +91,14 @@ struct Progress {
     next_index: usize,
     /// Why that record is declined, if it is.
     declined: Option<&'static str>,
+    /// The offset after that of the last record that was processed.
+    next_offset: Option<i64>,
     stream_ms: Option<Time>,
     /// Whether stream time has entered another minute than the swept one: the caller evicts what has expired.
     enters_minute: bool,
     /// Published bytes of the states that the records came to.
     state_bytes: usize,
-    /// The conversations of the processed records.
+    /// The conversations of the processed records, but for those ignored.
     conversation_ids: Py<PyList>,
 }
 
@@ -163,12 +169,17 @@ impl Engine {
         let processed = PyList::empty(py);
         let mut clock = Clock { now_ms, stream_ms };
         let mut index = first;
-        let (mut declined, mut enters_minute) = (None, false);
+        let (mut declined, mut next_offset, mut enters_minute) = (None, None, false);
         while index < end {
             self.position = index;
             let before_ms = clock.stream_ms;
             match self.process_at(py, &records, index, &mut clock)? {
-                Ok(conversation_id) => processed.append(&*conversation_id)?,
+                Ok(record) => {
+                    next_offset = Some(record.next_offset);
+                    if let Some(conversation_id) = record.conversation_id {
+                        processed.append(&*conversation_id)?;
+                    }
+                }
                 Err(decline) => {
                     declined = Some(decline.name());
                     break;
@@ -188,6 +199,7 @@ impl Engine {
         Ok(Progress {
             next_index: index,
             declined,
+            next_offset,
             stream_ms: clock.stream_ms,
             enters_minute,
             state_bytes: self.state_bytes,
@@ -263,6 +275,7 @@ impl Engine {
             self.await_turn(conversation_id);
         }
         self.clear_staged();
+        self.stats = Stats::default();
         self.limit_held();
     }
 
@@ -290,14 +303,14 @@ impl Engine {
 }
 
 impl Engine {
-    /// Process one record: the conversation it is of, or why it is declined. Nothing has changed then.
+    /// Process one record. Where it is declined, nothing has changed.
     fn process_at(
         &mut self,
         py: Python,
         records: &Input,
         index: usize,
         clock: &mut Clock,
-    ) -> PyResult<Result<Text, Decline>> {
+    ) -> PyResult<Result<Processed, Decline>> {
         match records {
             Input::Listed(records) => self.process_listed(&records.get_item(index)?, clock),
             Input::Fetched(records) => self.process_fetched(py, records, index, clock),
@@ -310,7 +323,7 @@ impl Engine {
         records: &FetchedRecords,
         index: usize,
         clock: &mut Clock,
-    ) -> PyResult<Result<Text, Decline>> {
+    ) -> PyResult<Result<Processed, Decline>> {
         let fetched = records.get(py, index);
         let Some(value) = fetched.value else { return Ok(Err(Decline::Envelope)) };
         if fetched.has_snapshot_time {
@@ -328,7 +341,7 @@ impl Engine {
         self.process_one(py, &record, clock)
     }
 
-    fn process_listed(&mut self, record: &Bound<'_, PyAny>, clock: &mut Clock) -> PyResult<Result<Text, Decline>> {
+    fn process_listed(&mut self, record: &Bound<'_, PyAny>, clock: &mut Clock) -> PyResult<Result<Processed, Decline>> {
         let py = record.py();
         let value = record.getattr(intern!(py, "value"))?;
         let Ok(value) = value.cast::<PyBytes>() else { return Ok(Err(Decline::Envelope)) };
@@ -349,19 +362,35 @@ impl Engine {
         self.process_one(py, &record, clock)
     }
 
-    fn process_one(&mut self, py: Python, record: &Record, clock: &mut Clock) -> PyResult<Result<Text, Decline>> {
-        let envelope = match parse_value(record.value, record.timestamp_ms, self.rules.record_bytes_max) {
-            Ok(envelope) => envelope,
+    fn process_one(&mut self, py: Python, record: &Record, clock: &mut Clock) -> PyResult<Result<Processed, Decline>> {
+        let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+        let held = match key.map(|key| self.hold(py, key)).transpose()?.transpose() {
+            Ok(held) => held,
             Err(decline) => return Ok(Err(decline)),
         };
-        if record.key != Some(envelope.conversation_id.as_bytes()) {
-            return Ok(Err(Decline::Key));
+        Ok(self.process_held(record, held, clock))
+    }
+
+    /// Process one record whose key names a conversation that is held, if there is one.
+    fn process_held(
+        &mut self,
+        record: &Record,
+        conversation_id: Option<Text>,
+        clock: &mut Clock,
+    ) -> Result<Processed, Decline> {
+        let next_offset = record.offset + 1;
+        let known = conversation_id.as_ref().and_then(|id| self.held.get(id)).map(|held| &held.conversation);
+        match parse_value(record.value, record.timestamp_ms, self.rules.record_bytes_max, known)? {
+            Opened::Ignored(reason) => {
+                self.stats.add_ignored(reason, record.value.len(), record.timestamp_ms, clock.now_ms);
+                Ok(Processed { next_offset, conversation_id: None })
+            }
+            Opened::Update(envelope) => {
+                let conversation_id = conversation_id.filter(|id| **id == *envelope.conversation_id);
+                let conversation_id = self.apply(record, &envelope, conversation_id.ok_or(Decline::Key)?, clock)?;
+                Ok(Processed { next_offset, conversation_id: Some(conversation_id) })
+            }
         }
-        let conversation_id = match self.hold(py, &envelope.conversation_id)? {
-            Ok(conversation_id) => conversation_id,
-            Err(decline) => return Ok(Err(decline)),
-        };
-        Ok(self.apply(record, &envelope, conversation_id, clock))
     }
 
     fn share_topic(&mut self, topic: &str) -> Text {
@@ -403,17 +432,16 @@ impl Engine {
     ) -> Result<Text, Decline> {
         let (time, stream_ms) = (envelope.time_ms, clock.stream_ms);
         let source = Source { topic: record.topic.clone(), partition: record.partition, offset: record.offset };
-        let is_new = !self.held.contains_key(&conversation_id);
         let first;
-        let known = match self.held.get(&conversation_id) {
-            Some(held) => &held.conversation,
+        let (known, is_new) = match self.held.get(&conversation_id) {
+            Some(held) => (&held.conversation, false),
             None => {
                 let retention_ms = self.rules.retention_ended_s * 1_000;
                 if stream_ms.is_some_and(|stream_ms| time < stream_ms - retention_ms) {
                     return Err(Decline::Late);
                 }
                 first = Conversation::new(conversation_id.clone(), time, source.clone());
-                &first
+                (&first, true)
             }
         };
         let (shows, listed) = self.read_participants(envelope, known)?;
@@ -490,13 +518,13 @@ impl Engine {
         let mut shows: Vec<Shows> = Vec::with_capacity(envelope.participants.len());
         let mut listed = Vec::with_capacity(envelope.participants.len());
         let (mut communications, mut lists_communications, mut has_state) = (0, false, false);
-        for (position, raw) in envelope.participants.iter().enumerate() {
-            let raw = raw.get();
-            if raw == "null" {
+        for Listed { raw, same_as, read } in &envelope.participants {
+            if *raw == "null" {
                 // As in Python, a null is neither usable nor an anomaly.
                 return Err(Decline::Participants);
             }
-            let repeated = find_repeated(known, position, raw.as_bytes(), envelope);
+            let repeats = |index: usize| known.participants[index].repeats(envelope.topic.medium, time);
+            let repeated = same_as.and_then(|index| repeats(index).map(|shown| (index, shown)));
             let shown = match repeated {
                 Some((index, shown)) => {
                     if shown.newest > latest {
@@ -507,7 +535,10 @@ impl Engine {
                     shown.clone()
                 }
                 None => {
-                    let update = normalizer.normalize(raw, envelope.topic.medium)?;
+                    let update = match read {
+                        Some(read) if read.medium() == envelope.topic.medium => normalizer.normalize(read)?,
+                        _ => normalizer.normalize(&AnyParticipant::read_all(raw, envelope.topic.medium)?)?,
+                    };
                     if crate::participant::lists_twice(&update.updates) {
                         return Err(Decline::Participants);
                     }
@@ -607,25 +638,6 @@ fn has_snapshot_time(headers: &Bound<'_, PyAny>) -> PyResult<bool> {
         }
     }
     Ok(false)
-}
-
-/// The participant that repeats its newest update in these bytes: tried first is the one listed here last time.
-fn find_repeated<'a>(
-    known: &'a Conversation,
-    position: usize,
-    raw: &[u8],
-    envelope: &Envelope,
-) -> Option<(usize, &'a Shown)> {
-    let repeats = |index: usize| {
-        let participant = known.participants.get(index)?;
-        participant.repeats(raw, envelope.topic.medium, envelope.time_ms).map(|shown| (index, shown))
-    };
-    known.listed.get(position).and_then(|index| repeats(*index)).or_else(|| {
-        if known.participants.len() > SEARCHED_MAX {
-            return None;
-        }
-        (0..known.participants.len()).find_map(repeats)
-    })
 }
 
 /// Whether a record shows a participant twice.

@@ -1,13 +1,15 @@
 //! Read the envelope of a value: its topic, its body and the time of its snapshot. As `core/envelope.py`,
 //! `core/extent.py` and the checks of a whole record in `core/snapshot.py`.
 
-use memchr::{memchr_iter, memchr2_iter};
-use serde_json::value::RawValue;
+use memchr::memchr_iter;
 
+use crate::conversation::Conversation;
 use crate::decline::Decline;
+use crate::parser::{Member, Parser, Raw, Read};
+use crate::state::Media;
 use crate::timestamps::{DAY_MS, EARLIEST_MS, LATEST_MS, Time, parse, plausible};
 use crate::topics::{NO_TOPIC, Topic, classify};
-use crate::wire::{Body, Name, Object, Payload, WireTime, get};
+use crate::wire::{FlatParticipant, Name, Participant, Passing, WireTime, get};
 
 const NESTING_MAX: usize = 256;
 const ELEMENTS_MAX: usize = 65_536;
@@ -15,16 +17,67 @@ const PARTICIPANTS_MAX: usize = 2_000;
 /// From this size on, Python processes a value in stages: here it would take too long at once.
 const LONG_BYTES: usize = 512 << 10;
 
-/// What the envelope of a value holds.
+/// What a value holds.
+pub enum Opened<'a> {
+    Update(Envelope<'a>),
+    /// It is of a topic that carries no conversation update; the reason.
+    Ignored(&'static str),
+}
+
+/// What the envelope of a conversation update holds.
 pub struct Envelope<'a> {
     pub topic: Topic,
     pub conversation_id: Name<'a>,
-    pub participants: Vec<&'a RawValue>,
+    pub participants: Vec<Listed<'a>>,
     pub time_ms: Time,
 }
 
-/// Parse the value of a record whose Kafka timestamp is given.
-pub fn parse_value(value: &[u8], timestamp_ms: i64, record_bytes_max: usize) -> Result<Envelope<'_>, Decline> {
+/// A participant as a record lists it.
+pub struct Listed<'a> {
+    pub raw: &'a str,
+    /// The known participant whose newest update has these bytes.
+    pub same_as: Option<usize>,
+    /// What was read already, as the topic stands before the participants.
+    pub read: Option<AnyParticipant<'a>>,
+}
+
+/// A participant of either shape.
+pub enum AnyParticipant<'a> {
+    Nested(Box<Participant<'a>>),
+    Flat(Box<FlatParticipant<'a>>, Media),
+}
+
+#[derive(Default)]
+struct Payload<'a> {
+    /// That of a body without an envelope, or of EventBridge's event.
+    body: Body<'a>,
+    topic_name: Option<Passing<'a>>,
+    event_body: Option<Body<'a>>,
+    detail_type: Option<Passing<'a>>,
+    detail: Option<Detail<'a>>,
+}
+
+#[derive(Default)]
+struct Body<'a> {
+    id: Option<Name<'a>>,
+    participants: Option<Vec<Listed<'a>>>,
+}
+
+#[derive(Default)]
+struct Detail<'a> {
+    topic_name: Option<Passing<'a>>,
+    event_body: Option<Body<'a>>,
+    timestamp: WireTime<'a>,
+}
+
+/// Parse the value of a record whose Kafka timestamp is given. `known` is the conversation that the record's key names:
+/// participants that repeat its newest updates are recognized by their bytes and not parsed.
+pub fn parse_value<'a>(
+    value: &'a [u8],
+    timestamp_ms: i64,
+    record_bytes_max: usize,
+    known: Option<&Conversation>,
+) -> Result<Opened<'a>, Decline> {
     if value.len() > record_bytes_max || value.len() >= LONG_BYTES || is_large(value) {
         return Err(Decline::Limits);
     }
@@ -32,30 +85,168 @@ pub fn parse_value(value: &[u8], timestamp_ms: i64, record_bytes_max: usize) -> 
     if has_lone_surrogate(value) {
         return Err(Decline::Json);
     }
-    let Object(payload): Object<Payload> = serde_json::from_str(text)?;
+    let mut parser = Parser::new(text);
+    let payload = EnvelopeReader { known }.read_payload(&mut parser)?;
+    parser.finish()?;
     let (topic, body, event_time) = match payload.detail {
         Some(detail) => {
             let name = get(&detail.topic_name).or(get(&payload.detail_type));
-            (classify(name.unwrap_or("")), detail.0.event_body, detail.0.timestamp)
+            (classify(name.unwrap_or("")), detail.event_body, detail.timestamp)
         }
         None if get(&payload.detail_type).is_some() => return Err(Decline::Envelope),
         None if get(&payload.topic_name).is_some() || payload.event_body.is_some() => {
             (classify(get(&payload.topic_name).unwrap_or("")), payload.event_body, WireTime::Absent)
         }
-        None if payload.participants.is_none() => return Err(Decline::Envelope), // a relay's frame, maybe
-        None => {
-            let body = Body { id: payload.id, participants: payload.participants };
-            (Some(NO_TOPIC), Some(Object(body)), WireTime::Absent)
-        }
+        None if payload.body.participants.is_none() => return Err(Decline::Envelope), // a relay's frame, maybe
+        None => (Some(NO_TOPIC), Some(payload.body), WireTime::Absent),
     };
     let topic = topic.ok_or(Decline::Topic)?;
-    let Object(body) = body.ok_or(Decline::Envelope)?;
+    if let Some(reason) = topic.ignored {
+        return Ok(Opened::Ignored(reason));
+    }
+    let body = body.ok_or(Decline::Envelope)?;
     let conversation_id = body.id.filter(|id| !id.is_empty()).ok_or(Decline::Envelope)?;
     let participants = body.participants.unwrap_or_default();
     if participants.len() > PARTICIPANTS_MAX {
         return Err(Decline::Limits);
     }
-    Ok(Envelope { topic, conversation_id, participants, time_ms: find_snapshot_time(event_time, timestamp_ms)? })
+    let time_ms = find_snapshot_time(event_time, timestamp_ms)?;
+    Ok(Opened::Update(Envelope { topic, conversation_id, participants, time_ms }))
+}
+
+/// Reads the members of envelopes.
+struct EnvelopeReader<'k> {
+    known: Option<&'k Conversation>,
+}
+
+impl EnvelopeReader<'_> {
+    fn read_payload<'a>(&self, parser: &mut Parser<'a>) -> Result<Payload<'a>, Decline> {
+        let mut payload = Payload::default();
+        parser.read_members(|parser, name| match name {
+            "id" => payload.body.id.read_member(parser),
+            "participants" => self.read_participants(parser, &mut payload.body, Some(NO_TOPIC)),
+            "topicName" => payload.topic_name.read_member(parser),
+            "eventBody" => self.read_body(parser, &mut payload.event_body, &payload.topic_name),
+            "detail-type" => payload.detail_type.read_member(parser),
+            "detail" => self.read_detail(parser, &mut payload.detail, &payload.detail_type),
+            _ => parser.skip_value(),
+        })?;
+        Ok(payload)
+    }
+
+    fn read_detail<'a>(
+        &self,
+        parser: &mut Parser<'a>,
+        detail: &mut Option<Detail<'a>>,
+        detail_type: &Option<Passing>,
+    ) -> Result<(), Decline> {
+        read_once(parser, detail, |parser, detail: &mut Detail<'a>, name| match name {
+            "topicName" => detail.topic_name.read_member(parser),
+            "eventBody" => {
+                let name = if get(&detail.topic_name).is_some() { &detail.topic_name } else { detail_type };
+                self.read_body(parser, &mut detail.event_body, name)
+            }
+            "timestamp" => detail.timestamp.read_member(parser),
+            _ => parser.skip_value(),
+        })
+    }
+
+    /// Read the body of a topic as far as that is known yet.
+    fn read_body<'a>(
+        &self,
+        parser: &mut Parser<'a>,
+        body: &mut Option<Body<'a>>,
+        topic_name: &Option<Passing>,
+    ) -> Result<(), Decline> {
+        let topic = get(topic_name).and_then(classify);
+        read_once(parser, body, |parser, body: &mut Body<'a>, name| match name {
+            "id" => body.id.read_member(parser),
+            "participants" => self.read_participants(parser, body, topic),
+            _ => parser.skip_value(),
+        })
+    }
+
+    fn read_participants<'a>(
+        &self,
+        parser: &mut Parser<'a>,
+        body: &mut Body<'a>,
+        topic: Option<Topic>,
+    ) -> Result<(), Decline> {
+        if body.participants.is_some() {
+            return Err(Decline::Json);
+        }
+        if parser.peek() == Some(b'n') {
+            return parser.skip_value();
+        }
+        let mut participants = Vec::with_capacity(8);
+        parser.read_elements(|parser| {
+            let listed = self.read_listed(parser, participants.len(), topic)?;
+            participants.push(listed);
+            Ok(())
+        })?;
+        body.participants = Some(participants);
+        Ok(())
+    }
+
+    fn read_listed<'a>(
+        &self,
+        parser: &mut Parser<'a>,
+        position: usize,
+        topic: Option<Topic>,
+    ) -> Result<Listed<'a>, Decline> {
+        let first = parser.peek();
+        let same_as = self.known.and_then(|known| known.find_same(parser.rest(), position));
+        let mut read = None;
+        let Raw(raw) = parser.read_raw(|parser| match (same_as, topic) {
+            (Some((_, length)), _) => {
+                parser.advance(length);
+                Ok(())
+            }
+            (None, Some(topic)) if first == Some(b'{') => {
+                read = Some(AnyParticipant::read(parser, topic.medium)?);
+                Ok(())
+            }
+            _ => parser.skip_value(),
+        })?;
+        Ok(Listed { raw, same_as: same_as.map(|(index, _)| index), read })
+    }
+}
+
+impl<'a> AnyParticipant<'a> {
+    /// Read a participant of the flat shape with its medium, of the nested one without.
+    fn read(parser: &mut Parser<'a>, medium: Option<Media>) -> Result<Self, Decline> {
+        match medium {
+            None => Participant::read(parser).map(|nested| AnyParticipant::Nested(Box::new(nested))),
+            Some(medium) => FlatParticipant::read(parser).map(|flat| AnyParticipant::Flat(Box::new(flat), medium)),
+        }
+    }
+
+    pub fn read_all(raw: &'a str, medium: Option<Media>) -> Result<Self, Decline> {
+        AnyParticipant::read(&mut Parser::new(raw), medium)
+    }
+
+    pub fn medium(&self) -> Option<Media> {
+        match self {
+            AnyParticipant::Nested(_) => None,
+            AnyParticipant::Flat(_, medium) => Some(*medium),
+        }
+    }
+}
+
+/// Read the members of an object, which may be null and does not stand twice.
+fn read_once<'a, T: Default>(
+    parser: &mut Parser<'a>,
+    object: &mut Option<T>,
+    mut read: impl FnMut(&mut Parser<'a>, &mut T, &str) -> Result<(), Decline>,
+) -> Result<(), Decline> {
+    if object.is_some() {
+        return Err(Decline::Json);
+    }
+    if parser.peek() == Some(b'n') {
+        return parser.skip_value();
+    }
+    let object = object.insert(T::default());
+    parser.read_members(|parser, name| read(parser, object, name))
 }
 
 /// The time of EventBridge's event, else the record's. Declined where one of them is not plain.
@@ -74,7 +265,7 @@ fn find_snapshot_time(event_time: WireTime, timestamp_ms: i64) -> Result<Time, D
 
 /// Whether a value may be nested too deep or have too many elements.
 fn is_large(value: &[u8]) -> bool {
-    let openings = memchr2_iter(b'[', b'{', value).count();
+    let openings = memchr_iter(b'[', value).count() + memchr_iter(b'{', value).count();
     let is_deep = openings > NESTING_MAX && depth(value) > NESTING_MAX;
     is_deep || (value.len() > ELEMENTS_MAX && openings + memchr_iter(b',', value).count() > ELEMENTS_MAX)
 }

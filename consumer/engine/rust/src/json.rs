@@ -1,14 +1,13 @@
 //! Write JSON exactly as msgspec does.
 
 use crate::lifecycle::Text;
+use crate::parser::find_mark;
 use crate::timestamps::{Time, to_text};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
-    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    // This looks at all bytes, but at many at a time.
-    if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+    if find_mark(text.as_bytes(), 0).is_none() {
         put_plain(out, text);
     } else {
         out.push(b'"');

@@ -14,6 +14,7 @@ mod lifecycle;
 mod matching;
 mod normalize;
 mod outputs;
+mod parser;
 mod participant;
 mod refold;
 mod registers;

@@ -73,6 +73,13 @@ static SHARED: LazyLock<HashMap<&'static str, Text, BuildHasherDefault<Fnv>>> = 
     texts.map(|text| (*text, Text::from(*text))).collect()
 });
 
+/// The length of the longest shared value.
+static SHARED_LENGTH_MAX: LazyLock<usize> = LazyLock::new(|| SHARED.keys().map(|text| text.len()).max().unwrap_or(0));
+
+fn find_shared(value: &str) -> Option<Text> {
+    if value.len() > *SHARED_LENGTH_MAX { None } else { SHARED.get(value).cloned() }
+}
+
 /// The rank of a state that the public models name.
 pub fn rank(state: &str) -> Option<u8> {
     match state {
@@ -94,17 +101,17 @@ pub fn is_known_disconnect_type(value: &str) -> bool {
 
 /// Fold an enumeration value to the spelling that is kept; None where its case is not ASCII's.
 pub fn fold_case(value: &str) -> Option<Text> {
-    if let Some(shared) = SHARED.get(value) {
-        return Some(shared.clone());
+    if let Some(shared) = find_shared(value) {
+        return Some(shared);
     }
     if !value.is_ascii() {
         return None;
     }
     let folded = value.to_ascii_lowercase().replace('_', ".");
-    Some(SHARED.get(folded.as_str()).cloned().unwrap_or_else(|| Text::from(folded)))
+    Some(find_shared(&folded).unwrap_or_else(|| Text::from(folded)))
 }
 
 /// A text as it is; frequent ones are shared.
 pub fn share(value: &str) -> Text {
-    SHARED.get(value).cloned().unwrap_or_else(|| Text::from(value))
+    find_shared(value).unwrap_or_else(|| Text::from(value))
 }

@@ -4,15 +4,14 @@
 use blake2b_simd::Params;
 
 use crate::decline::Decline;
+use crate::envelope::AnyParticipant;
 use crate::event_time::{EventTimes, observe, read};
 use crate::lifecycle::{DISCONNECTED, LIVE, Text, fold_case, is_known_disconnect_type, rank, share};
 use crate::registers::Value;
 use crate::state::*;
 use crate::timestamps::{NO_TIME, Time};
 use crate::updates::{Anomaly, CommunicationUpdate, ParticipantUpdate, Shown};
-use crate::wire::{
-    Communication, FlatParticipant, Name, Object, Participant, Passing, Reference, WireTime, Wrapup, get,
-};
+use crate::wire::{Communication, FlatParticipant, Name, Participant, Passing, Reference, WireTime, Wrapup, get};
 
 const CONTROLLED_MAX: usize = 2_000;
 const DURATION_MAX_S: i64 = 1 << 53;
@@ -26,17 +25,10 @@ pub struct Normalizer<'a> {
 }
 
 impl Normalizer<'_> {
-    /// Normalize the JSON of a participant: of the flat shape with its medium, of the nested one without.
-    pub fn normalize(&self, raw: &str, medium: Option<Media>) -> Result<ParticipantUpdate, Decline> {
-        match medium {
-            None => {
-                let Object(participant) = serde_json::from_str(raw)?;
-                self.normalize_nested(&participant)
-            }
-            Some(medium) => {
-                let Object(participant) = serde_json::from_str(raw)?;
-                self.normalize_flat(&participant, medium)
-            }
+    pub fn normalize(&self, participant: &AnyParticipant) -> Result<ParticipantUpdate, Decline> {
+        match participant {
+            AnyParticipant::Nested(participant) => self.normalize_nested(participant),
+            AnyParticipant::Flat(participant, medium) => self.normalize_flat(participant, *medium),
         }
     }
 
@@ -49,7 +41,7 @@ impl Normalizer<'_> {
         details.set_text(EXTERNAL_CONTACT_ID, text(&participant.external_contact_id));
         details.set_flag(WRAPUP_REQUIRED, participant.wrapup_required);
         let participant_id = text(&participant.id);
-        let has_state = participant.state.is_some_and(|state| !matches!(state.get(), "null" | "\"\""));
+        let has_state = participant.state.is_some_and(|state| !matches!(state.0, "null" | "\"\""));
         let mut shown = Shown { has_state, ..Shown::default() };
         let mut updates = Vec::new();
         for (media, communications) in participant.arrays().into_iter().enumerate() {
@@ -289,14 +281,14 @@ fn update_communication(
     })
 }
 
-fn add_wrapup(details: &mut CommunicationDetails, wrapup: &Option<Object<Wrapup>>) {
+fn add_wrapup(details: &mut CommunicationDetails, wrapup: &Option<Wrapup>) {
     let Some(wrapup) = wrapup else { return };
     details.set_text(WRAPUP_CODE, text(&wrapup.code));
     let duration = wrapup.duration_seconds.filter(|seconds| (-DURATION_MAX_S..=DURATION_MAX_S).contains(seconds));
     details.0[WRAPUP_DURATION_SECONDS] = duration.map(Value::Integer);
 }
 
-fn id_of(reference: &Option<Object<Reference>>) -> Option<Text> {
+fn id_of(reference: &Option<Reference>) -> Option<Text> {
     reference.as_ref().and_then(|reference| text(&reference.id))
 }
 

@@ -10,6 +10,7 @@ use crate::refold::Change;
 use crate::state::{MEDIA, Media, OF_SNAPSHOT, TIME_CLASSES, TimeClass};
 use crate::timeline::Entry;
 use crate::timestamps::{EARLIEST_MS, LATEST_MS, NO_TIME, Time};
+use crate::topics::OTHER;
 use crate::transitions::Operations;
 use crate::updates::{ANOMALIES, Anomaly};
 
@@ -18,6 +19,8 @@ use crate::updates::{ANOMALIES, Anomaly};
 pub struct Stats {
     applied: u64,
     unchanged: u64,
+    /// By reason.
+    ignored: HashMap<&'static str, u64>,
     templates: HashMap<&'static str, u64>,
     anomalies: [u64; ANOMALIES.len()],
     record_bytes: u64,
@@ -52,18 +55,28 @@ impl Stats {
         } else {
             self.unchanged += 1;
         }
-        *self.templates.entry(record.template).or_default() += 1;
-        self.record_bytes += record.bytes as u64;
+        self.add_value(record.template, record.bytes, record.timestamp_ms, record.now_ms);
         for anomaly in record.anomalies {
             self.anomalies[*anomaly as usize] += 1;
-        }
-        if (EARLIEST_MS..=LATEST_MS).contains(&record.timestamp_ms) {
-            self.ages_ms.push(record.now_ms - record.timestamp_ms);
         }
         if let Some(stream_ms) = record.stream_ms
             && record.snapshot_ms < stream_ms
         {
             self.behind_ms.push(stream_ms - record.snapshot_ms);
+        }
+    }
+
+    /// Count a record that was ignored.
+    pub fn add_ignored(&mut self, reason: &'static str, bytes: usize, timestamp_ms: i64, now_ms: i64) {
+        *self.ignored.entry(reason).or_default() += 1;
+        self.add_value(OTHER, bytes, timestamp_ms, now_ms);
+    }
+
+    fn add_value(&mut self, template: &'static str, bytes: usize, timestamp_ms: i64, now_ms: i64) {
+        *self.templates.entry(template).or_default() += 1;
+        self.record_bytes += bytes as u64;
+        if (EARLIEST_MS..=LATEST_MS).contains(&timestamp_ms) {
+            self.ages_ms.push(now_ms - timestamp_ms);
         }
     }
 
@@ -118,6 +131,9 @@ impl Stats {
             if count > 0 {
                 records.set_item((disposition, ""), count)?;
             }
+        }
+        for (reason, count) in stats.ignored {
+            records.set_item(("ignored", reason), count)?;
         }
         drained.set_item("records", records)?;
         drained.set_item("templates", stats.templates)?;

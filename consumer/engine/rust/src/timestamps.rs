@@ -93,22 +93,22 @@ pub fn parse_published(text: &str) -> Option<Time> {
 /// The published form of a plausible time.
 pub fn to_text(time: Time) -> [u8; PUBLISHED_LENGTH] {
     let days = time.div_euclid(DAY_MS);
-    let rest = time.rem_euclid(DAY_MS);
+    let rest = time.rem_euclid(DAY_MS) as u32;
     let (year, month, day) = civil_from_days(days);
     let mut text = *b"0000-00-00T00:00:00.000Z";
-    let mut put = |at: usize, width: usize, mut number: i64| {
-        for index in (at..at + width).rev() {
-            text[index] = b'0' + (number % 10) as u8;
-            number /= 10;
-        }
+    let mut put = |at: usize, number: u32| {
+        text[at] = b'0' + (number / 10) as u8;
+        text[at + 1] = b'0' + (number % 10) as u8;
     };
-    put(0, 4, year);
-    put(5, 2, month);
-    put(8, 2, day);
-    put(11, 2, rest / 3_600_000);
-    put(14, 2, rest / 60_000 % 60);
-    put(17, 2, rest / 1_000 % 60);
-    put(20, 3, rest % 1_000);
+    put(0, year as u32 / 100);
+    put(2, year as u32 % 100);
+    put(5, month as u32);
+    put(8, day as u32);
+    put(11, rest / 3_600_000);
+    put(14, rest / 60_000 % 60);
+    put(17, rest / 1_000 % 60);
+    put(20, rest / 10 % 100);
+    text[22] = b'0' + (rest % 10) as u8;
     text
 }
 

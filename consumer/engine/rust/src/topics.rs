@@ -8,9 +8,13 @@ pub struct Topic {
     pub template: &'static str,
     /// The medium of a flat body, None for a nested one.
     pub medium: Option<Media>,
+    /// Why a record of this topic is ignored.
+    pub ignored: Option<&'static str>,
 }
 
-pub const NO_TOPIC: Topic = Topic { template: "none", medium: None };
+pub const NO_TOPIC: Topic = Topic { template: "none", medium: None, ignored: None };
+/// The template of all topics that are ignored.
+pub const OTHER: &str = "other";
 
 const FLAT: [(&str, Media, &str, &str); 9] = [
     ("calls", 0, "v2.users.{id}.conversations.calls", "v2.routing.queues.{id}.conversations.calls"),
@@ -40,7 +44,7 @@ const FLAT: [(&str, Media, &str, &str); 9] = [
 ];
 const NESTED_OF_QUEUE: [&str; 2] = ["socialexpressions", "videos"];
 
-/// Classify a topic by its name; None where it carries no conversation update, or is not known.
+/// Classify a topic by its name; None where it is not ASCII, whose case Python folds otherwise.
 pub fn classify(name: &str) -> Option<Topic> {
     if name.is_empty() {
         return Some(NO_TOPIC);
@@ -48,6 +52,23 @@ pub fn classify(name: &str) -> Option<Topic> {
     if !name.is_ascii() {
         return None;
     }
+    let ignored = |reason| Topic { template: OTHER, medium: None, ignored: Some(reason) };
+    Some(classify_update(name).unwrap_or_else(|| {
+        let mut parts = name.split('.');
+        let (version, owner) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        if name.eq_ignore_ascii_case("channel.metadata") {
+            ignored("heartbeat")
+        } else if version.eq_ignore_ascii_case("v2") && owner.eq_ignore_ascii_case("system") {
+            ignored("system")
+        } else {
+            ignored("other_topic")
+        }
+    }))
+}
+
+/// Classify a topic of conversation updates; None for any other.
+fn classify_update(name: &str) -> Option<Topic> {
+    let update = |template, medium| Some(Topic { template, medium, ignored: None });
     let mut parts = name.split('.');
     let mut next = || parts.next().unwrap_or("");
     let (version, owner) = (next(), next());
@@ -68,13 +89,14 @@ pub fn classify(name: &str) -> Option<Topic> {
         return None;
     }
     let Some(suffix) = suffix else {
-        let template = if is_user { "v2.users.{id}.conversations" } else { "v2.routing.queues.{id}.conversations" };
-        return Some(Topic { template, medium: None });
+        return update(
+            if is_user { "v2.users.{id}.conversations" } else { "v2.routing.queues.{id}.conversations" },
+            None,
+        );
     };
     let (name, media, of_user, of_queue) = FLAT.iter().find(|(known, ..)| suffix.eq_ignore_ascii_case(known))?;
     if is_user {
-        return Some(Topic { template: of_user, medium: Some(*media) });
+        return update(of_user, Some(*media));
     }
-    let medium = (!NESTED_OF_QUEUE.contains(name)).then_some(*media);
-    Some(Topic { template: of_queue, medium })
+    update(of_queue, (!NESTED_OF_QUEUE.contains(name)).then_some(*media))
 }

@@ -4,28 +4,28 @@
 //! stands: else the record is declined, as it is for a property that stands twice.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Deref;
 
-use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use crate::decline::Decline;
+use crate::parser::{Member, Parser, Raw, Read};
 
 /// Characters of a text that is kept.
 const TEXT_LENGTH_MAX: usize = 256;
 
 /// A text of the wire that is not kept as it came, borrowed where it is not escaped.
-#[derive(Deserialize)]
-#[serde(transparent)]
-pub struct Passing<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct Passing<'a>(Cow<'a, str>);
 
 impl Deref for Passing<'_> {
     type Target = str;
 
     fn deref(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'a> Read<'a> for Passing<'a> {
+    fn read(parser: &mut Parser<'a>) -> Result<Self, Decline> {
+        parser.read_text().map(Passing)
     }
 }
 
@@ -40,11 +40,11 @@ impl Deref for Name<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Passing::deserialize(deserializer)?;
+impl<'a> Read<'a> for Name<'a> {
+    fn read(parser: &mut Parser<'a>) -> Result<Self, Decline> {
+        let text = Passing::read(parser)?;
         if text.len() > TEXT_LENGTH_MAX && text.chars().count() > TEXT_LENGTH_MAX {
-            return Err(D::Error::custom("a text that is too long"));
+            return Err(Decline::Json);
         }
         Ok(Name(text))
     }
@@ -53,35 +53,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 /// A text that is not empty, which stands for no value.
 pub fn get(text: &Option<impl Deref<Target = str>>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
-}
-
-/// An object: serde would read the fields of a struct from an array as well.
-pub struct Object<T>(pub T);
-
-impl<T> Deref for Object<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
-    }
 }
 
 /// A time as it stands on the wire.
@@ -93,182 +64,145 @@ pub enum WireTime<'a> {
     Milliseconds(i64),
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for WireTime<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TimeVisitor;
-        impl<'de> Visitor<'de> for TimeVisitor {
-            type Value = WireTime<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("a time")
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-                Ok(WireTime::Absent)
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(WireTime::Text(text))
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(WireTime::Milliseconds(number))
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-                i64::try_from(number).map(WireTime::Milliseconds).map_err(E::custom)
-            }
+impl<'a> Member<'a> for WireTime<'a> {
+    fn read_member(&mut self, parser: &mut Parser<'a>) -> Result<(), Decline> {
+        if !matches!(self, WireTime::Absent) {
+            return Err(Decline::Json);
         }
-        deserializer.deserialize_any(TimeVisitor)
+        *self = match parser.peek() {
+            Some(b'n') => return parser.skip_value(),
+            Some(b'"') => match parser.read_text()? {
+                Cow::Borrowed(text) => WireTime::Text(text),
+                Cow::Owned(_) => return Err(Decline::Json),
+            },
+            _ => WireTime::Milliseconds(parser.read_integer()?),
+        };
+        Ok(())
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Payload<'a> {
-    #[serde(borrow)]
-    pub id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub participants: Option<Vec<&'a RawValue>>,
-    #[serde(borrow)]
-    pub topic_name: Option<Passing<'a>>,
-    #[serde(borrow)]
-    pub event_body: Option<Object<Body<'a>>>,
-    #[serde(borrow, rename = "detail-type")]
-    pub detail_type: Option<Passing<'a>>,
-    #[serde(borrow)]
-    pub detail: Option<Object<Detail<'a>>>,
+/// Declares objects by their members and the names of these.
+macro_rules! objects {
+    ($($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty = $json:literal,)* })*) => {
+        $(
+            $(#[$meta])*
+            #[derive(Default)]
+            pub struct $name<'a> {
+                $(pub $field: $type,)*
+            }
+
+            impl<'a> Read<'a> for $name<'a> {
+                fn read(parser: &mut Parser<'a>) -> Result<Self, Decline> {
+                    let mut object = Self::default();
+                    parser.read_members(|parser, name| match name {
+                        $($json => object.$field.read_member(parser),)*
+                        _ => parser.skip_value(),
+                    })?;
+                    Ok(object)
+                }
+            }
+        )*
+    };
 }
 
-#[derive(Deserialize)]
-pub struct Body<'a> {
-    #[serde(borrow)]
-    pub id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub participants: Option<Vec<&'a RawValue>>,
-}
+pub type Communications<'a> = Option<Vec<Option<Communication<'a>>>>;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Detail<'a> {
-    #[serde(borrow)]
-    pub topic_name: Option<Passing<'a>>,
-    #[serde(borrow)]
-    pub event_body: Option<Object<Body<'a>>>,
-    #[serde(borrow, default)]
-    pub timestamp: WireTime<'a>,
-}
+objects! {
+    Wrapup {
+        code: Option<Name<'a>> = "code",
+        duration_seconds: Option<i64> = "durationSeconds",
+    }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Wrapup<'a> {
-    #[serde(borrow)]
-    pub code: Option<Name<'a>>,
-    pub duration_seconds: Option<i64>,
-}
+    AfterCallWork {
+        state: Option<Name<'a>> = "state",
+        start_time: WireTime<'a> = "startTime",
+        end_time: WireTime<'a> = "endTime",
+    }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AfterCallWork<'a> {
-    #[serde(borrow)]
-    pub state: Option<Name<'a>>,
-    #[serde(borrow, default)]
-    pub start_time: WireTime<'a>,
-    #[serde(borrow, default)]
-    pub end_time: WireTime<'a>,
-}
+    /// A communication of the nested shape, with the properties of all media.
+    Communication {
+        id: Option<Name<'a>> = "id",
+        state: Option<Name<'a>> = "state",
+        initial_state: Option<Name<'a>> = "initialState",
+        provider: Option<Name<'a>> = "provider",
+        disconnect_type: Option<Name<'a>> = "disconnectType",
+        connected_time: WireTime<'a> = "connectedTime",
+        disconnected_time: WireTime<'a> = "disconnectedTime",
+        peer_id: Option<Name<'a>> = "peerId",
+        wrapup: Option<Wrapup<'a>> = "wrapup",
+        after_call_work: Option<AfterCallWork<'a>> = "afterCallWork",
+        after_call_work_required: Option<bool> = "afterCallWorkRequired",
+        direction: Option<Name<'a>> = "direction",
+        held: Option<bool> = "held",
+        muted: Option<bool> = "muted",
+        message_type: Option<Name<'a>> = "type",
+        room_id: Option<Passing<'a>> = "roomId",
+        cobrowse_session_id: Option<Passing<'a>> = "cobrowseSessionId",
+        cobrowse_role: Option<Name<'a>> = "cobrowseRole",
+        controlling: Option<Vec<Option<Name<'a>>>> = "controlling",
+        viewer_url: Option<Passing<'a>> = "viewerUrl",
+        provider_event_time: WireTime<'a> = "providerEventTime",
+        park_time: WireTime<'a> = "parkTime",
+    }
 
-/// A communication of the nested shape, with the properties of all media.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Communication<'a> {
-    #[serde(borrow)]
-    pub id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub state: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub initial_state: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub provider: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub disconnect_type: Option<Name<'a>>,
-    #[serde(borrow, default)]
-    pub connected_time: WireTime<'a>,
-    #[serde(borrow, default)]
-    pub disconnected_time: WireTime<'a>,
-    #[serde(borrow)]
-    pub peer_id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub wrapup: Option<Object<Wrapup<'a>>>,
-    #[serde(borrow)]
-    pub after_call_work: Option<Object<AfterCallWork<'a>>>,
-    pub after_call_work_required: Option<bool>,
-    #[serde(borrow)]
-    pub direction: Option<Name<'a>>,
-    pub held: Option<bool>,
-    pub muted: Option<bool>,
-    #[serde(borrow, rename = "type")]
-    pub message_type: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub room_id: Option<Passing<'a>>,
-    #[serde(borrow)]
-    pub cobrowse_session_id: Option<Passing<'a>>,
-    #[serde(borrow)]
-    pub cobrowse_role: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub controlling: Option<Vec<Option<Name<'a>>>>,
-    #[serde(borrow)]
-    pub viewer_url: Option<Passing<'a>>,
-    #[serde(borrow, default)]
-    pub provider_event_time: WireTime<'a>,
-    #[serde(borrow, default)]
-    pub park_time: WireTime<'a>,
-}
+    /// A participant in the nested shape.
+    Participant {
+        id: Option<Name<'a>> = "id",
+        purpose: Option<Name<'a>> = "purpose",
+        user_id: Option<Name<'a>> = "userId",
+        queue_id: Option<Name<'a>> = "queueId",
+        team_id: Option<Name<'a>> = "teamId",
+        external_contact_id: Option<Name<'a>> = "externalContactId",
+        wrapup_required: Option<bool> = "wrapupRequired",
+        // On the participant itself, as only the flat shape has it.
+        state: Option<Raw<'a>> = "state",
+        calls: Communications<'a> = "calls",
+        callbacks: Communications<'a> = "callbacks",
+        chats: Communications<'a> = "chats",
+        cobrowsesessions: Communications<'a> = "cobrowsesessions",
+        emails: Communications<'a> = "emails",
+        internal_messages: Communications<'a> = "internalMessages",
+        messages: Communications<'a> = "messages",
+        screen_monitorings: Communications<'a> = "screenMonitorings",
+        screenshares: Communications<'a> = "screenshares",
+        social_expressions: Communications<'a> = "socialExpressions",
+        videos: Communications<'a> = "videos",
+    }
 
-pub type Communications<'a> = Option<Vec<Option<Object<Communication<'a>>>>>;
+    Reference {
+        id: Option<Name<'a>> = "id",
+    }
 
-/// A participant in the nested shape.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Participant<'a> {
-    #[serde(borrow)]
-    pub id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub purpose: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub user_id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub queue_id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub team_id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub external_contact_id: Option<Name<'a>>,
-    pub wrapup_required: Option<bool>,
-    /// A state on the participant itself, as only the flat shape has it.
-    #[serde(borrow)]
-    pub state: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub calls: Communications<'a>,
-    #[serde(borrow)]
-    pub callbacks: Communications<'a>,
-    #[serde(borrow)]
-    pub chats: Communications<'a>,
-    #[serde(borrow)]
-    pub cobrowsesessions: Communications<'a>,
-    #[serde(borrow)]
-    pub emails: Communications<'a>,
-    #[serde(borrow)]
-    pub internal_messages: Communications<'a>,
-    #[serde(borrow)]
-    pub messages: Communications<'a>,
-    #[serde(borrow)]
-    pub screen_monitorings: Communications<'a>,
-    #[serde(borrow)]
-    pub screenshares: Communications<'a>,
-    #[serde(borrow)]
-    pub social_expressions: Communications<'a>,
-    #[serde(borrow)]
-    pub videos: Communications<'a>,
+    /// A participant in the flat shape: its one communication has no id.
+    FlatParticipant {
+        id: Option<Name<'a>> = "id",
+        purpose: Option<Name<'a>> = "purpose",
+        user: Option<Reference<'a>> = "user",
+        queue: Option<Reference<'a>> = "queue",
+        team: Option<Reference<'a>> = "team",
+        external_contact: Option<Reference<'a>> = "externalContact",
+        wrapup_required: Option<bool> = "wrapupRequired",
+        state: Option<Name<'a>> = "state",
+        initial_state: Option<Name<'a>> = "initialState",
+        provider: Option<Name<'a>> = "provider",
+        disconnect_type: Option<Name<'a>> = "disconnectType",
+        direction: Option<Name<'a>> = "direction",
+        held: Option<bool> = "held",
+        muted: Option<bool> = "muted",
+        peer: Option<Name<'a>> = "peer",
+        message_type: Option<Name<'a>> = "type",
+        wrapup: Option<Wrapup<'a>> = "wrapup",
+        connected_time: WireTime<'a> = "connectedTime",
+        end_time: WireTime<'a> = "endTime",
+        park_time: WireTime<'a> = "parkTime",
+        start_acw_time: WireTime<'a> = "startAcwTime",
+        end_acw_time: WireTime<'a> = "endAcwTime",
+        cobrowse_session_id: Option<Passing<'a>> = "cobrowseSessionId",
+        cobrowse_role: Option<Name<'a>> = "cobrowseRole",
+        controlling: Option<Vec<Option<Name<'a>>>> = "controlling",
+        viewer_url: Option<Passing<'a>> = "viewerUrl",
+        provider_event_time: WireTime<'a> = "providerEventTime",
+    }
 }
 
 impl<'a> Participant<'a> {
@@ -288,67 +222,4 @@ impl<'a> Participant<'a> {
             &self.videos,
         ]
     }
-}
-
-#[derive(Deserialize)]
-pub struct Reference<'a> {
-    #[serde(borrow)]
-    pub id: Option<Name<'a>>,
-}
-
-/// A participant in the flat shape: its one communication has no id.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FlatParticipant<'a> {
-    #[serde(borrow)]
-    pub id: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub purpose: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub user: Option<Object<Reference<'a>>>,
-    #[serde(borrow)]
-    pub queue: Option<Object<Reference<'a>>>,
-    #[serde(borrow)]
-    pub team: Option<Object<Reference<'a>>>,
-    #[serde(borrow)]
-    pub external_contact: Option<Object<Reference<'a>>>,
-    pub wrapup_required: Option<bool>,
-    #[serde(borrow)]
-    pub state: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub initial_state: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub provider: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub disconnect_type: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub direction: Option<Name<'a>>,
-    pub held: Option<bool>,
-    pub muted: Option<bool>,
-    #[serde(borrow)]
-    pub peer: Option<Name<'a>>,
-    #[serde(borrow, rename = "type")]
-    pub message_type: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub wrapup: Option<Object<Wrapup<'a>>>,
-    #[serde(borrow, default)]
-    pub connected_time: WireTime<'a>,
-    #[serde(borrow, default)]
-    pub end_time: WireTime<'a>,
-    #[serde(borrow, default)]
-    pub park_time: WireTime<'a>,
-    #[serde(borrow, default)]
-    pub start_acw_time: WireTime<'a>,
-    #[serde(borrow, default)]
-    pub end_acw_time: WireTime<'a>,
-    #[serde(borrow)]
-    pub cobrowse_session_id: Option<Passing<'a>>,
-    #[serde(borrow)]
-    pub cobrowse_role: Option<Name<'a>>,
-    #[serde(borrow)]
-    pub controlling: Option<Vec<Option<Name<'a>>>>,
-    #[serde(borrow)]
-    pub viewer_url: Option<Passing<'a>>,
-    #[serde(borrow, default)]
-    pub provider_event_time: WireTime<'a>,
 }
