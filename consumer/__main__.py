@@ -25,7 +25,7 @@ from consumer.cli.check import check
 from consumer.cli.dead_letters import dead_letters
 from consumer.cli.demo import demo
 from consumer.cli.generate import generate
-from consumer.cli.group import CommandGroup
+from consumer.cli.group import HELP_OPTIONS, CommandGroup
 from consumer.cli.inspect import inspect
 from consumer.cli.rekey import rekey
 from consumer.cli.run import run
@@ -34,7 +34,7 @@ from consumer.cli.verify import verify
 from consumer.version import VERSION
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": HELP_OPTIONS})
 @click.version_option(VERSION, message="%(prog)s %(version)s")
 def main() -> None:
     """Genesys Cloud conversation updates in, clean state and ordered transitions out, exactly once.

@@ -10,12 +10,18 @@ from consumer.cli.exit_codes import INTERRUPTED, OK, SOFTWARE
 from consumer.cli.output import write_line
 from consumer.telemetry import logs
 
+HELP_OPTIONS = ["-h", "--help"]
 _SENTENCE_MAX = 1_000
 """Characters; click cuts at the width of the terminal."""
 
 
 class HelpfulGroup(click.Group):
     """A group whose help shows the whole first sentence of each command."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """See `Group.add_command`. A command keeps the help option of its first context, which may have no parent."""
+        cmd.context_settings.setdefault("help_option_names", HELP_OPTIONS)
+        super().add_command(cmd, name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See `Group.format_commands`."""

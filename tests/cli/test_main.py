@@ -69,6 +69,14 @@ def test_help_is_shown_as_people_ask_for_it(words: str, same: str) -> None:
     assert (first.exit_code, first.stdout) == (0, second.stdout)
 
 
+def test_commands_have_their_help_options_without_their_parent() -> None:
+    """Click keeps the option that the first context of a command asks for."""
+    dead_letters = main.commands["dead-letters"]
+    assert isinstance(dead_letters, click.Group)
+    for command in (*main.commands.values(), *dead_letters.commands.values()):
+        assert command.make_context(command.name, [], resilient_parsing=True).help_option_names == ["-h", "--help"]
+
+
 @pytest.mark.parametrize("words", ["help", "help dead-letters"])
 def test_the_list_of_commands_has_whole_sentences(words: str) -> None:
     assert "..." not in CliRunner().invoke(main, shlex.split(words)).stdout.partition("Commands:")[2]
