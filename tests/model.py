@@ -601,9 +601,14 @@ def judge_payload(tree: Members, record: Record, rules: Rules) -> Verdict:
         return medium
     shapes = payload(NESTED_PARTICIPANT if medium is None else FLAT_PARTICIPANT)
     document = read({name: shapes[name] for name in ENVELOPES[envelope]}, tree, faults)
-    if faults:
+    if set(faults) - {"too_large"}:
         return Rejected(faults[0], frozenset(faults))
     body, body_tree, timestamp = unwrap(envelope, document, tree)
+    if faults:  # what is too long is not looked into, so that there may be no time in it
+        verdict = judge_body(body, medium, timestamp, record, rules)
+        others = verdict.reasons if isinstance(verdict, Rejected) else frozenset[str]()
+        no_time = frozenset({"no_time"} if snapshot_time(record, timestamp) is None else ())
+        return Rejected("too_large", frozenset(faults) | others | no_time)
     if envelope == "bare" and is_subscription_reply(tree.last(), document):
         return Ignored("subscription_reply")
     if topic is None and is_bare_flat(body_tree):
