@@ -287,7 +287,7 @@ async def test_topic_that_refuses_old_records_is_reported(kafka: str, unique_nam
             await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, limit)])
     finally:
         await client.close()
-    for line in ("dead-letters redrive --yes", rekey_line(source, target)):
+    for line in ("dead-letters redrive --yes --again", rekey_line(source, target)):
         result = await run_command(source, line)
         assert result.exit_code == CONFIG, result.printed
         assert "raise its message.timestamp.before.max.ms" in result.printed
