@@ -1,11 +1,14 @@
 """Traffic that flows to a pipeline at its own pace, with whatever is to happen on the way."""
 
 import asyncio
+import codecs
 import itertools
 import json
 import time
 import uuid
 from collections.abc import Iterator
+
+from msgspec.structs import replace
 
 from consumer.kafka.records import partition_of
 from consumer.settings import Settings
@@ -66,3 +69,9 @@ def skewed(count: int) -> Iterator[Draft]:
         body = {"id": conversation, "participants": [{"id": "p", "cobrowsesessions": [session]}]}
         value = {"topicName": "v2.users.u.conversations", "eventBody": body}
         yield Draft(conversation.encode(), json.dumps(value).encode(), at_ms, number)
+
+
+def framed(count: int) -> Iterator[Draft]:
+    """Conversations as a relay writes them that puts a byte order mark before each value."""
+    for draft in skewed(count):
+        yield replace(draft, value=codecs.BOM_UTF8 + draft.value)

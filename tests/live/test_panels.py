@@ -21,7 +21,7 @@ from tests.deploy.tools import tool
 from tests.live.commands import WAIT_S
 from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
 from tests.live.prometheus import Prometheus, Series
-from tests.live.stream import damaged, flow, skewed, write
+from tests.live.stream import damaged, flow, framed, skewed, write
 
 FLOW_S = 9
 PANELS = (*CONVERSATIONS.panels(), *PIPELINE.panels())
@@ -84,6 +84,7 @@ async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -
         await asyncio.gather(
             flow(settings, traffic(8), FLOW_S),
             write(settings, skewed(300)),
+            write(settings, framed(300)),
             be_refused(first, FLOW_S),
         )
         exposition = await asyncio.to_thread(_exposition, await port(first))
