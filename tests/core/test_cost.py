@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 OF_CALIBRATION = 1.6
 """What the core took of the calibration's time when this was last set: lower it after a change that pays."""
-REGRESSION_MAX = 2.0
-"""Far from what a busy machine does: at a load of 18 on two cores the core once took 1.5 times as much."""
+REGRESSION_MAX = 2.5
+"""Far from what a busy machine does: the core once took twice as much there, for its caches are shared."""
 _RECORDS = 2_000
 _ROUNDS = 5
 _ROUNDS_MAX = 25
@@ -44,9 +44,9 @@ def _cpu_s(work: Callable[[list[Record]], None], made: list[Record]) -> float:
     return time.thread_time() - started_s
 
 
-def _twice(made: list[Record]) -> None:
-    _core(made)
-    _core(made)
+def _thrice(made: list[Record]) -> None:
+    for _ in range(3):
+        _core(made)
 
 
 def _of_calibration(
@@ -128,5 +128,5 @@ def _exceeded_s(value: bytes, times_: int) -> float:
     return time.process_time() - started_s
 
 
-def test_a_core_twice_as_slow_is_noticed(made: list[Record]) -> None:
-    assert _is_bad(_of_calibration(made, _twice, _is_bad))
+def test_a_core_three_times_as_slow_is_noticed(made: list[Record]) -> None:
+    assert _is_bad(_of_calibration(made, _thrice, _is_bad))
