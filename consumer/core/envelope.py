@@ -41,7 +41,7 @@ class Envelope(Struct, gc=False):
     event_time: WireTime = None
     """EventBridge's."""
     is_bare: bool = False
-    """Whether the value is the body itself, as far as can be told."""
+    """Whether the value has the properties of no envelope, so that it is read as the body itself."""
     framings: tuple[Framing, ...] = ()
     """What was around the value."""
 

@@ -205,7 +205,7 @@ class Fleet:
         return sum_, _find_missing(self._group.partitions(), counted, group, failures, sum_.late)
 
     def _note_silence(self, address: str, silence: str, group: Group) -> None:
-        """Note that a worker was silent, and forget the addresses that nobody has any more."""
+        """Note that a worker was silent, and forget addresses that no member of the group has."""
         addresses = {member.address for member in group.members}
         self._silences = {known: noted for known, noted in self._silences.items() if known in addresses}
         self._silences[address] = time.monotonic() + _SILENT_S, silence

@@ -213,9 +213,9 @@ async def test_the_pod_of_the_production_overlay_starts(
     worker |= {"image": image, "imagePullPolicy": "Never"}
     for field in ("ports", "startupProbe", "livenessProbe", "readinessProbe"):  # podman would run curl inside
         del worker[field]
-    (told,) = [variable for variable in worker["env"] if "valueFrom" in variable]  # podman does not know it in advance
-    told["value"] = "127.0.0.1"
-    del told["valueFrom"]
+    (pod_ip,) = [variable for variable in worker["env"] if "valueFrom" in variable]
+    pod_ip["value"] = "127.0.0.1"  # podman does not know it in advance
+    del pod_ip["valueFrom"]
     manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
     for volume in spec["volumes"]:
         volume["secret"] |= {"secretName": f"{name}-{volume['name']}", "optional": False}

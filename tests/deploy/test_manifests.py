@@ -102,12 +102,12 @@ def test_the_secrets_of_development_are_made_with_its_overlay(rendered: Rendered
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_workers_tell_each_other_the_addresses_of_their_pods(rendered: Rendered, name: str) -> None:
-    """And the query port that they tell is the one that is served, and that the policy opens."""
+def test_workers_advertise_the_addresses_of_their_pods(rendered: Rendered, name: str) -> None:
+    """The advertised query port is the one that is served, and that the policy opens."""
     template = worker(rendered[name])
     (container,) = template["spec"]["containers"]
-    (told,) = [variable for variable in container["env"] if variable["name"] == "CC_QUERY_ADVERTISED"]
-    assert told["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    (advertised,) = [variable for variable in container["env"] if variable["name"] == "CC_QUERY_ADVERTISED"]
+    assert advertised["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
     environ = {"CC_BOOTSTRAP_SERVERS": "kafka:9092", **environment(rendered[name], template)}
     settings = parse(environ, lambda path: read_mounted(template, path))
     assert is_unspecified(settings.query_host)

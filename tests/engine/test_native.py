@@ -34,7 +34,7 @@ def native() -> Any:
 
 
 class PanickingCore:
-    """Panics at one offset, after it has processed what is before: it is told of one record more than there is."""
+    """Panics at one offset, after the records before it: the native core gets a count of one record too many."""
 
     def __init__(self, core: Any, offset: int) -> None:
         self._core, self._offset, self.position = core, offset, 0

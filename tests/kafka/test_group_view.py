@@ -37,7 +37,7 @@ def test_a_member_tells_its_address(address: str) -> None:
     ],
 )
 def test_user_data_that_tells_no_address_is_none(user_data: bytes | None) -> None:
-    """That of other clients, and of whoever may join the group."""
+    """Any client that may join the group chooses its own user data."""
     assert _read_address(ConsumerProtocolMemberMetadata(0, ["in"], user_data).encode()) == ""
 
 

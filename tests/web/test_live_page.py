@@ -86,7 +86,7 @@ async def save_screenshot(opened: Page, name: str) -> None:
 
 
 async def test_hostile_records_do_not_swell_pages() -> None:
-    """Texts as long as a record may hold, and hundreds of states that nobody knows in each of sixty conversations."""
+    """Texts as long as a record may hold, and hundreds of unknown states in each of sixty conversations."""
     async with site_at() as (site, url):
         store = states_of(site.worker.lanes[0].engine)
         for number in range(60):

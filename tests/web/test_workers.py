@@ -92,7 +92,7 @@ async def test_pages_go_on_at_another_worker() -> None:
 
 
 async def test_no_question_goes_round_in_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of three asks the two others once, and nobody asks anybody on."""
+    """Each of three workers asks the two others once, and no question is passed on."""
     asked: list[tuple[str, str]] = []
     one = WorkerClient.ask
 
