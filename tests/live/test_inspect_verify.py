@@ -85,8 +85,9 @@ async def test_inspect_explains_a_conversation_by_its_records(pipeline: Pipeline
     assert people.exit_code == OK
     assert "the records consumed explain the published state" in people.printed
     brief = await command(pipeline, f"inspect {chosen} --why --brief")
-    shown, said = (" ".join(text.split()) for text in (brief.printed, " ".join(conclusion["sentences"])))
-    assert AGE.sub("", shown) == AGE.sub("", said), "however wide the terminal is"
+    texts = (brief.printed, " ".join(conclusion["sentences"]))
+    printed, concluded = (AGE.sub("", " ".join(text.split())) for text in texts)
+    assert printed == concluded, "however wide the terminal is"
     missing = await command(pipeline, "inspect unknown")
     assert missing.exit_code == NOT_FOUND
     assert "no conversation 'unknown' in partition" in missing.printed
