@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from consumer.query.timeline_view import communications
-from consumer.worker.lane import Lane
+from consumer.worker.lane_status import LaneStatus
 from schemas.query import CommunicationView, LiveCommunication
 from schemas.state import ConversationState, Media
 
@@ -92,7 +92,7 @@ class _Slices:
 class LiveSearch:
     """Searches the open lanes. `spent_s` adds up the loop's time that all searches used."""
 
-    def __init__(self, lanes: Mapping[int, Lane], cycles_max: int) -> None:
+    def __init__(self, lanes: Mapping[int, LaneStatus], cycles_max: int) -> None:
         self._lanes = lanes
         self._cycles_max = cycles_max
         self.spent_s = 0.0
@@ -125,7 +125,7 @@ class LiveSearch:
 
     def _views_in_order(
         self,
-        lanes: list[Lane],
+        lanes: list[LaneStatus],
         groups: list[_Group],
         after: Position | None,
         decoded: dict[str, list[CommunicationView]],
@@ -143,7 +143,7 @@ class LiveSearch:
             yield _end(group), None
 
     def _views(
-        self, lanes: list[Lane], conversation_id: str, decoded: dict[str, list[CommunicationView]]
+        self, lanes: list[LaneStatus], conversation_id: str, decoded: dict[str, list[CommunicationView]]
     ) -> list[CommunicationView]:
         views = decoded.get(conversation_id)
         if views is None:
@@ -157,7 +157,7 @@ class LiveSearch:
 
 
 async def _find_groups(
-    lanes: list[Lane], live_filter: LiveFilter, after: Position | None, slices: _Slices
+    lanes: list[LaneStatus], live_filter: LiveFilter, after: Position | None, slices: _Slices
 ) -> list[_Group]:
     """The first `_GROUPS_MAX` groups, sorted, that can match and end after a position."""
     first: list[_Group] = []

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from consumer.worker.lane import Lane
+from consumer.worker.lane_status import LaneStatus
 from schemas.query import Origin
 
 
@@ -48,7 +48,7 @@ class Lookup:
     """Finds conversations. `partition_of` gives the partition of a key; None while the topic is not known."""
 
     def __init__(
-        self, lanes: Mapping[int, Lane], topic: StateTopic, partition_of: Callable[[bytes], int | None]
+        self, lanes: Mapping[int, LaneStatus], topic: StateTopic, partition_of: Callable[[bytes], int | None]
     ) -> None:
         self._lanes = lanes
         self._topic = topic

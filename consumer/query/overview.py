@@ -8,7 +8,7 @@ import msgspec
 from consumer.core.lifecycle import LIVE, RANKS
 from consumer.query.parts import OPERATIONS_MAX, Operation, OverviewPart, limit_rows
 from consumer.query.recent_activity import EncodedOperation, RecentActivity
-from consumer.worker.lane import AwaitedPartition, Lane
+from consumer.worker.lane_status import AwaitedPartition, LaneStatus
 from consumer.worker.worker import Outage
 from schemas.query import DeadLetterCount, LaneView, LiveCommunication, LiveCount
 from schemas.transition import Transition
@@ -21,7 +21,7 @@ class OverviewReader:
 
     def __init__(
         self,
-        lanes: Mapping[int, Lane],
+        lanes: Mapping[int, LaneStatus],
         recent_activity: RecentActivity,
         outage: Callable[[], Outage | None] = lambda: None,
         awaited: Mapping[int, AwaitedPartition] | None = None,
@@ -46,7 +46,7 @@ class OverviewReader:
             for (media, state), count in lane.engine.states.live_index.states.items():
                 if RANKS.get(state, LIVE) <= LIVE:
                     counts[media, state] += count
-        lanes: list[Lane | AwaitedPartition] = [*self._awaited.values(), *self._lanes.values()]
+        lanes: list[LaneStatus | AwaitedPartition] = [*self._awaited.values(), *self._lanes.values()]
         return OverviewPart(
             generation=generation,
             partitions=sorted(lane.partition for lane in counted),
@@ -72,7 +72,7 @@ class OverviewReader:
         )
         return [operation.transition for operation in _decode_latest(operations)]
 
-    def _view(self, lane: Lane | AwaitedPartition) -> LaneView:
+    def _view(self, lane: LaneStatus | AwaitedPartition) -> LaneView:
         standstill = lane.standstill.message if lane.standstill else None
         if isinstance(lane, AwaitedPartition):
             phase, conversations, restore_records, problem = "rebalancing", 0, None, standstill

@@ -14,7 +14,8 @@ from typing import Final
 from consumer.kafka_commands import kafka_command
 from consumer.settings import Settings
 from consumer.worker.commit_policy import CommitPolicy
-from consumer.worker.lane import AwaitedPartition, Lane
+from consumer.worker.lane import Lane
+from consumer.worker.lane_status import AwaitedPartition
 from consumer.worker.ports import InputConsumer, LogEnds, Telemetry
 from consumer.worker.standstill import STANDSTILL_S, Cause, Lag, LogEnd, Mark, Movement, describe_undecided
 

@@ -22,16 +22,14 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Literal
-
-from msgspec import Struct
 
 from consumer.core.record import Record
 from consumer.engine.protocol import Engine, EngineFailedError
 from consumer.settings import Settings
 from consumer.worker import offset_metadata
-from consumer.worker.commit_ledger import CommitLedger, InFlight, is_other_topic
+from consumer.worker.commit_ledger import InFlight, is_other_topic
 from consumer.worker.commit_policy import CommitPolicy
+from consumer.worker.lane_status import LaneStatus
 from consumer.worker.offset_metadata import Ends, OffsetMetadata
 from consumer.worker.ports import (
     Committed,
@@ -44,11 +42,8 @@ from consumer.worker.ports import (
     RetriableError,
     UnreadableError,
 )
-from consumer.worker.standstill import Standstill
 from consumer.worker.state_restore import StateRestore
 from consumer.worker.transaction_repair import TransactionRepair
-
-Phase = Literal["opening", "running", "full", "blocked", "fenced", "failing", "closed"]
 
 IDLE_S = 1.0
 """How long an idle lane waits for records."""
@@ -57,16 +52,7 @@ MARKERS_S = 10.0
 _BACKOFF_S = 1.0
 
 
-class AwaitedPartition(Struct, eq=False):
-    """A partition that was revoked, until the group assigns partitions again: how far its lane had come."""
-
-    partition: int
-    committed_offset: int | None
-    lag_records: int | None
-    standstill: Standstill | None
-
-
-class Lane:
+class Lane(LaneStatus):
     """One input partition while it is assigned to this worker."""
 
     def __init__(
@@ -79,87 +65,29 @@ class Lane:
         others_move: Callable[[], bool] = lambda: False,
         memory_problem: Callable[[], str] = str,
     ) -> None:
-        self.partition = partition
-        self.engine = engine
-        self.phase: Phase = "opening"
-        self.has_opened = False
-        """Whether its states were complete once; from then on they hold what is committed."""
-        self.last_progress_s = context.monotonic_s()
-        self.lag_records: int | None = None
-        """Records between its position and the end of the partition, as last known; None before that."""
-        self.restore_records: int | None = None
-        """Records of the state topic that are left to restore; None before it began to."""
-        self.standstill: Standstill | None = None
-        """Set while its partition stands still."""
+        super().__init__(partition, engine, context.monotonic_s())
         self._settings = settings
         self._is_atomic = settings.delivery == "exactly_once"
         self._policy = policy
         self._others_move = others_move
         self._memory_problem = memory_problem
         """Says why there is no memory for more states; empty while there is."""
-        self._waits_for_memory = ""
-        """What it said, while the lane waits."""
         self._context = context
         self._restore = StateRestore(partition, engine.states, context.state_log, settings)
         self._repair = TransactionRepair(partition, settings, context.telemetry, self._progress)
-        self._ledger = CommitLedger()
         self._stop = asyncio.Event()
         self._waiting: asyncio.Future[Sequence[Record]] | None = None
         self._failing_since_s: float | None = None
-        self._failure = ""
-        """Its last failure, as a message."""
-        self._unreadable = ""
-        """Why a batch cannot be read, if the lane has stopped at one."""
         self._catching_up = False
         """Whether the last fetch was full, so that more records wait."""
         self._committed_s = context.monotonic_s()
         """When it committed last."""
         self._is_topic_recreated = False
 
-    def __repr__(self) -> str:
-        return f"<Lane {self.partition} {self.phase}, {len(self.engine.states)} conversations, next {self.next_offset}>"
-
     @property
     def is_stopping(self) -> bool:
         """Whether it was asked to stop."""
         return self._stop.is_set()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it owns the partition and its store holds all that is committed, as far as it can know."""
-        return self.phase in {"running", "full", "blocked"}
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether it reads records."""
-        return self.phase == "running"
-
-    @property
-    def problem(self) -> str:
-        """What keeps the lane from reading, if that is known; else empty."""
-        if self.phase == "blocked":
-            return self.engine.open_reason or self._unreadable
-        if self._waits_for_memory:
-            return self._waits_for_memory
-        if self.is_reading:
-            return ""
-        if self.phase == "opening" and self.restore_records:
-            return f"its state is restored, {self.restore_records} records are left"
-        return self._failure
-
-    @property
-    def next_offset(self) -> int | None:
-        """The offset after the last record that was processed; None as long as the lane has not opened."""
-        return self.engine.next_offset
-
-    @property
-    def committed_offset(self) -> int | None:
-        """Where the lane would continue if it opened again; None as long as it does not know."""
-        return self._ledger.resume_offset
-
-    def to_awaited(self) -> AwaitedPartition:
-        """What is left of the lane after a revocation. It holds no states."""
-        return AwaitedPartition(self.partition, self.committed_offset, self.lag_records, self.standstill)
 
     def stop(self) -> None:
         """Ask the lane to commit what is staged and end. Never waits, may be called from a callback."""

@@ -16,7 +16,8 @@ from msgspec import Struct
 from consumer.engine.protocol import Engine, States
 from consumer.settings import Settings
 from consumer.worker.commit_policy import CommitPolicy
-from consumer.worker.lane import AwaitedPartition, Lane
+from consumer.worker.lane import Lane
+from consumer.worker.lane_status import AwaitedPartition
 from consumer.worker.ports import ConfigurationError, ExternalError, LaneContext, LaneEnd
 from consumer.worker.state_memory import StateMemory, measure
 

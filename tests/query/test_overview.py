@@ -8,7 +8,7 @@ from consumer.engine.output import Output
 from consumer.query.overview import OverviewReader
 from consumer.query.parts import Operation
 from consumer.query.recent_activity import KEPT_MAX, RecentActivity
-from consumer.worker.lane import AwaitedPartition
+from consumer.worker.lane_status import AwaitedPartition
 from consumer.worker.offset_metadata import OffsetMetadata
 from consumer.worker.ports import Effects
 from consumer.worker.standstill import Standstill

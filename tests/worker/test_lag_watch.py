@@ -7,7 +7,8 @@ import pytest
 
 from consumer.worker.commit_policy import CommitPolicy
 from consumer.worker.lag_watch import LagWatch
-from consumer.worker.lane import AwaitedPartition, Lane
+from consumer.worker.lane import Lane
+from consumer.worker.lane_status import AwaitedPartition
 from consumer.worker.standstill import Lag, LogEnd, Standstill
 from tests.fakes import Broker, FakeLogEnds, FakeTelemetry, lane_context
 from tests.worker.scenes import call, settings_of
