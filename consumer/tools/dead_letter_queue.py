@@ -16,7 +16,7 @@ from consumer.kafka.partition_reader import PartitionReader
 from consumer.kafka.records import OffsetRange
 from consumer.kafka.republisher import Republisher, Scope
 from consumer.settings import Settings
-from consumer.tools.read_span import OnRead, read_spans
+from consumer.tools.read_spans import OnRead, read_spans
 from consumer.tools.redrive import (
     Batch,
     DeadLetterStatus,

@@ -12,7 +12,7 @@ from consumer.kafka.state_lookup import KafkaStateLookup
 from consumer.query.lookup import Unfinished
 from consumer.settings import Settings
 from consumer.tools.explain import Explanation, explain
-from consumer.tools.read_span import Track
+from consumer.tools.read_spans import Track
 from consumer.tools.replay import Replay
 from consumer.tools.topics_reader import TopicsReader
 from consumer.worker.ports import ConfigurationError, RetriableError

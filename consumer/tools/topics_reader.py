@@ -18,7 +18,7 @@ from consumer.preflight.check_result import CheckResult
 from consumer.preflight.topic_admin import TopicAdmin
 from consumer.preflight.topic_checks import compaction, plans
 from consumer.settings import Settings
-from consumer.tools.read_span import OnRead, read_spans
+from consumer.tools.read_spans import OnRead, read_spans
 from consumer.worker.ports import Committed, ConfigurationError
 from consumer.worker.standstill import LogEnd
 

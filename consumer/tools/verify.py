@@ -17,7 +17,7 @@ from consumer.core.record import Record
 from consumer.kafka.records import OffsetRange
 from consumer.preflight.check_result import refuse
 from consumer.settings import Settings
-from consumer.tools.read_span import OnRead, Track
+from consumer.tools.read_spans import OnRead, Track
 from consumer.tools.topics_reader import TopicsReader
 from consumer.tools.verification import ComparedTransition, Comparison, DifferenceKind, Verification, to_compared
 from consumer.worker import offset_metadata
