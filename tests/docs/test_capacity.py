@@ -35,7 +35,7 @@ def test_page_has_the_tables_of_the_plan() -> None:
 def test_plan_holds_its_limits_without_one_worker(rate: int, conversations: int) -> None:
     plan = make_plan(MEASURED, rate, conversations)
     others = plan.workers - 1
-    assert plan.core_share * plan.workers / others <= CORE_SHARE
+    assert plan.core_share_without_one <= CORE_SHARE
     assert plan.worker_bytes * plan.workers / others <= share_of_states(WORKER_BYTES)
     assert plan.restore_s * plan.workers / others <= RESTORE_S
     assert plan.partitions >= plan.workers * LANES_MIN
