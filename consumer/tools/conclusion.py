@@ -39,8 +39,8 @@ class Evidence(Struct):
     """Records that the group has not consumed."""
     refused: dict[Reason, list[int]] = field(default_factory=dict)
     """The offsets of its records that became dead letters, by reason."""
-    entries: dict[tuple[Identity, str], Explanation] = field(default_factory=dict)
-    """The record that asserted the entry into a state last, by communication and state."""
+    entries: dict[tuple[Identity, str, str], Explanation] = field(default_factory=dict)
+    """The record that showed an entry into a state first, by communication, state and event time."""
 
     def add(self, explanation: Explanation, *, is_consumed: bool) -> None:
         """Add one record."""
@@ -51,7 +51,7 @@ class Evidence(Struct):
         for transition in explanation.transitions:
             if transition.op == "assert":
                 identity = (transition.participant_id, transition.media, transition.communication_id)
-                self.entries[identity, transition.to_state] = explanation
+                self.entries.setdefault((identity, transition.to_state, transition.event_time), explanation)
 
 
 def conclude(
@@ -121,7 +121,8 @@ def _name(view: CommunicationView) -> str:
 
 
 def _shown_by(view: CommunicationView, evidence: Evidence) -> str:
-    explanation = evidence.entries.get(((view.participant_id, view.media, view.communication_id), view.state))
+    identity = (view.participant_id, view.media, view.communication_id)
+    explanation = evidence.entries.get((identity, view.state, view.state_time))
     if explanation is None:
         return ""
     arrived = f", which arrived {explanation.timestamp}" if explanation.timestamp else ""

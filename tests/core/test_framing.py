@@ -176,6 +176,9 @@ def test_a_key_may_be_spelled_in_several_ways(key: bytes | None, framings: tuple
         (encode({"Type": "Notification", "Message": "[" * 300}), "too_deep"),
         (encode({"Type": "Notification", "Message": "[" + "1," * 70_000 + "1]"}), "too_large"),
         (encode({"schema": {}, "payload": BODY, "topicName": NESTED_TOPICS[0]}), "no_conversation_id"),
+        (encode({"schema": {}, "payload": BODY, "topicName": NESTED_TOPICS[0], "eventBody": 5}), "wrong_type"),
+        (encode({"schema": {}, "payload": BODY, "detail-type": NESTED_TOPICS[0], "detail": 5}), "wrong_type"),
+        (encode({"schema": {}, "payload": BODY, "participants": 5}), "wrong_type"),
     ],
 )
 def test_what_is_in_no_frame_that_is_known_is_a_dead_letter(value: bytes, reason: str) -> None:
@@ -192,7 +195,7 @@ def test_a_tombstone_of_connect_is_one() -> None:
 
 def test_frames_in_frames_end() -> None:
     value = encode(BODY)
-    for number in range(FRAMINGS_MAX + 1):
+    for number in range(FRAMINGS_MAX + 2):
         decoded = decode(make_record(value), RULES)
         assert isinstance(decoded, Snapshot) == (number <= FRAMINGS_MAX)
         value = encode({"schema": {}, "payload": value.decode()})

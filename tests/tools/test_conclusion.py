@@ -49,6 +49,14 @@ def test_a_live_communication_names_the_record_that_shows_it() -> None:
     assert newest == f"The newest snapshot is of {at(2)}, 1h 2m ago; the record at offset 5 changed the state last."
 
 
+def test_a_correction_of_what_was_before_shows_nothing_new() -> None:
+    """It asserts the state again, which another record showed; a better time of it comes from its own record."""
+    records = call(0, "connected", 5), call(1, "alerting", 1), call(2, "connected", 4)
+    for count, offset in ((1, 0), (2, 0), (3, 2)):
+        live, _ = conclusion(*records[:count], seconds=10)
+        assert f"(by the record at offset {offset}, " in live
+
+
 def test_a_communication_that_is_over_names_what_ended_it() -> None:
     over, _ = conclusion(call(0, "connected", 2), call(1, "disconnected", 9, disconnectType="peer"), seconds=10)
     assert over == (
