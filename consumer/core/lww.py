@@ -47,15 +47,11 @@ def combine(registers: Sequence[tuple[D, V, dict[str, V]]]) -> D:
     """
     first, *others = registers
     news: dict[str, object] = {}
-    names = zip(first[0].__struct_fields__, first[0].__struct_encode_fields__, strict=True)
-    columns = zip(*[astuple(details) for details, _, _ in registers], strict=True)
-    for (field, name), values in zip(names, columns, strict=True):
-        newest = values[0]
-        if values.count(newest) + (newest is not None and values.count(None)) == len(values):
-            continue  # no owner has another value
+    for field, name in zip(first[0].__struct_fields__, first[0].__struct_encode_fields__, strict=True):
+        newest = getattr(first[0], field)
         newest_version = first[2].get(name, first[1])
-        for value, (_, version, older) in zip(values[1:], others, strict=True):
-            value_version = older.get(name, version)
+        for details, version, older in others:
+            value, value_version = getattr(details, field), older.get(name, version)
             if value is not None and (newest is None or _wins(value, value_version, newest, newest_version)):
                 newest, newest_version = value, value_version
                 news[field] = value
