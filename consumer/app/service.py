@@ -74,7 +74,7 @@ async def running(settings: Settings) -> AsyncGenerator[Service, None]:
         new_engine=choose_engine(settings, VERSION),
     )
     worker = Worker(settings, context, _find_state_bytes_max(settings))
-    metrics.watch(worker.states, worker.state_memory)
+    metrics.watch(worker.states, worker.state_memory, lambda: input_consumer.identity()[1])
     try:
         async with _serve_ports(settings, worker, input_consumer, metrics, recent_activity, engine) as ports:
             admin_port, query_port = ports

@@ -2,7 +2,6 @@
 
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping
-from itertools import product
 from typing import Final
 
 from msgspec import Struct
@@ -19,6 +18,9 @@ ReadStates = Callable[[], Mapping[int, States]]
 """The states of the lanes that have opened, by partition."""
 
 ReadMemory = Callable[[], StateMemory]
+
+ReadGeneration = Callable[[], int]
+"""The generation of the group that this worker is a member of; below 0 if it is in none."""
 
 
 class Reach(Struct):
@@ -54,7 +56,14 @@ class LaneGauges(Collector):
     """Sums over the lanes' states, and how far behind the lanes are, as of the scrape."""
 
     families: Final = (
-        (f"{PREFIX}communications", "gauge", "media, state", "Known communications by medium and state."),
+        (
+            f"{PREFIX}communications", "gauge", "partition, media, state",
+            "Known communications by medium and state; no series where there are none.",
+        ),
+        (
+            f"{PREFIX}partition_generation", "gauge", "partition",
+            "Generation of the group in which this worker has the open partition; below 0 while it is no member.",
+        ),
         (
             f"{PREFIX}oldest_live_timestamp_seconds", "gauge", "media",
             "When the oldest communication that has not ended began, in seconds since the epoch.",
@@ -79,6 +88,7 @@ class LaneGauges(Collector):
     def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float]) -> None:
         self.read_states: ReadStates = dict
         self.read_memory: ReadMemory = lambda: StateMemory(0, 0)
+        self.read_generation: ReadGeneration = lambda: -1
         self._reached: dict[int, Reach] = {}
         self._now_s = now_s
         registry.register(self)
@@ -106,19 +116,19 @@ class LaneGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families with their current series."""
-        families = self._empty()
-        communications, oldest, conversations, state_bytes, memory, memory_max, lag_s, standstill = families
-        states: Counts[tuple[str, str]] = Counts(dict.fromkeys(product(MEDIA, (*STATES, OTHER)), 0))
+        communications, generations, oldest, conversations, state_bytes, *others = self._empty()
+        memory, memory_max, lag_s, standstill = others
         since: dict[str, str] = {}
+        generation = self.read_generation()
         for partition, held in self.read_states().items():
-            for (media, state), count in held.live_index.states.items():
-                states[media if media in MEDIA else OTHER, state if state in STATES else OTHER] += count
+            label = str(partition)
+            for (media, state), count in _fold(held.live_index.states).items():
+                communications.add_metric([label, media, state], count)
             for media, first in held.live_index.oldest_live().items():
                 since[media] = min(first, since.get(media, first))
-            conversations.add_metric([str(partition)], len(held))
-            state_bytes.add_metric([str(partition)], held.committed_bytes)
-        for (media, state), count in states.items():
-            communications.add_metric([media, state], count)
+            generations.add_metric([label], generation)
+            conversations.add_metric([label], len(held))
+            state_bytes.add_metric([label], held.committed_bytes)
         for media, first in since.items():
             oldest.add_metric([media], timestamps.to_ms(first) / 1_000)
         taken = self.read_memory()
@@ -131,10 +141,18 @@ class LaneGauges(Collector):
                 lag_s.add_metric([str(partition)], seconds)
             still_since_s = now_s if reach.still_since_s is None else reach.still_since_s
             standstill.add_metric([str(partition)], max(0.0, now_s - still_since_s))
-        yield from families
+        yield from (communications, generations, oldest, conversations, state_bytes, *others)
 
     def _empty(self) -> list[GaugeMetricFamily]:
         return [
             GaugeMetricFamily(name, documentation, labels=labels.split(", ") if labels else [])
             for name, _, labels, documentation in self.families
         ]
+
+
+def _fold(states: Mapping[tuple[str, str], int]) -> Counts[tuple[str, str]]:
+    """Communications by (media, state), each from its closed set."""
+    folded: Counts[tuple[str, str]] = Counts()
+    for (media, state), count in states.items():
+        folded[media if media in MEDIA else OTHER, state if state in STATES else OTHER] += count
+    return folded

@@ -1,7 +1,7 @@
 """Every metric of the service, declared once. Two families: the contact centre and the pipeline.
 
 1. Label values come from closed sets; any other value is exported as `other`. Series of closed sets start at 0, except
-   transitions, where most pairs of states never occur.
+   transitions and the communications of a partition, where most pairs of values never occur.
 2. Counters change once per commit, after it has succeeded: consumed = applied + unchanged + ignored + dead_lettered.
 3. The series of a partition are removed when its lane closes.
 """
@@ -22,7 +22,7 @@ from consumer.engine.choice import EngineName
 from consumer.engine.commit_stats import DECLINED_REASONS, CommitStats
 from consumer.telemetry.families import Described, Families
 from consumer.telemetry.labels import CONNECTION_REFUSALS, MEDIA, OTHER, REFUSALS, STATES, TOPICS, Refusal
-from consumer.telemetry.lane_gauges import LaneGauges, ReadMemory, ReadStates
+from consumer.telemetry.lane_gauges import LaneGauges, ReadGeneration, ReadMemory, ReadStates
 from consumer.version import VERSION
 from consumer.worker.ports import ACTIVITIES
 from consumer.worker.settlement import Verdict
@@ -378,9 +378,15 @@ class Metrics:
         """A lane stopped because of its dead letters."""
         self._breaker.labels(partition).set(1)
 
-    def watch(self, read_states: ReadStates, read_memory: ReadMemory = lambda: StateMemory(0, 0)) -> None:
-        """Read the states of the lanes, and what they take, at each scrape."""
+    def watch(
+        self,
+        read_states: ReadStates,
+        read_memory: ReadMemory = lambda: StateMemory(0, 0),
+        read_generation: ReadGeneration = lambda: -1,
+    ) -> None:
+        """Read the states of the lanes, what they take, and the generation in which they are open, at each scrape."""
         self._lanes.read_states, self._lanes.read_memory = read_states, read_memory
+        self._lanes.read_generation = read_generation
 
     def lane_closed(self, partition: int) -> None:
         """Remove every series of a partition."""

@@ -16,7 +16,12 @@ _VALUES = """
 ## Label values
 
 Label values come from closed sets; everything else counts as `other`. These series exist, with 0, from the start.
-`partition` is the number of an input partition; `from` and `to` are states, and appear when a transition happens.
+`partition` is the number of an input partition; `state`, `from` and `to` are states, and appear when there is a
+communication or a transition that has them.
+
+While partitions move, two scrapes may show the same partition of two workers. Count a partition once, by the series of
+the highest `conversation_partition_generation`, as the rule `namespace_job_media_state:conversation_communications:sum`
+does.
 """
 
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from functools import cache
+from itertools import product
 
 import promql_parser
 from msgspec import Struct
@@ -13,6 +14,7 @@ from promql_parser import AggregateExpr, BinaryExpr, Expr, VectorSelector
 from consumer.core.rules import Rules
 from consumer.engine.commit_stats import CommitStats
 from consumer.engine.state_store import StateStore
+from consumer.telemetry.labels import MEDIA, STATES
 from consumer.telemetry.metrics import Metrics
 
 TARGET_LABELS = {"instance", "job", "namespace"}
@@ -94,10 +96,11 @@ def problems(expr: str, recorded: dict[str, set[str]] | None = None) -> list[str
 @cache
 def exported() -> dict[str, Exported]:
     """Every series name that a scrape of a working worker can have, with `up`."""
-    metrics = Metrics()
+    metrics, states = Metrics(), StateStore(Rules())
+    states.live_index.states.update(product(MEDIA, STATES))
     metrics.restoring(0, 1)
     metrics.lane_opened(0, 0, 0.1)
-    metrics.watch(lambda: {0: StateStore(Rules())})
+    metrics.watch(lambda: {0: states})
     metrics.committed(0, CommitStats(asserted=Counter({("call", "", "alerting"): 1}), ages_ms=[1]), 0.1, 0, 0.0)
     series = {"up": Exported(TARGET_LABELS, {})}
     open_ended = {"partition", "version", "python", "from", "to"}

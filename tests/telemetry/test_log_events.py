@@ -241,7 +241,7 @@ def test_the_state_of_an_open_lane_is_read_at_the_scrape(scene: Scene) -> None:
     store.merge(1)
     series = scene.exposition()
     assert 'conversation_state_conversations{partition="0"} 1.0' in series
-    assert 'conversation_communications{media="call",state="connected"} 1.0' in series
+    assert 'conversation_communications{media="call",partition="0",state="connected"} 1.0' in series
     assert f'conversation_state_bytes{{partition="0"}} {float(len(known.published))}' in series
 
 

@@ -20,7 +20,7 @@ from consumer.engine.commit_stats import DECLINED_REASONS, CommitStats
 from consumer.engine.state_store import StateStore
 from consumer.telemetry.families import Described
 from consumer.telemetry.histogram import BulkHistogram
-from consumer.telemetry.labels import MEDIA, STATES, TOPICS
+from consumer.telemetry.labels import MEDIA, TOPICS
 from consumer.telemetry.metrics import Metrics
 from consumer.version import VERSION
 from consumer.worker.ports import ACTIVITIES
@@ -79,7 +79,6 @@ def test_closed_label_sets_start_at_zero() -> None:
         "conversation_commits_total": {("success",), ("failure",)},
         "conversation_rebalances_total": {("assigned",), ("revoked",)},
         "conversation_loop_seconds_total": {(activity,) for activity in ACTIVITIES},
-        "conversation_communications": set(product(MEDIA, (*STATES, "other"))),
         "conversation_offline_partitions": {(topic,) for topic in TOPICS},
         "conversation_connect_seconds_count": {(media,) for media in MEDIA},
         "conversation_duration_seconds_count": {(media,) for media in MEDIA},
@@ -167,6 +166,7 @@ def test_a_value_outside_its_closed_set_is_exported_as_other() -> None:
     )
     store = StateStore(Rules())
     store.live_index.states["call", mark] += 1
+    store.live_index.states["call", second] += 1
     store.live_index.states[mark, mark] += 1
     metrics.watch(lambda: {0: store})
     metrics.committed(0, stats, 0.1, 0, NOW_S)
@@ -180,8 +180,7 @@ def test_a_value_outside_its_closed_set_is_exported_as_other() -> None:
         ("call", "none", "other"): 1.0,
     }
     assert scrape(metrics, "conversation_disconnects_total")["call", "other"] == 2
-    assert scrape(metrics, "conversation_communications")["call", "other"] == 1
-    assert scrape(metrics, "conversation_communications")["other", "other"] == 1
+    assert scrape(metrics, "conversation_communications") == {("0", "call", "other"): 2, ("0", "other", "other"): 1}
 
 
 def test_every_series_of_a_partition_goes_with_its_lane() -> None:
@@ -205,10 +204,10 @@ def test_every_series_of_a_partition_goes_with_its_lane() -> None:
     assert exported_partitions(metrics) == set()
 
 
-def test_states_are_read_at_the_scrape_and_summed_over_lanes() -> None:
+def test_states_are_read_at_the_scrape() -> None:
     metrics, states = Metrics(), {0: StateStore(Rules()), 1: StateStore(Rules())}
     first, second = states[0].live_index, states[1].live_index
-    metrics.watch(lambda: states)
+    metrics.watch(lambda: states, read_generation=lambda: 7)
     first.states["call", "connected"] += 2
     second.states["call", "connected"] += 3
     second.states["email", "parked"] += 1
@@ -216,14 +215,17 @@ def test_states_are_read_at_the_scrape_and_summed_over_lanes() -> None:
     second._live_since = {"call": {"d": ["2026-01-01T10:00:00.500Z"]}, "email": {}}
     states[0]._committed = dict.fromkeys("abcde", b"")
     states[0].committed_bytes, states[1].committed_bytes = 500, 200
-    communications = scrape(metrics, "conversation_communications")
-    assert communications["call", "connected"] == 5
-    assert communications["email", "parked"] == 1
+    assert scrape(metrics, "conversation_communications") == {
+        ("0", "call", "connected"): 2,
+        ("1", "call", "connected"): 3,
+        ("1", "email", "parked"): 1,
+    }
+    assert scrape(metrics, "conversation_partition_generation") == {("0",): 7.0, ("1",): 7.0}
     assert scrape(metrics, "conversation_oldest_live_timestamp_seconds") == {("call",): 1_767_261_600.5}
     assert scrape(metrics, "conversation_state_conversations") == {("0",): 5.0, ("1",): 0.0}
     assert scrape(metrics, "conversation_state_bytes") == {("0",): 500.0, ("1",): 200.0}
     del states[1]
-    assert scrape(metrics, "conversation_communications")["call", "connected"] == 2
+    assert scrape(metrics, "conversation_communications") == {("0", "call", "connected"): 2}
 
 
 def test_lag_in_seconds_grows_until_the_lane_has_caught_up() -> None:
