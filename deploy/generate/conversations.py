@@ -3,11 +3,14 @@
 from typing import Final
 
 from consumer.core.lifecycle import BEFORE, LIVE, RANKS
+from deploy.generate.marks import MARKS
 from deploy.generate.panels import Dashboard, Panel, Query, Section, one_of, quantiles
 
 _LIVE: Final = one_of([state for state, rank in RANKS.items() if rank == LIVE])
 _BEFORE: Final = one_of([state for state, rank in RANKS.items() if rank == BEFORE])
 _ENDED: Final = one_of([state for state, rank in RANKS.items() if rank not in {BEFORE, LIVE}])
+_COMMUNICATIONS: Final = "namespace_job_media_state:conversation_communications:sum"
+"""Communications of all workers, each partition counted once."""
 _CHOSEN: Final = '$scope, media=~"$media"'
 _UNPLANNED: Final = f'{_CHOSEN}, media!="callback"'
 """Without callbacks, which wait for their scheduled time."""
@@ -31,7 +34,8 @@ _NOW: Final = Section(
             kind="number",
             width=4,
             height=4,
-            queries=(Query(f'sum(conversation_communications{{{_CHOSEN}, state=~"{_LIVE}"}})'),),
+            none="none",
+            queries=(Query(f'sum({_COMMUNICATIONS}{{{_CHOSEN}, state=~"{_LIVE}"}})'),),
         ),
         Panel(
             title="Waiting",
@@ -40,7 +44,8 @@ _NOW: Final = Section(
             kind="number",
             width=4,
             height=4,
-            queries=(Query(f'sum(conversation_communications{{{_CHOSEN}, state=~"{_BEFORE}"}})'),),
+            none="none",
+            queries=(Query(f'sum({_COMMUNICATIONS}{{{_CHOSEN}, state=~"{_BEFORE}"}})'),),
         ),
         Panel(
             title="Live co-browse legs",
@@ -49,7 +54,8 @@ _NOW: Final = Section(
             kind="number",
             width=4,
             height=4,
-            queries=(Query(f'sum(conversation_communications{{{_COBROWSE}, state=~"{_LIVE}"}})'),),
+            none="none",
+            queries=(Query(f'sum({_COMMUNICATIONS}{{{_COBROWSE}, state=~"{_LIVE}"}})'),),
         ),
         Panel(
             title="Connect latency, p95",
@@ -80,7 +86,7 @@ _NOW: Final = Section(
             kind="number",
             width=4,
             height=4,
-            queries=(Query("sum(conversation_state_conversations{$scope})"),),
+            queries=(Query("sum(max by (namespace, job, partition) (conversation_state_conversations{$scope}))"),),
         ),
     ),
 )
@@ -90,13 +96,11 @@ _SESSIONS: Final = Section(
     (
         Panel(
             title="Live by media",
-            description="Live communications by medium. While partitions move between workers, a scrape may miss "
-            "communications or count them twice.",
+            description="Live communications by medium. While partitions move between workers, each counts once at "
+            "most, and not at all until its new owner has read its state.",
             unit="short",
             kind="stacked",
-            queries=(
-                Query(f'sum by (media) (conversation_communications{{{_CHOSEN}, state=~"{_LIVE}"}}) > 0', "{{media}}"),
-            ),
+            queries=(Query(f'sum by (media) ({_COMMUNICATIONS}{{{_CHOSEN}, state=~"{_LIVE}"}}) > 0', "{{media}}"),),
         ),
         Panel(
             title="Not ended, by state",
@@ -104,9 +108,7 @@ _SESSIONS: Final = Section(
             "who wait.",
             unit="short",
             kind="stacked",
-            queries=(
-                Query(f'sum by (state) (conversation_communications{{{_CHOSEN}, state!~"{_ENDED}"}}) > 0', "{{state}}"),
-            ),
+            queries=(Query(f'sum by (state) ({_COMMUNICATIONS}{{{_CHOSEN}, state!~"{_ENDED}"}}) > 0', "{{state}}"),),
         ),
         Panel(
             title="Started by media",
@@ -176,6 +178,7 @@ _SESSIONS: Final = Section(
             description="Age of the oldest communication that has not ended. A line that only rises is a communication "
             "whose end was missed.",
             unit="s",
+            alerts=("ConversationSessionStuckLive",),
             queries=(
                 Query(
                     f"time() - min by (media) (conversation_oldest_live_timestamp_seconds{{{_CHOSEN}}})", "{{media}}"
@@ -221,6 +224,7 @@ _TRUTH: Final = Section(
             description="Data anomalies per second in records that were still applied: broken clocks, missing ids, "
             "unknown values. New kinds after a release of Genesys Cloud are the first sign of a changed model.",
             unit="cps",
+            alerts=("ConversationClockSkew",),
             queries=(
                 Query(
                     "sum by (kind) (rate(conversation_data_anomalies_total{$scope}[$__rate_interval])) > 0",
@@ -240,11 +244,7 @@ _COBROWSE_ROW: Final = Section(
             unit="short",
             kind="stacked",
             width=6,
-            queries=(
-                Query(
-                    f'sum by (state) (conversation_communications{{{_COBROWSE}, state!~"{_ENDED}"}}) > 0', "{{state}}"
-                ),
-            ),
+            queries=(Query(f'sum by (state) ({_COMMUNICATIONS}{{{_COBROWSE}, state!~"{_ENDED}"}}) > 0', "{{state}}"),),
         ),
         Panel(
             title="Co-browse connect latency",
@@ -281,4 +281,5 @@ CONVERSATIONS: Final = Dashboard(
     description="The sessions of the contact centre: live, waiting, durations and ends, by media.",
     sections=(_NOW, _SESSIONS, _TRUTH, _COBROWSE_ROW),
     choices=("media",),
+    marks=MARKS,
 )

@@ -2,10 +2,11 @@
 
 1. Queries name neither a data source nor a job: both are variables, and `$scope` in a query is the selector of the job.
 2. Panels are in reading order; a row of the grid is `GRID` wide.
+3. Links to the runbook begin with the variable `runbook`, which Prometheus knows from a recording rule.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from grafana_foundation_sdk.builders import bargauge, common, stat, timeseries
@@ -20,6 +21,10 @@ GRID: Final = 24
 SCOPE: Final = 'namespace=~"$namespace", job=~"$job"'
 """The part that every selector of a dashboard has."""
 TAG: Final = "conversation-consumer"
+TOP: Final = 5
+"""How many partitions or workers a panel shows that would show every one of them."""
+MARK_STEP: Final = "60s"
+"""How often Grafana looks for annotations, and the window of their expressions."""
 
 _DATASOURCE: Final = values.DataSourceRef("prometheus", "${datasource}")
 _GREEN, _ORANGE, _RED = "green", "orange", "red"
@@ -49,6 +54,17 @@ class Panel(Struct, frozen=True, kw_only=True):
     """The text without data, if that has a meaning."""
     warn: float | None = None
     alarm: float | None = None
+    alerts: tuple[str, ...] = ()
+    """The alerts on what it shows: it links to their sections of the runbook."""
+
+
+class Mark(Struct, frozen=True):
+    """An annotation: a mark at the times at which an expression has a series. `text` has labels as `{{label}}`."""
+
+    name: str
+    expr: str
+    text: str
+    color: str
 
 
 class Section(Struct, frozen=True):
@@ -59,13 +75,14 @@ class Section(Struct, frozen=True):
 
 
 class Dashboard(Struct, frozen=True, kw_only=True):
-    """A whole dashboard; `choices` are labels of `conversation_communications` that become variables."""
+    """A whole dashboard; `choices` are labels of `conversation_corrections_total` that become variables."""
 
     uid: str
     title: str
     description: str
     sections: tuple[Section, ...]
     choices: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     def panels(self) -> list[Panel]:
         """All panels in reading order."""
@@ -95,7 +112,10 @@ def as_json(dashboard: Dashboard) -> str:
         .with_variable(_build_variable("job", "conversation_build_info"))
     )
     for label in dashboard.choices:
-        builder.with_variable(_build_variable(label, f"conversation_communications{{{SCOPE}}}"))
+        builder.with_variable(_build_variable(label, f"conversation_corrections_total{{{SCOPE}}}"))
+    builder.with_variable(_build_runbook_variable())
+    for mark in dashboard.marks:
+        builder.annotation(_build_annotation(mark))
     for section in dashboard.sections:
         assert sum(panel.width for panel in section.panels) % GRID == 0, f"{section.title!r} does not fill its rows"
         builder.with_row(builders.Row(section.title))
@@ -120,6 +140,30 @@ def _build_variable(label: str, metric: str) -> builders.QueryVariable:
         .include_all(include_all=True)
         .all_value(".*")
         .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def _build_runbook_variable() -> builders.QueryVariable:
+    return (
+        builders.QueryVariable("runbook")
+        .hide(models.VariableHide.HIDE_VARIABLE)
+        .datasource(_DATASOURCE)
+        .query("label_values(url:conversation_runbook:info, url)")
+        .refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
+    )
+
+
+def _build_annotation(mark: Mark) -> builders.AnnotationQuery:
+    return (
+        builders.AnnotationQuery()
+        .name(mark.name)
+        .datasource(_DATASOURCE)
+        .enable(enable=True)
+        .icon_color(mark.color)
+        .expr(fill_scope(mark.expr))
+        .step(MARK_STEP)
+        .title_format(mark.name)
+        .text_format(mark.text)
     )
 
 
@@ -152,11 +196,23 @@ def _build(panel: Panel) -> _Builder:
         builder.decimals(panel.decimals)
     if panel.ceiling is not None:
         builder.max(panel.ceiling)
+    if panel.alerts:
+        builder.links([_build_link(alert) for alert in panel.alerts])
     if panel.none:
         builder.no_value(panel.none)
     for ref, query in zip("ABCDEFGH", panel.queries, strict=False):
         builder.with_target(_build_target(ref, query, instant=panel.kind == "bars"))
     return builder
+
+
+def _build_link(alert: str) -> builders.DashboardLink:
+    """The link to an alert's section of the runbook."""
+    return (
+        builders.DashboardLink(f"Runbook: {alert}")
+        .type(models.DashboardLinkType.LINK)
+        .url(f"${{runbook:raw}}#{alert.lower()}")
+        .target_blank(target_blank=True)
+    )
 
 
 def _build_time_series(panel: Panel) -> timeseries.Panel:
@@ -207,6 +263,32 @@ def quantiles(metric: str, by: str = "", **named: float) -> tuple[Query, ...]:
         )
         for name, quantile in named.items()
     )
+
+
+def share(part: str, whole: str) -> str:
+    """The query of a share, which is 0 without a whole instead of missing."""
+    return f"sum({part}) / (sum({whole}) > 0) or 0 * sum({whole})"
+
+
+def top(expr: str, rank: str) -> str:
+    """The series of `expr` that are highest by `rank`, which has the same labels and is the same at all times."""
+    return f"{expr} and topk({TOP}, {rank})"
+
+
+def top_over(build: Callable[[str], str]) -> str:
+    """What `build` gives for the range of a rate, for the series that are highest over the selected time."""
+    return top(build("[$__rate_interval]"), build("[$__range] @ end()"))
+
+
+def top_rate(metric: str, by: str) -> str:
+    """The query of a rate by a label, for the values with the highest mean in the selected time."""
+    return top_over(lambda window: f"sum by ({by}) (rate({metric}{{$scope}}{window}))")
+
+
+def top_gauge(metric: str, by: str) -> str:
+    """The query of a gauge by a label, for the values with the highest peaks in the selected time."""
+    peaks = f"max_over_time({metric}{{$scope}}[$__range] @ end())"
+    return top(f"max by ({by}) ({metric}{{$scope}})", f"max by ({by}) ({peaks})")
 
 
 def one_of(states: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
 """`make picture`: pictures of the dashboards on real traffic, for the README.
 
 Real workers on a real Kafka have four minutes of traffic with a peak, a worker that is killed and another that takes
-its place, damaged records, clocks that disagree, and a broker that pauses. A real Prometheus scrapes them and answers
-the panels' queries, and Chromium draws the answers. It is not Grafana: the numbers are real, the looks are similar.
+its place, damaged and framed records, clocks that disagree, and a broker that pauses. A real Prometheus scrapes them
+and answers the panels' queries, and Chromium draws the answers. It is not Grafana: the numbers are real, the looks are
+similar.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from tests.deploy.tools import tool
 from tests.live.broker import LocalBroker, find_broker
 from tests.live.harness import Pipeline, WorkerProcess, now_ms
 from tests.live.prometheus import Prometheus
-from tests.live.stream import damaged, flow, skewed, write
+from tests.live.stream import damaged, flow, framed, skewed, write
 
 PICTURES = Path(__file__).parent.parent.parent / "deploy"
 NAMES = ("conversations", "pipeline")
@@ -32,6 +33,7 @@ BASE, PEAK = 130, 240
 """Changes of conversations per second, and how many more in the peak."""
 _PAGE = Path(__file__).with_name("picture.html").read_text(encoding="utf-8")
 _DRAWN_S = 60.0
+_GAP_S = 2.0
 _WIDTH, _CELL, _HEAD = 1_280, 23, 34
 
 
@@ -72,6 +74,7 @@ async def play(pipeline: Pipeline, stage: Stage, broker: LocalBroker) -> None:
     await write(settings, damaged(120))
     await asyncio.sleep(20)
     await write(settings, skewed(60))
+    await write(settings, framed(60))
     await peak
     await stage.exit(second)
     await asyncio.sleep(22)
@@ -97,7 +100,18 @@ async def ask(prometheus: Prometheus, dashboard: dict[str, Any], since_s: float)
                 for series in answer
                 if series.samples
             ]
-    return {"dashboard": dashboard, "answers": answers, "from": since_s, "to": until_s}
+    marks = [
+        {"color": mark["iconColor"], "name": mark["name"], "at": at_s}
+        for mark in dashboard["annotations"]["list"]
+        for series in await prometheus.over_time(fill_variables(mark["expr"]), since_s)
+        for at_s in _beginnings([at_s for at_s, _ in series.samples])
+    ]
+    return {"dashboard": dashboard, "answers": answers, "marks": marks, "from": since_s, "to": until_s}
+
+
+def _beginnings(times_s: list[float]) -> list[float]:
+    """The first time of each run without a gap; samples are a second apart."""
+    return [at_s for at_s, before_s in zip(times_s, [0.0, *times_s], strict=False) if at_s - before_s > _GAP_S]
 
 
 def _legend(form: str, labels: dict[str, str]) -> str:

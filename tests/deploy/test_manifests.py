@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from consumer.preflight.topic_checks import plans
 from consumer.settings import Settings, is_unspecified
 from consumer.web import bounded_http
 from consumer.web.admin_port import AdminServer
-from tests.deploy.manifests import DEPLOY, EVERYTHING, OVERLAYS, ROOT, Manifest, of_kind, one, pod_templates
+from tests.deploy.manifests import DEPLOY, EVERYTHING, OVERLAYS, ROOT, Manifest, of_kind, one, pod_templates, render
 
 MARGIN_S = 10
 """On top of everything with a bound: scheduling, and the delays of a slow node."""
@@ -324,3 +325,17 @@ def test_the_version_is_the_same_everywhere() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     tags = {kustomization["images"][0]["newTag"] for kustomization in kustomizations}
     assert tags == {project["version"]} == set(re.findall(r"^ARG VERSION=(.*)$", dockerfile, re.MULTILINE))
+
+
+def test_the_overlay_sets_the_address_of_the_runbook_in_one_place(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    overlay = tmp_path / "deploy" / "overlays" / "prod"
+    file, address = overlay / "runbook.yaml", "https://wiki.example/runbook"
+    published = yaml.safe_load(file.read_text(encoding="utf-8"))["data"]["url"]
+    file.write_text(file.read_text(encoding="utf-8").replace(published, address), encoding="utf-8")
+    manifests = render(overlay)
+    rules = [rule for group in one(manifests, "PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
+    alerts = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules if "alert" in rule}
+    assert alerts == {name: f"{address}#{name.lower()}" for name in alerts}
+    assert [rule["labels"]["url"] for rule in rules if "url" in rule.get("labels", ())] == [address]
+    assert published not in yaml.safe_dump_all(manifests)

@@ -14,6 +14,7 @@ import pytest
 from consumer.simulator.traffic import Traffic
 from deploy.generate.__main__ import MONITORING
 from deploy.generate.conversations import CONVERSATIONS
+from deploy.generate.marks import MARKS
 from deploy.generate.panels import Panel, fill_scope
 from deploy.generate.pipeline import PIPELINE
 from tests.deploy.promql import fill_variables
@@ -24,6 +25,7 @@ from tests.live.prometheus import Prometheus, Series
 from tests.live.stream import damaged, flow, framed, skewed, write
 
 FLOW_S = 9
+COUNTED_ONCE = "namespace_job_media_state:conversation_communications:sum"
 PANELS = (*CONVERSATIONS.panels(), *PIPELINE.panels())
 ZERO_IN_GOOD_HEALTH = {
     "Failures, 15 min": "no commit fails while the broker is well",
@@ -91,6 +93,8 @@ async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -
         assert await second.end(signal.SIGTERM) == 0
         prometheus.scrape([await port(first)])
         await prometheus.until(f"conversation_assigned_partitions == {PARTITIONS}")  # a new lane counts from 0
+        await prometheus.until(f"count(conversation_partition_generation > 2) == {PARTITIONS}")
+        await prometheus.until(f"sum({COUNTED_ONCE}) == sum(conversation_communications)")
         await write(settings, damaged(settings.dead_letters_consecutive_max + 100))
         await prometheus.until("conversation_breaker_open == 1")
         await prometheus.until("ALERTS{alertname='ConversationBreakerOpen'}")
@@ -99,6 +103,8 @@ async def test_every_panel_shows_something(pipeline: Pipeline, tmp_path: Path) -
             if not any(value for series in await shown(prometheus, panel, since_s) for _, value in series.samples):
                 zero.add(panel.title)
         assert zero <= ZERO_IN_GOOD_HEALTH.keys()
+        for mark in MARKS:
+            assert await prometheus.over_time(fill_variables(fill_scope(mark.expr)), since_s), mark.name
         assert [rule for rule in await prometheus.rules() if rule["health"] != "ok"] == []
     linted = await asyncio.to_thread(_linted, promtool, exposition)
     assert linted.returncode == 0, linted.stdout + linted.stderr
