@@ -15,7 +15,7 @@ from typing import Any
 from consumer.__main__ import main
 from consumer.engine.commit_stats import CommitStats
 from consumer.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
-from consumer.telemetry.lane_gauges import ReadMemory, ReadStates
+from consumer.telemetry.lane_gauges import ReadStates
 from consumer.telemetry.log_events import ServiceTelemetry
 from consumer.telemetry.metrics import Metrics
 from consumer.worker.offset_metadata import Ends
@@ -67,9 +67,9 @@ def install() -> None:
         real_restored(self, partition, restored)
         write_state(partition)
 
-    def watch(self: Metrics, read_states: ReadStates, read_memory: ReadMemory) -> None:
+    def watch(self: Metrics, read_states: ReadStates, *others: Any) -> None:
         nonlocal states
-        real_watch(self, read_states, read_memory)
+        real_watch(self, read_states, *others)
         states = read_states
 
     def write_state(partition: int) -> None:
