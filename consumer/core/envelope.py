@@ -92,18 +92,18 @@ _TEXT: Final = msgspec.json.Decoder(str | None)
 _REPLY: Final = msgspec.json.Decoder(_Reply)
 
 
-def parse(text: JsonText) -> Envelope:
+def parse(value: bytes) -> Envelope:
     """Parse the value of a record. Raises msgspec.DecodeError and UnicodeDecodeError.
 
-    Lone surrogate escapes, which msgspec refuses, are replaced.
+    Lone surrogate escapes, which msgspec refuses, are replaced. Of a long value they are to be replaced before.
     """
-    if len(text.value) >= LONG_BYTES:
-        return _parse_long(surrogates.replace_lone(text))
+    if len(value) >= LONG_BYTES:
+        return _parse_long(value)
     try:
-        return _parse(text.value)
+        return _parse(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        replaced = surrogates.replace_lone(text)
-        if replaced == text.value:
+        replaced = surrogates.replace_lone(JsonText(value))
+        if replaced == value:
             raise
     return _parse(replaced)
 

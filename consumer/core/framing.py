@@ -12,9 +12,6 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import Raw, Struct
 
-from consumer.core import surrogates
-from consumer.core.escapes import JsonText
-
 Framing = Literal[
     "byte_order_mark",
     "confluent",
@@ -113,13 +110,13 @@ def strip(value: bytes) -> Framed:
 
 
 def unwrap(framed: Framed) -> Framed | None:
-    """Take off the outermost frame of a JSON value; None if it has none, or enough were taken off."""
+    """Take off the outermost frame of a JSON value; None if it has none, or enough were taken off.
+
+    Of lone surrogate escapes, which msgspec refuses, there must be none.
+    """
     if len(framed.framings) >= FRAMINGS_MAX:
         return None
     found = _try_unwrap(framed.value)
-    if found is None:
-        replaced = surrogates.replace_lone(JsonText(framed.value))
-        found = None if replaced == framed.value else _try_unwrap(replaced)
     if found is None:
         return None
     framing, value = found
@@ -136,7 +133,7 @@ def split(framed: Framed) -> list[Framed] | None:
     value = framed.value.strip(_SPACE)
     framing: Framing = "array"
     if value.startswith(b"["):
-        parts = _split_array(value) or _split_array(surrogates.replace_lone(JsonText(value)))
+        parts = _split_array(value)
     else:
         framing = "lines"
         parts = [line.strip(_SPACE) for line in value.split(b"\n", SNAPSHOTS_MAX)]

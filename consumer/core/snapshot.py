@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from consumer.core import envelope, framing, timestamps
+from consumer.core import envelope, framing, surrogates, timestamps
 from consumer.core.envelope import NULL, Envelope
 from consumer.core.escapes import JsonText
 from consumer.core.extent import ELEMENTS_MAX, NESTING_MAX, find_excess
@@ -71,6 +71,12 @@ class Envelopes(Struct, frozen=True, gc=False):
     ignored: NoUpdate | None
 
 
+class Checked(Struct, frozen=True, gc=False):
+    """A value within the limits of nesting and elements. A long one has no lone surrogate escapes."""
+
+    framed: Framed
+
+
 class Unread(Struct, frozen=True, gc=False):
     """A value that is no update as it stands, and may be a frame of one."""
 
@@ -79,6 +85,14 @@ class Unread(Struct, frozen=True, gc=False):
     """What it is if it is no frame."""
 
 
+class Parts(Struct, frozen=True, gc=False):
+    """Several values in one record, none of which has been read."""
+
+    parts: list[Framed]
+
+
+Stage = Framed | Checked | Unread | Parts
+"""A value that is still to be read."""
 Opened = Envelope | Envelopes
 Decoded = Snapshot | NoUpdate | Rejected
 
@@ -99,8 +113,8 @@ def decode(record: Record, rules: Rules) -> Decoded:
 
 def open_envelope(record: Record, rules: Rules) -> Opened | NoUpdate | Rejected:
     """The first half of `decode`: parse the envelope of a value that is within the limits, without its frames."""
-    opened: Opened | Framed | Unread | NoUpdate | Rejected = begin(record, rules)
-    while isinstance(opened, Framed | Unread):
+    opened: Stage | Opened | NoUpdate | Rejected = begin(record, rules)
+    while isinstance(opened, Stage):
         opened = read(opened)
     return opened
 
@@ -119,46 +133,73 @@ def begin(record: Record, rules: Rules) -> Framed | NoUpdate | Rejected:
 
 def split(record: Record, rules: Rules) -> list[Record]:
     """A record for each value that a record holds; the record itself where that is one, or cannot be read."""
-    stage: Opened | Framed | Unread | NoUpdate | Rejected = begin(record, rules)
-    while isinstance(stage, Framed | Unread):
+    stage: Stage | Opened | NoUpdate | Rejected = begin(record, rules)
+    while isinstance(stage, Stage):
         opened = read(stage)
-        if isinstance(opened, Envelopes) and isinstance(stage, Unread):
-            return [replace(record, value=part.value) for part in framing.split(stage.framed) or ()]
+        if isinstance(stage, Parts) and isinstance(opened, Envelopes):
+            return [replace(record, value=part.value) for part in stage.parts]
         stage = opened
     return [record]
 
 
-def read(stage: Framed | Unread) -> Opened | Framed | Unread | NoUpdate | Rejected:
-    """The next stage of reading a value: its envelope, or what is within its outermost frame."""
-    return _parse(stage) if isinstance(stage, Framed) else _unframe(stage)
+def read(stage: Stage) -> Stage | Opened | NoUpdate | Rejected:
+    """The next stage of reading a value: its envelope, what is within its outermost frame, or the values it holds."""
+    match stage:
+        case Framed():
+            return _check(stage)
+        case Checked():
+            return _parse(stage.framed)
+        case Unread():
+            return _unframe(stage)
+        case Parts():
+            return _read_parts(stage.parts)
 
 
-def _parse(framed: Framed) -> Envelope | Unread | NoUpdate | Rejected:
-    where = "".join(f"{kind}: " for kind in framed.framings)
+def _check(framed: Framed) -> Checked | NoUpdate | Rejected:
     text = JsonText(framed.value)
     excess = find_excess(text)
     if excess == "too_deep":
-        return Rejected("too_deep", f"{where}nested deeper than {NESTING_MAX}")
+        return Rejected("too_deep", f"{_name_frames(framed)}nested deeper than {NESTING_MAX}")
     if excess == "too_many":
-        return Rejected("too_large", f"{where}more than {ELEMENTS_MAX} elements")
+        return Rejected("too_large", f"{_name_frames(framed)}more than {ELEMENTS_MAX} elements")
     if framed.framings and framed.value == bytes(NULL):
         return NoUpdate("tombstone")
+    return Checked(replace(framed, value=surrogates.replace_lone(text)) if _is_long(framed) else framed)
+
+
+def _is_long(framed: Framed) -> bool:
+    return len(framed.value) >= envelope.LONG_BYTES
+
+
+def _name_frames(framed: Framed) -> str:
+    return "".join(f"{kind}: " for kind in framed.framings)
+
+
+def _parse(framed: Framed) -> Envelope | Unread | NoUpdate:
     try:
-        opened = envelope.parse(text)
+        opened = envelope.parse(framed.value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Unread(framed, _reject(error, where))
+        return Unread(framed, _reject(error, _name_frames(framed)))
     if opened.is_bare and (opened.body is None or opened.body.participants is None):
         return Unread(framed, opened)
     return _accept(framed, opened)
 
 
-def _unframe(unread: Unread) -> Opened | Framed | NoUpdate | Rejected:
-    inner = framing.unwrap(unread.framed)
+def _unframe(unread: Unread) -> Envelope | Framed | Parts | NoUpdate | Rejected:
+    framed = unread.framed
+    if not _is_long(framed):
+        framed = replace(framed, value=surrogates.replace_lone(JsonText(framed.value)))
+    inner = framing.unwrap(framed)
     if inner is not None:
         return inner
     if isinstance(unread.judged, Envelope):
-        return _accept(unread.framed, unread.judged)
-    return _read_parts(unread.framed) or unread.judged
+        return _accept(framed, unread.judged)
+    parts = framing.split(framed)
+    if parts is None:
+        return unread.judged
+    if len(parts) > SNAPSHOTS_MAX:
+        return Rejected("too_large", f"more than {SNAPSHOTS_MAX} values in one record")
+    return Parts(parts)
 
 
 def _accept(framed: Framed, opened: Envelope) -> Envelope | NoUpdate:
@@ -168,18 +209,12 @@ def _accept(framed: Framed, opened: Envelope) -> Envelope | NoUpdate:
     return opened
 
 
-def _read_parts(framed: Framed) -> Envelopes | NoUpdate | Rejected | None:
-    """The envelopes of the values in a value; None if it does not hold several."""
-    parts = framing.split(framed)
-    if parts is None:
-        return None
-    if len(parts) > SNAPSHOTS_MAX:
-        return Rejected("too_large", f"more than {SNAPSHOTS_MAX} values in one record")
+def _read_parts(parts: list[Framed]) -> Envelopes | NoUpdate | Rejected:
     envelopes: list[tuple[int, Envelope]] = []
     ignored: NoUpdate | None = None
     for index, part in enumerate(parts):
-        opened: Opened | Framed | Unread | NoUpdate | Rejected = part
-        while isinstance(opened, Framed | Unread):
+        opened: Stage | Opened | NoUpdate | Rejected = part
+        while isinstance(opened, Stage):
             opened = read(opened)
         match opened:
             case Envelope():
@@ -190,7 +225,10 @@ def _read_parts(framed: Framed) -> Envelopes | NoUpdate | Rejected | None:
                 return replace(opened, where=f"[{index}]: {opened.where}")
             case Envelopes():
                 raise AssertionError("a part has no parts")
-    return Envelopes(envelopes, ignored) if envelopes else ignored
+    if envelopes:
+        return Envelopes(envelopes, ignored)
+    assert ignored is not None, "there are parts"
+    return ignored
 
 
 def decode_body(record: Record, opened: Opened, rules: Rules) -> Decoded:

@@ -19,12 +19,15 @@ from consumer.core.refold import Change
 from consumer.core.retention import advance, is_late
 from consumer.core.rules import Rules
 from consumer.core.snapshot import (
+    Checked,
     Decoded,
     Envelopes,
     NoUpdate,
     Opened,
+    Parts,
     Rejected,
     Snapshot,
+    Stage,
     Unread,
     begin,
     decode,
@@ -54,16 +57,15 @@ class LongStep:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self._read: Framed | Unread | Opened | Decoded | None = None
+        self._read: Stage | Opened | Decoded | None = None
 
     def advance(self, rules: Rules, stream_ms: int | None, lookup: Lookup) -> Outcome | None:
         """Perform the next stage: None before the last. Only the last one uses the state and stream time."""
         try:
             match self._read:
                 case None:
-                    begun = begin(self.record, rules)
-                    self._read = read(begun) if isinstance(begun, Framed) else begun
-                case (Framed() | Unread()) as stage:
+                    self._read = begin(self.record, rules)
+                case (Framed() | Checked() | Unread() | Parts()) as stage:
                     self._read = read(stage)
                 case (Envelope() | Envelopes()) as opened:
                     self._read = decode_body(self.record, opened, rules)
