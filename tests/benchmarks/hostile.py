@@ -10,6 +10,7 @@ ordinary JSON, which can be compared between machines, and between busy and quie
 """
 
 import argparse
+import base64
 import json
 import random
 import sys
@@ -23,6 +24,7 @@ from msgspec import Struct
 
 from consumer.core import normalize, timestamps
 from consumer.core.envelope import LONG_BYTES
+from consumer.core.framing import SNAPSHOTS_MAX
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.engine.choice import EngineClass, import_native
@@ -102,6 +104,36 @@ TOPICS = {
     "other": "v2.detail.events.conversation.u.acd.start",
     "none": "",
 }
+
+
+def _quote(value: bytes) -> bytes:
+    return json.dumps(value.decode(), ensure_ascii=False).encode()
+
+
+def _frame(before: bytes, write: Callable[[bytes], bytes] = bytes, after: bytes = b"}") -> Callable[[bytes], bytes]:
+    return lambda value: before + write(value) + after
+
+
+_connect = _frame(b'{"schema":null,"payload":')
+_sns = _frame(b'{"Type":"Notification","Message":', _quote)
+_sqs = _frame(b'{"MessageId":"m","Body":', _quote)
+FRAMES: dict[str, Callable[[bytes], bytes]] = {
+    "none": bytes,
+    "byte order mark": _frame(b"\xef\xbb\xbf", after=b""),
+    "schema id": _frame(b"\0\0\0\0\1", after=b""),
+    "Connect": _connect,
+    "Connect four times": lambda value: _connect(_connect(_connect(_connect(value)))),
+    "CloudEvents": _frame(b'{"specversion":"1.0","data":'),
+    "CloudEvents in base64": _frame(b'{"specversion":"1.0","data_base64":"', base64.b64encode, b'"}'),
+    "SNS": _sns,
+    "SNS in SQS": lambda value: _sqs(_sns(value)),
+    "text": _quote,
+    "text twice": lambda value: _quote(_quote(value)),
+    "array": _frame(b"[", after=b"]"),
+    "array of many": _frame(b"[", lambda value: b",".join([value] * SNAPSHOTS_MAX), b"]"),
+    "lines": lambda value: b"\n".join([value] * SNAPSHOTS_MAX),
+    "Connect's array of many": lambda value: _connect(b"[" + b",".join([value] * SNAPSHOTS_MAX) + b"]"),
+}
 NAMES = (
     "zz", "id", "purpose", "state", "calls", "cobrowsesessions", "messages", "controlling", "connectedTime", "wrapup",
     "cobrowseSessionId", "participants", "topicName",
@@ -129,10 +161,19 @@ class Choices(Struct, frozen=True):
     """Whether the last property has a type that is not expected, in an envelope that does not use it."""
     contradicts: bool = False
     """Whether the conversation has as many parks as may be known, and a state is shown from before them all."""
+    frame: str = "none"
     size: int = SIZE_MAX
 
     def value(self) -> bytes:
-        """The value of such a record, of about that size and no larger."""
+        """The value of such a record, of about that size and no larger if there is room for what is known."""
+        write, room = FRAMES[self.frame], self.size
+        value = write(self._content(room))
+        while len(value) > self.size and room > 1_000:
+            room = room * self.size // len(value) - 200
+            value = write(self._content(room))
+        return value
+
+    def _content(self, size: int) -> bytes:
         people = [self._participant(number) for number in range(self.participants)]
         if self.contradicts:
             people.insert(0, _show_parked({"state": "alerting"}))
@@ -152,7 +193,7 @@ class Choices(Struct, frozen=True):
         if self.wrong:
             document["eventBody" if self.envelope == "EventBridge" else "detail"] = 5
         before, _, after = json.dumps(document, separators=(",", ":")).encode().partition(b'"?filling?"')
-        return before + FILLINGS[self.filling](self.size - len(before) - len(after)) + after
+        return before + FILLINGS[self.filling](size - len(before) - len(after)) + after
 
     def _document(self, body: dict[str, Any]) -> dict[str, Any]:
         message = {"topicName": TOPICS[self.topic], "eventBody": body}
@@ -241,6 +282,9 @@ PLAIN = (
     *(Choices(filling, "participants", "body") for filling in ("objects", "nothings", "numbers", "texts")),
     *(Choices("wide text", name, "participant") for name in ("purpose", "id")),
     Choices("wide text", "state", "communication"),
+    *(Choices("halves among quotes", frame=frame) for frame in FRAMES),
+    *(Choices("texts of quotes", frame=frame) for frame in ("Connect four times", "SNS in SQS", "text twice")),
+    *(Choices("text", participants=499, frame=frame) for frame in ("Connect", "CloudEvents in base64", "SNS", "array")),
 )
 """Each way to be hostile on its own."""
 
@@ -288,6 +332,7 @@ def vary(chance: random.Random, choices: Choices) -> Choices:
         "deep": lambda: chance.random() < 0.5,
         "half": lambda: chance.choice(("", "first", "last")),
         "envelope": lambda: chance.choice(("WebSocket", "EventBridge")),
+        "frame": lambda: chance.choice(list(FRAMES)),
         "wrong": lambda: chance.random() < 0.5,
         "contradicts": lambda: chance.random() < 0.5,
         "size": lambda: chance.choice((SIZE_MAX, SIZE_MAX, LONG_BYTES - 1)),
