@@ -382,7 +382,7 @@ def lane_context(
     settings: Settings,
     telemetry: FakeTelemetry | None = None,
     wall_ms: int = 0,
-    on_commit: Callable[[Effects], None] = lambda _: None,
+    on_commit: Callable[[Effects, CommitStats], None] = lambda *_: None,
 ) -> LaneContext:
     """The context of a worker on this broker."""
     return LaneContext(

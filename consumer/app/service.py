@@ -127,6 +127,9 @@ async def _serve_ports(
         overviews = OverviewReader(
             worker.lanes, recent_activity, lambda: worker.outage, worker.awaited, lambda: input_consumer.address
         )
+        sampling = asyncio.create_task(watch.sample(overviews.trends))
+        sampling.add_done_callback(partial(_fail_with, worker))
+        started.callback(sampling.cancel)
         group = KafkaGroupView(settings, input_consumer.identity, input_consumer.partitions)
         started.push_async_callback(group.stop)
         signature = WorkerSignature(settings.query_token, _wall_ms)

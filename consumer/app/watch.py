@@ -1,9 +1,10 @@
-"""The watches of a running service, which never end: loop, membership, connection, lag, leaders and memory."""
+"""The watches of a running service, which never end: loop, membership, connection, lag, leaders, memory, trends."""
 
 import asyncio
 import time
 
 from consumer.kafka.group_consumer import GroupConsumer
+from consumer.query.trends import SLOT_MS, Trends
 from consumer.settings import Settings
 from consumer.telemetry import logs
 from consumer.telemetry.labels import TOPICS
@@ -89,3 +90,10 @@ async def memory(worker: Worker) -> None:
                 state_bytes_max=found.bytes_max,
                 remedy="give the container more memory, or start more workers; full, the lanes stop (see the runbook)",
             )
+
+
+async def sample(trends: Trends) -> None:
+    """Take the samples of the live page's trends."""
+    while True:
+        await asyncio.sleep(SLOT_MS / 1_000)
+        trends.sample()

@@ -22,6 +22,8 @@ from msgspec import Struct
 
 from consumer.query.live_search import LiveFilter, Position
 from consumer.query.parts import NO_OVERVIEW, LivePart, OverviewPart, Part
+from consumer.query.recent_activity import RecentLetter
+from consumer.query.trends import Sample
 from schemas.query import LiveCommunication, LiveCommunications, MissingPartitions, Overview
 
 _ANSWERS_MAX: Final = 4
@@ -103,6 +105,8 @@ class FleetOverview(Struct, frozen=True):
 
     overview: Overview
     oldest: list[LiveCommunication]
+    letters: list[RecentLetter]
+    trend: list[Sample]
     workers: int
     """How many answered."""
 
@@ -165,7 +169,7 @@ class Fleet:
             transitions=[operation.transition for operation in part.operations],
             dead_letters=part.dead_letters,
         )
-        return FleetOverview(overview, part.oldest, sum_.workers)
+        return FleetOverview(overview, part.oldest, part.letters, part.trend, sum_.workers)
 
     async def _add_up(
         self, asking: "_Asking[_Part]", own: Callable[[], Awaitable[_Part]]

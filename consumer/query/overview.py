@@ -1,13 +1,15 @@
-"""The overview of one worker: what is live by medium and state, the lanes, and the latest operations."""
+"""The overview of one worker: what is live by medium and state, the lanes, the latest operations, and trends."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from consumer.core.lifecycle import LIVE, RANKS
-from consumer.query.parts import OPERATIONS_MAX, Operation, OverviewPart, limit_rows
-from consumer.query.recent_activity import EncodedOperation, RecentActivity
+from consumer.query.parts import LETTERS_MAX, OPERATIONS_MAX, Operation, OverviewPart, limit_rows
+from consumer.query.recent_activity import EncodedOperation, RecentActivity, RecentLetter
+from consumer.query.trends import Trends
 from consumer.worker.lane_status import AwaitedPartition, LaneStatus
 from consumer.worker.worker import Outage
 from schemas.query import DeadLetterCount, LaneView, LiveCommunication, LiveCount
@@ -26,12 +28,14 @@ class OverviewReader:
         outage: Callable[[], Outage | None] = lambda: None,
         awaited: Mapping[int, AwaitedPartition] | None = None,
         address: Callable[[], str] = str,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._lanes = lanes
         self._awaited = {} if awaited is None else awaited
         self._recent_activity = recent_activity
         self._outage = outage
         self._address = address
+        self.trends = Trends(recent_activity, self._lag_records, lambda: outage() is not None, wall_ms)
 
     def outage_since_ms(self) -> int | None:
         """Since when nothing comes from Kafka, in epoch milliseconds; None while the overview is up to date."""
@@ -62,8 +66,15 @@ class OverviewReader:
             dead_letters=[
                 DeadLetterCount(reason, count) for reason, count in self._recent_activity.dead_letters.most_common()
             ],
+            letters=list(self._recent_activity.letters)[-LETTERS_MAX:][::-1],
             oldest=oldest,
+            trend=self.trends.read(),
         )
+
+    def letters_of(self, conversation_id: str) -> list[RecentLetter]:
+        """The latest dead letters of a conversation that this worker published, the latest first."""
+        letters = self._recent_activity.letters
+        return [letter for letter in reversed(letters) if letter.conversation_id == conversation_id]
 
     def operations_on(self, conversation_id: str) -> list[Transition]:
         """The latest operations on a conversation that this worker published, the latest first."""
@@ -71,6 +82,11 @@ class OverviewReader:
             operation for operation in self._recent_activity.operations if operation.conversation_id == conversation_id
         )
         return [operation.transition for operation in _decode_latest(operations)]
+
+    def _lag_records(self) -> int:
+        """How many records of all partitions wait, those that await an assignment included."""
+        lanes: list[LaneStatus | AwaitedPartition] = [*self._awaited.values(), *self._lanes.values()]
+        return sum(lane.lag_records or 0 for lane in lanes)
 
     def _view(self, lane: LaneStatus | AwaitedPartition) -> LaneView:
         standstill = lane.standstill.message if lane.standstill else None

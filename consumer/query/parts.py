@@ -12,12 +12,15 @@ from typing import Final, Protocol, Self
 from msgspec import Struct
 
 from consumer.query.live_search import Position
+from consumer.query.recent_activity import RecentLetter
+from consumer.query.trends import Sample, add_up
 from schemas.query import DeadLetterCount, LaneView, LiveCommunication, LiveCount
 from schemas.state import Media
 from schemas.transition import Transition
 
 OTHER: Final = "other"
 OPERATIONS_MAX: Final = 30
+LETTERS_MAX: Final = 20
 OLDEST_MAX: Final = 10
 LIVE_ROWS_MAX: Final = 128
 """More than there are live states in all media. Records may name any state: the others count as `other`."""
@@ -77,8 +80,11 @@ class OverviewPart(Struct, frozen=True, kw_only=True):
     operations: list[Operation]
     """The latest first, at most `OPERATIONS_MAX`."""
     dead_letters: list[DeadLetterCount]
+    letters: list[RecentLetter]
+    """The latest first, at most `LETTERS_MAX`."""
     oldest: list[LiveCommunication]
     """The oldest live communications, at most `OLDEST_MAX`."""
+    trend: list[Sample]
 
     def add(self, other: "OverviewPart") -> "OverviewPart":
         """See `Part.add`."""
@@ -88,9 +94,10 @@ class OverviewPart(Struct, frozen=True, kw_only=True):
             total = count.count + (0 if before is None else before.count)
             live[count.media, count.state] = LiveCount(count.media, count.state, total)
         dead: dict[str, int] = {}
-        for letters in (*self.dead_letters, *other.dead_letters):
-            dead[letters.reason] = dead.get(letters.reason, 0) + letters.count
+        for counted in (*self.dead_letters, *other.dead_letters):
+            dead[counted.reason] = dead.get(counted.reason, 0) + counted.count
         operations = heapq.merge(self.operations, other.operations, key=lambda o: o.committed_ms, reverse=True)
+        letters = heapq.merge(self.letters, other.letters, key=lambda letter: letter.committed_ms, reverse=True)
         return OverviewPart(
             generation=self.generation,
             partitions=sorted([*self.partitions, *other.partitions]),
@@ -100,12 +107,14 @@ class OverviewPart(Struct, frozen=True, kw_only=True):
             dead_letters=[
                 DeadLetterCount(reason, count) for reason, count in sorted(dead.items(), key=lambda item: -item[1])
             ],
+            letters=list(letters)[:LETTERS_MAX],
             oldest=list(heapq.merge(self.oldest, other.oldest, key=position_of))[:OLDEST_MAX],
+            trend=add_up(self.trend, other.trend),
         )
 
 
 NO_OVERVIEW: Final = OverviewPart(
-    generation=-1, partitions=[], live=[], lanes=[], operations=[], dead_letters=[], oldest=[]
+    generation=-1, partitions=[], live=[], lanes=[], operations=[], dead_letters=[], letters=[], oldest=[], trend=[]
 )
 
 

@@ -1,6 +1,7 @@
-"""What this worker committed last, for the live page: operations on transitions, and dead letters by reason.
+"""What this worker committed last, for the live page: operations on transitions, dead letters, and delays.
 
 It keeps references to what was encoded anyway and reads it when it is asked, so that a commit costs next to nothing.
+Of dead letters it keeps no value: those may be large.
 """
 
 import time
@@ -9,11 +10,15 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from consumer.engine.commit_stats import CommitStats
 from consumer.engine.dead_letters import REASON_HEADER
 from consumer.engine.output import Output
 from consumer.worker.ports import Effects
+from schemas.dead_letter import HEADER_PREFIX
 
 KEPT_MAX = 500
+LETTERS_MAX = 100
+_TEXT_MAX = 256
 
 
 class EncodedOperation(Struct, frozen=True):
@@ -24,13 +29,31 @@ class EncodedOperation(Struct, frozen=True):
     value: bytes
 
 
+class RecentLetter(Struct, frozen=True):
+    """A published dead letter, and when its worker committed it, in epoch milliseconds."""
+
+    committed_ms: int
+    conversation_id: str
+    """The key of the record, empty if it has none or dead letters carry none."""
+    reason: str
+    detail: str
+    partition: str
+    """Of the record in the input, in digits."""
+    offset: str
+
+
 class RecentActivity:
-    """The latest operations, and the number of dead letters since the worker started."""
+    """The latest operations and dead letters, and sums since the worker started."""
 
     def __init__(self, wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self._wall_ms = wall_ms
         self.dead_letters: Counter[str] = Counter()
         """By reason."""
+        self.letters: deque[RecentLetter] = deque(maxlen=LETTERS_MAX)
+        """The latest, the oldest first."""
+        self.corrections = 0
+        """Retracted transitions."""
+        self._slowest_ms: int | None = None
         self._commits: deque[tuple[int, Sequence[Output]]] = deque()
         """When the latest commits were, and their operations: as few as hold `KEPT_MAX`, the oldest first."""
         self._count = 0
@@ -48,16 +71,39 @@ class RecentActivity:
             for committed_ms, output in outputs
         ]
 
-    def add(self, effects: Effects) -> None:
+    def add(self, effects: Effects, stats: CommitStats) -> None:
         """Add the effects of a commit that succeeded."""
+        now_ms = self._wall_ms()
         if effects.transitions:
-            self._commits.append((self._wall_ms(), effects.transitions))
+            self._commits.append((now_ms, effects.transitions))
             self._count += len(effects.transitions)
             while self._count - len(self._commits[0][1]) >= KEPT_MAX:
                 self._count -= len(self._commits.popleft()[1])
         for output in effects.dead_letters:
-            self.dead_letters[_reason(output)] += 1
+            self.dead_letters[_text(output, REASON_HEADER)] += 1
+        self.letters.extend(_letter(now_ms, output) for output in effects.dead_letters[-LETTERS_MAX:])
+        self.corrections += stats.retracted.total()
+        if stats.records:
+            self._slowest_ms = max(self._slowest_ms or 0, max(stats.ages_ms, default=0))
+
+    def take_slowest_ms(self) -> int | None:
+        """How old a record was at most when it was processed, of all commits since this was asked; None without any."""
+        slowest_ms, self._slowest_ms = self._slowest_ms, None
+        return slowest_ms
 
 
-def _reason(output: Output) -> str:
-    return next((value.decode() for name, value in output.headers if name == REASON_HEADER and value), "")
+def _letter(now_ms: int, output: Output) -> RecentLetter:
+    return RecentLetter(
+        now_ms,
+        (output.key or b"").decode("utf-8", "replace")[:_TEXT_MAX],
+        _text(output, REASON_HEADER),
+        _text(output, HEADER_PREFIX + "detail"),
+        _text(output, HEADER_PREFIX + "source-partition"),
+        _text(output, HEADER_PREFIX + "source-offset"),
+    )
+
+
+def _text(output: Output, name: str) -> str:
+    """The text of a header, empty if there is none."""
+    text = next((value for header, value in output.headers if header == name and value), b"")
+    return text.decode("utf-8", "replace")[:_TEXT_MAX]

@@ -7,10 +7,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable
 from importlib import resources
 from typing import Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 import msgspec
 from aiohttp import web
@@ -18,16 +18,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consumer.core import timestamps
-from consumer.query.fleet import Fleet
+from consumer.query.fleet import Fleet, FleetOverview
 from consumer.query.overview import OverviewReader
 from consumer.version import VERSION
 from consumer.web.access import Access
 from consumer.web.answers import Answers, Refused
+from consumer.web.health import judge
+from consumer.web.live_table import arrange
+from consumer.web.page_text import FILTERS, STREAM_PATH, link, moment
 from schemas.query import Problem
 
 STREAMS_MAX: Final = 16
 """Pages that can be followed at the same time: a quarter of the connections."""
-STREAM_PATH: Final = "/events"
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -48,17 +50,27 @@ _SILENCE_S_MAX: Final = 15.0
 _COST_SHARE: Final = 0.05
 _COMMUNICATIONS_MAX: Final = 100
 """On the page of a conversation: as many as people can read, and as can be rendered in some milliseconds."""
-_MINUTE_S: Final = 60
+_FRAGMENTS: Final = ("verdict", "health", "live", "oldest", "feed", "dead", "troubled", "lanes")
+"""Those of the front page, by the id of their element, which is the name of their template."""
 
 
 class LivePage:
-    """Renders the overview and the answers as pages."""
+    """Renders the overview and the answers as pages. Ages are by the clock `wall_ms`."""
 
-    def __init__(self, answers: Answers, fleet: Fleet, overviews: OverviewReader, access: Access, engine: str) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        fleet: Fleet,
+        overviews: OverviewReader,
+        access: Access,
+        engine: str,
+        wall_ms: Callable[[], int],
+    ) -> None:
         self._answers = answers
         self._fleet = fleet
         self._overviews = overviews
         self._access = access
+        self._wall_ms = wall_ms
         self._streams = 0
         self._closing = asyncio.Event()
         self._rendering = asyncio.Lock()
@@ -67,9 +79,9 @@ class LivePage:
         self._templates = Environment(
             loader=PackageLoader("consumer.web", "page"), autoescape=True, undefined=StrictUndefined
         )
-        self._templates.filters.update(link=_link, stream=_stream, duration=_duration, moment=_moment, ranges=_ranges)
+        self._templates.filters.update(FILTERS)
         self._templates.globals.update(
-            version=VERSION, engine=engine, leave=not access.is_open, most=_COMMUNICATIONS_MAX
+            version=VERSION, engine=engine, leave=not access.is_open, most=_COMMUNICATIONS_MAX, now_ms=wall_ms
         )
         folder = resources.files("consumer.web").joinpath("page")
         self._assets = {name: folder.joinpath(name).read_bytes() for name in _ASSETS}
@@ -99,10 +111,10 @@ class LivePage:
 
     async def _front(self, _request: web.Request) -> web.Response:
         parts = {name: Markup(html) for name, html in (await self._overview_fragments()).items()}  # noqa: S704 - escaped
-        return self._page("board.html", parts=parts, now=timestamps.to_text(time.time_ns() // 1_000_000))
+        return self._page("board.html", parts=parts)
 
     async def _search(self, request: web.Request) -> web.Response:
-        raise web.HTTPSeeOther(_link(request.query.get("id", "").strip()))
+        raise web.HTTPSeeOther(link(request.query.get("id", "").strip()))
 
     async def _conversation(self, request: web.Request) -> web.Response:
         conversation_id = request.match_info["conversationId"]
@@ -141,14 +153,21 @@ class LivePage:
             found = await self._fleet.overview()
             async with self._answers.budget.acquire() as spent:
                 with spent:
-                    self._rendered = {
-                        name: self._templates.get_template(f"{name}.html").render(
-                            overview=found.overview, oldest=found.oldest, workers=found.workers
-                        )
-                        for name in ("fleet", "live", "lanes", "dead", "oldest", "feed")
-                    }
+                    self._rendered = self._render_overview(found)
             self._fresh_until_s = time.monotonic() + max(_TICK_S / 2, spent.seconds / _COST_SHARE)
             return self._rendered
+
+    def _render_overview(self, found: FleetOverview) -> dict[str, str]:
+        is_cut_off = self._overviews.outage_since_ms() is not None
+        values = {
+            "overview": found.overview,
+            "health": judge(found, self._wall_ms(), is_cut_off=is_cut_off),
+            "rows": arrange(found.overview.live),
+            "oldest": found.oldest,
+            "letters": found.letters,
+            "workers": found.workers,
+        }
+        return {name: self._templates.get_template(f"{name}.html").render(values) for name in _FRAGMENTS}
 
     async def _conversation_fragments(self, conversation_id: str) -> AsyncGenerator[dict[str, str], None]:
         """The conversation whenever it has changed, until this worker does not have it any more."""
@@ -183,6 +202,7 @@ class LivePage:
                 sent.update(changed)
                 now_s = time.monotonic()
                 if changed:
+                    changed["now"] = str(self._wall_ms())
                     await response.write(b"data: %s\n\n" % msgspec.json.encode(changed))
                     sent_s = now_s
                 elif now_s - sent_s > _SILENCE_S_MAX:
@@ -201,7 +221,7 @@ class LivePage:
         since_ms = self._overviews.outage_since_ms()
         if since_ms is None:
             return "Updating."
-        return f"Kafka does not answer: this page is from {timestamps.to_text(since_ms)} or before."
+        return f"Kafka does not answer: this page is from {moment(timestamps.to_text(since_ms))} or before."
 
     async def _is_closing(self) -> bool:
         """Wait for the next tick; returns whether the server is stopping."""
@@ -229,39 +249,3 @@ class LivePage:
     def _page(self, template: str, *, status: int = 200, **values: object) -> web.Response:
         text = self._templates.get_template(template).render(**values)
         return web.Response(text=text, status=status, content_type="text/html")
-
-
-def _link(conversation_id: str) -> str:
-    return f"/conversations/{quote(conversation_id, safe='', errors='surrogateescape')}"
-
-
-def _stream(conversation_id: str) -> str:
-    return f"{STREAM_PATH}/{quote(conversation_id, safe='', errors='surrogateescape')}"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Sorted numbers in words that stay short."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)  # noqa: RUF001 - as in all tables
-
-
-def _moment(published: str) -> Markup:
-    """A published time as HTML that may break between date and clock on a narrow screen."""
-    date, _, clock = published.removesuffix("Z").partition("T")
-    return Markup('<time datetime="{}">{} <span class="clock">{}</span></time>').format(published, date, clock)
-
-
-def _duration(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return "–"  # noqa: RUF001 - the dash that means no value in all tables
-    seconds = milliseconds / 1_000
-    if seconds < _MINUTE_S:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(int(seconds), _MINUTE_S)
-    hours, minutes = divmod(minutes, _MINUTE_S)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s"

@@ -39,7 +39,8 @@ from consumer.web.api import (
 )
 from consumer.web.authenticator import WORKER
 from consumer.web.bounded_http import BoundedServer, Bounds, Kind
-from consumer.web.live_page import HEADERS, STREAM_PATH, STREAMS_MAX, LivePage
+from consumer.web.live_page import HEADERS, STREAMS_MAX, LivePage
+from consumer.web.page_text import STREAM_PATH
 from consumer.web.worker_signature import ANSWER_HEADER, WorkerSignature
 from schemas.query import Problem
 
@@ -76,7 +77,7 @@ class QueryServer:
         self._answers = answers
         self._fleet = fleet
         self._access = Access(token, signature, address, on_refused)
-        self._page = LivePage(answers, fleet, overviews, self._access, engine)
+        self._page = LivePage(answers, fleet, overviews, self._access, engine, wall_ms)
         self._wall_ms = wall_ms
         self._audit = audit
         self._documentation = resources.files("consumer.web").joinpath("openapi.json").read_bytes()

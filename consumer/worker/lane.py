@@ -308,7 +308,7 @@ class Lane(LaneStatus):
         self._ledger = self._ledger.begin(InFlight(effects.next_offset, stats, started_s))
         ends = await publisher.commit(effects)
         self._ledger = self._ledger.succeed(ends)
-        self._context.on_commit(effects)
+        self._context.on_commit(effects, stats)
         self._restore.verify_written(ends.state)
         self._committed_s = self._context.monotonic_s()
         self.engine.commit(ends.state)

@@ -232,8 +232,8 @@ class LaneContext(Struct, frozen=True):
     state_log: StateLog
     new_publisher: Callable[[int], Publisher]
     telemetry: Telemetry
-    on_commit: Callable[[Effects], None]
-    """Called with what a lane has committed, as soon as that is certain."""
+    on_commit: Callable[[Effects, CommitStats], None]
+    """Called with what a lane has committed and its counts, as soon as that is certain."""
     monotonic_s: Callable[[], float]
     wall_ms: Callable[[], int]
     new_engine: Callable[[], Engine]

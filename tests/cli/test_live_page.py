@@ -42,7 +42,7 @@ async def test_a_session_is_found_followed_and_corrected(settings: Settings) -> 
         url = f"http://127.0.0.1:{service.query_port}/"
         await opened.goto(url)
         await expect(opened.locator("#lanes tbody tr")).to_have_count(4)
-        await expect(opened.locator("#lanes tr.bad")).to_have_count(0)
+        await expect(opened.locator("#troubled tr.bad")).to_have_count(0)
         await write(call(0, "alerting", 1, "session-1"))
         await write(rubbish(1))
         await expect(opened.locator("#live")).to_contain_text("alerting")

@@ -8,7 +8,9 @@ import msgspec
 
 from consumer.query.fleet import LIVE_PATH, REQUEST, Fleet, Group, LiveRequest, Member, NoAnswerError
 from consumer.query.live_search import LiveFilter, Position
-from consumer.query.parts import OPERATIONS_MAX, LivePart, Operation, OverviewPart, position_of
+from consumer.query.parts import LETTERS_MAX, OPERATIONS_MAX, LivePart, Operation, OverviewPart, position_of
+from consumer.query.recent_activity import RecentLetter
+from consumer.query.trends import Sample
 from schemas.query import DeadLetterCount, LaneView, LiveCommunication, LiveCount
 from schemas.state import Source
 from schemas.transition import Context, Transition
@@ -70,7 +72,11 @@ class ListWorker:
             lanes=[_lane(partition) for partition in sorted(self.live)],
             operations=sorted(operations, key=lambda operation: -operation.committed_ms)[:OPERATIONS_MAX],
             dead_letters=[DeadLetterCount("late", 1 + partition) for partition in list(self.live)[:1]],
+            letters=[_letter(partition, number) for partition in self.live for number in range(LETTERS_MAX)][
+                :LETTERS_MAX
+            ],
             oldest=items[:10],
+            trend=[Sample(slot, lag_records=1, delay_ms=slot, dead_letters=2, corrections=3) for slot in (1, 2)],
         )
 
 
@@ -139,3 +145,7 @@ def _operation(partition: int, number: int) -> Operation:
         Context(), Source("in", partition, number),
     )  # fmt: skip
     return Operation(1_000 * number + partition, transition)
+
+
+def _letter(partition: int, number: int) -> RecentLetter:
+    return RecentLetter(1_000 * number + partition, f"c{number}", "late", "", str(partition), str(number))

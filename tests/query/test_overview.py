@@ -4,6 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.engine.commit_stats import CommitStats
 from consumer.engine.output import Output
 from consumer.query.overview import OverviewReader
 from consumer.query.parts import Operation
@@ -94,7 +95,7 @@ async def test_the_latest_operations_come_first() -> None:
     outputs = await operations()
     recent_activity = RecentActivity(lambda: 7)
     dead_letters = [Output(b"k", b"v", (("cc-reason", reason),)) for reason in (b"no_time", b"late", b"late")]
-    recent_activity.add(Effects(4, OffsetMetadata(), [], outputs, dead_letters))
+    recent_activity.add(Effects(4, OffsetMetadata(), [], outputs, dead_letters), CommitStats())
     reader = OverviewReader({}, recent_activity)
     published = [msgspec.json.decode(output.value or b"", type=Transition) for output in outputs]
     assert reader.read(1, []).operations == [Operation(7, operation) for operation in published[::-1]]
@@ -109,7 +110,7 @@ def test_only_the_latest_operations_are_kept(sizes: list[int]) -> None:
     recent_activity, outputs = RecentActivity(), [Output(b"c%d" % number, b"") for number in range(sum(sizes))]
     begin = 0
     for size in sizes:
-        recent_activity.add(Effects(1, OffsetMetadata(), [], outputs[begin : begin + size], []))
+        recent_activity.add(Effects(1, OffsetMetadata(), [], outputs[begin : begin + size], []), CommitStats())
         begin += size
     assert [operation.conversation_id for operation in recent_activity.operations] == [
         f"c{number}" for number in range(begin)[-KEPT_MAX:]
@@ -119,6 +120,6 @@ def test_only_the_latest_operations_are_kept(sizes: list[int]) -> None:
 def test_commits_are_forgotten_once_later_ones_hold_enough() -> None:
     recent_activity, large = RecentActivity(), [Output(b"c", b"")] * KEPT_MAX
     for _ in range(3):
-        recent_activity.add(Effects(1, OffsetMetadata(), [], [Output(b"c", b"")], []))
-        recent_activity.add(Effects(1, OffsetMetadata(), [], large, []))
+        recent_activity.add(Effects(1, OffsetMetadata(), [], [Output(b"c", b"")], []), CommitStats())
+        recent_activity.add(Effects(1, OffsetMetadata(), [], large, []), CommitStats())
     assert [operations for _, operations in recent_activity._commits] == [large]

@@ -21,6 +21,7 @@ from consumer.core.outcomes import Applied
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.step import step
+from consumer.engine.commit_stats import CommitStats
 from consumer.engine.output import Output
 from consumer.query.fleet import Member
 from consumer.web import attempts, live_page, sessions
@@ -50,7 +51,9 @@ def apply(site: Site, record: Record) -> Applied:
     key = outcome.conversation_id.encode()
     outputs = [Output(key, msgspec.json.encode(transition)) for transition in outcome.transitions]
     dead = [Output(b"k", b"v", (("cc-reason", b"bad_json"),))]
-    site.recent_activity.add(Effects(record.next_offset, OffsetMetadata(), [], outputs, dead))
+    stats = CommitStats()
+    stats.retracted.update(transition.media for transition in outcome.transitions if transition.op == "retract")
+    site.recent_activity.add(Effects(record.next_offset, OffsetMetadata(), [], outputs, dead), stats)
     return outcome
 
 
@@ -69,6 +72,11 @@ async def site_at(token: str = "") -> AsyncIterator[tuple[Site, str]]:
 def as_shown(moment: str) -> str:
     """A published time as the page shows it."""
     return moment.replace("T", " ").removesuffix("Z")
+
+
+def minutes_before_now(seconds: float) -> str:
+    """How long ago the second of a record is, in whole minutes of the page's clock."""
+    return f"{int(3_600 - seconds) // 60} min"
 
 
 async def assert_accessible(opened: Page) -> None:
@@ -111,11 +119,14 @@ async def test_page_says_how_old_it_is_while_kafka_is_gone(browser: Browser) -> 
         await opened.goto(url)
         await expect(status).to_have_text("Updating.")
         site.worker.lanes[0].standstill = Standstill("leader", "no broker leads the partition", 0.0)
-        await expect(opened.locator("#lanes tr.bad")).to_contain_text("no broker leads the partition")
+        await expect(opened.locator("#troubled tr.bad")).to_contain_text("no broker leads the partition")
+        await expect(opened.locator("#verdict")).to_contain_text("Not read: 1 of 1 partition")
         site.worker.note_connection(RetriableError("connecting to kafka:9092: TimeoutError"))
         assert site.worker.outage is not None
-        since = timestamps.to_text(site.worker.outage.since_ms)
+        since = as_shown(timestamps.to_text(site.worker.outage.since_ms))
         await expect(status).to_have_text(f"Kafka does not answer: this page is from {since} or before.")
+        await expect(opened.locator("#verdict")).to_contain_text("Kafka does not answer this worker")
+        await expect(opened.locator("#health")).to_contain_text("cut off")
         site.worker.note_connection(None)
         await expect(status).to_have_text("Updating.")
 
@@ -152,17 +163,23 @@ async def test_the_front_page_keeps_up_with_the_worker(browser: Browser) -> None
     async with site_at() as (site, url), open_page(browser) as opened:
         await opened.goto(url)
         await expect(opened.get_by_role("status")).to_have_text("Updating.")
-        await expect(opened.locator("#live")).to_contain_text("call")
-        await expect(opened.locator("#live .number").last).to_have_text("5")
-        await expect(opened.locator("#lanes")).to_contain_text("running")
+        await expect(opened.locator("#verdict")).to_have_text(
+            "All is well. 1 of 1 partitions are counted, of 1 worker."
+        )
+        await expect(opened.locator("#live .total")).to_have_text("5 live")
+        call_row = opened.locator("#live tr").filter(has_text="call").first
+        await expect(call_row).to_contain_text("alerting 5")
+        await expect(opened.locator("#live tbody tr")).to_have_count(11)
+        await expect(opened.locator("#lanes")).to_contain_text("reading")
         await expect(opened.locator("footer")).to_contain_text("python engine")
         apply(site, call(50, "connected", 40, "live-1"))
         apply(site, call(51, "connected", 20, "live-1"))
         await expect(opened.locator("#feed tr.correction")).to_contain_text("corrected: alerting → connected")
         await expect(opened.locator("#dead")).to_contain_text("bad_json")
-        await expect(opened.locator("#live")).to_contain_text("connected")
+        await expect(opened.locator("#dead")).to_contain_text("bad_json")
+        await expect(call_row).to_contain_text("connected 1")
         site.worker.lanes[0].phase = "blocked"
-        await expect(opened.locator("#lanes tr.bad")).to_contain_text("blocked")
+        await expect(opened.locator("#troubled tr.bad")).to_contain_text("stopped")
         await save_screenshot(opened, "board")
         await assert_accessible(opened)
         site.worker.lanes[0].phase = "running"
@@ -176,14 +193,71 @@ async def test_the_front_page_keeps_up_with_the_worker(browser: Browser) -> None
         await expect(opened.locator("#feed")).to_contain_text("connected → disconnected")
 
 
+async def test_trends_show_what_was_sampled(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser) as opened:
+        apply(site, call(50, "connected", 40, "live-1"))
+        apply(site, call(51, "connected", 20, "live-1"))
+        site.overviews.trends.sample()
+        await opened.goto(url)
+        cards = opened.locator("#health .card")
+        await expect(cards).to_contain_text(["up to date", "0", "2 in the last minute", "1"])
+        label = cards.last.get_by_role("img", name="Most corrections in 5 s: 1; at the end 1.")
+        await expect(label).to_be_visible()
+        await expect(opened.locator("#verdict")).to_contain_text("2 records could not be used in the last minute")
+
+
+async def test_ages_are_relative_and_times_exact_in_the_chosen_zone(browser: Browser) -> None:
+    async with site_at() as (_, url), open_page(browser, timezone_id="Asia/Kolkata") as opened:
+        await opened.goto(url)
+        oldest = opened.locator("#oldest time").first
+        await expect(oldest).to_have_text(minutes_before_now(10))
+        await expect(oldest).to_have_attribute("title", f"{as_shown(at(10))} UTC")
+        zone = opened.get_by_role("button", name="Times:")
+        await expect(zone).to_have_text("Times: UTC")
+        await zone.click()
+        await expect(zone).to_have_text(re.compile("Times: Asia/(Kolkata|Calcutta)"))
+        local = as_shown(at(10 + 5.5 * 3_600))
+        await expect(oldest).to_have_attribute("title", re.compile(f"{re.escape(local)} Asia/"))
+        await opened.reload()
+        await expect(oldest).to_have_attribute("title", re.compile(f"{re.escape(local)} Asia/"))
+
+
+async def test_rows_keep_still_under_the_pointer(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser) as opened:
+        await opened.goto(url)
+        await expect(opened.get_by_role("status")).to_have_text("Updating.")
+        await opened.locator("#oldest tbody tr").first.hover()
+        before = await opened.locator("#oldest tbody").inner_text()
+        apply(site, call(50, "disconnected", 40, "live-0"))
+        await expect(opened.locator("#oldest")).to_have_class("hold held")
+        assert await opened.locator("#oldest tbody").inner_text() == before
+        await opened.mouse.move(0, 0)
+        await expect(opened.locator("#oldest tbody tr")).to_have_count(4)
+        await expect(opened.locator("#oldest")).to_have_class("hold")
+
+
+async def test_a_whole_id_is_copied(browser: Browser) -> None:
+    async with (
+        site_at() as (site, url),
+        open_page(browser, permissions=["clipboard-read", "clipboard-write"], **PHONE) as opened,
+    ):
+        long_id = "5f0c1a52-9f0e-4a3e-8a44-0d3c6f1b7e21"
+        apply(site, call(50, "connected", 0, long_id))
+        await opened.goto(url)
+        row = opened.locator("#oldest tr").filter(has_text=long_id)
+        await row.get_by_role("button", name="Copy this id").click()
+        await opened.wait_for_function("async (id) => await navigator.clipboard.readText() === id", arg=long_id)
+
+
 async def test_page_names_the_partitions_that_it_does_not_count(browser: Browser) -> None:
     async with site_at() as (site, url), open_page(browser, **PHONE) as opened:
         await opened.goto(url)
-        await expect(opened.locator("#fleet")).to_have_text("All partitions (1), of 1 worker.")
+        fleet = opened.locator("#verdict")
+        await expect(fleet).to_have_text("All is well. 1 of 1 partitions are counted, of 1 worker.")
         site.group.total = 5
         site.group.members = [Member(OWN, "", [0]), Member("other", "", [1, 2, 4])]
-        fleet = opened.locator("#fleet")
-        await expect(fleet).to_contain_text("Incomplete: partitions counted below: 1, of 1 worker.")
+        await expect(fleet).to_contain_text("Incomplete. 1 of 5 partitions are counted, of 1 worker.")
+        await expect(opened.locator("#live .total")).to_have_text("5 live, as far as it is known")
         await expect(fleet.get_by_role("listitem")).to_have_text(
             [
                 "Partitions 1–2, 4: its worker advertises no address: CC_QUERY_ADVERTISED",  # noqa: RUF001 - as shown
@@ -200,10 +274,10 @@ async def test_it_works_by_keyboard_and_updates_keep_the_focus(browser: Browser)
         await opened.keyboard.press("Tab")
         await expect(opened.get_by_role("link", name="Skip to the content")).to_be_focused()
         reached = []
-        for _ in range(14):
+        for _ in range(18):
             await opened.keyboard.press("Tab")
             reached.append(await opened.evaluate("document.activeElement.id || document.activeElement.textContent"))
-        assert {"id", "pause", "s-oldest", "s-feed", "live-0", "live-4"} <= set(reached)
+        assert {"id", "zone", "pause", "live-0", "live-4", "All partitions, by worker"} <= set(reached)
         await opened.locator("#oldest a").first.focus()
         before = await opened.locator("#oldest").inner_text()
         apply(site, call(50, "connected", 40, "live-0"))
@@ -447,7 +521,18 @@ async def test_streams_have_a_limit_and_end_with_the_server() -> None:
         opened = [await site.client.get(url) for _ in range(live_page.STREAMS_MAX)]
         assert {stream.status for stream in opened} == {200}
         first = json.loads((await opened[0].content.readuntil(b"\n\n")).removeprefix(b"data: "))
-        assert set(first) == {"fleet", "live", "lanes", "dead", "oldest", "feed", "status"}
+        assert set(first) == {
+            "verdict",
+            "health",
+            "live",
+            "oldest",
+            "feed",
+            "dead",
+            "troubled",
+            "lanes",
+            "status",
+            "now",
+        }
         status, answer, _ = await site.ask("/events")
         assert (status, answer.headers["Retry-After"]) == (503, "60")
         opened[0].close()

@@ -68,13 +68,17 @@ class Site:
         self.home: int | None = 7
         cycles_max = Rules().park_cycles_max
         lookup = Lookup(worker.lanes, self.topic, lambda _: self.home)
-        self.recent_activity = RecentActivity()
+        self.recent_activity = RecentActivity(lambda: NOW_MS)
         self.group = SetGroup()
         self.address = ""
         signature = WorkerSignature(token, lambda: NOW_MS)
         self.workers = WorkerClient(signature)
-        overviews = OverviewReader(
-            worker.lanes, self.recent_activity, lambda: worker.outage, address=lambda: self.address
+        self.overviews = overviews = OverviewReader(
+            worker.lanes,
+            self.recent_activity,
+            lambda: worker.outage,
+            address=lambda: self.address,
+            wall_ms=lambda: NOW_MS,
         )
         search = LiveSearch(worker.lanes, cycles_max)
         answers = Answers(lookup, search, overviews, cycles_max, self.group.generation)

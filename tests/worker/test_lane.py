@@ -64,7 +64,9 @@ class Scene:
         self.telemetry = FakeTelemetry()
         self.observed: list[Effects] = []
         """The effects that the lane passed on as committed."""
-        context = lane_context(broker, self.settings, self.telemetry, BASE_MS, self.observed.append)
+        context = lane_context(
+            broker, self.settings, self.telemetry, BASE_MS, lambda effects, _: self.observed.append(effects)
+        )
         self.lane = Lane(
             0, engine or context.new_engine(), self.settings, lambda: CommitPolicy.of(self.settings, 1), context
         )
