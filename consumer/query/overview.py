@@ -76,12 +76,12 @@ class OverviewReader:
         letters = self._recent_activity.letters
         return [letter for letter in reversed(letters) if letter.conversation_id == conversation_id]
 
-    def operations_on(self, conversation_id: str) -> list[Transition]:
+    def operations_on(self, conversation_id: str) -> list[Operation]:
         """The latest operations on a conversation that this worker published, the latest first."""
         operations = (
             operation for operation in self._recent_activity.operations if operation.conversation_id == conversation_id
         )
-        return [operation.transition for operation in _decode_latest(operations)]
+        return _decode_latest(operations)
 
     def _lag_records(self) -> int:
         """How many records of all partitions wait, those that await an assignment included."""

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
+from consumer.query.conclusion import conclude_from_state
 from consumer.query.live_search import LiveFilter, LiveSearch, Position
 from consumer.query.lookup import Found, Lookup, NotOpen, Unfinished
 from consumer.query.overview import OverviewReader
@@ -38,6 +40,13 @@ class Refused(Exception):
         super().__init__(problem.title)
         self.problem = problem
         self.headers = headers or {}
+
+
+class Story(Struct, frozen=True):
+    """What happened in a conversation, and what is concluded from it: sentences, none for a past time."""
+
+    timeline: Timeline
+    conclusion: list[str]
 
 
 class Answers:
@@ -104,10 +113,20 @@ class Answers:
         """The newest state of a conversation of this worker, None if the worker has none."""
         return self._lookup.held(conversation_id)
 
-    async def timeline_of(self, found: Found) -> Timeline:
-        """What has happened in a conversation that was found."""
+    async def story(self, conversation_id: str, as_of: str | None, now_ms: int) -> Story:
+        """What had happened in a conversation by `as_of` or by now, and what is concluded from its state now."""
+        found, _ = await self._find(conversation_id)
+        return await self.story_of(found, as_of, now_ms)
+
+    async def story_of(self, found: Found, as_of: str | None, now_ms: int) -> Story:
+        """The story of a conversation that was found."""
         assert found.state is not None
-        return await self._view(found, found.state, None)
+        timeline = await self._view(found, found.state, as_of)
+        if as_of is not None:
+            return Story(timeline, [])
+        async with self.budget.run():
+            state = _STATE.decode(found.state)
+            return Story(timeline, list(conclude_from_state(state, timeline.communications, now_ms, {})))
 
     async def _view(self, found: Found, state: bytes, as_of: str | None) -> Timeline:
         async with self.budget.run():

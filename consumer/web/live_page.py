@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
@@ -18,14 +18,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consumer.core import timestamps
+from consumer.query.conclusion import conclude_from_refused
 from consumer.query.fleet import Fleet, FleetOverview
 from consumer.query.overview import OverviewReader
 from consumer.version import VERSION
 from consumer.web.access import Access
-from consumer.web.answers import Answers, Refused
+from consumer.web.answers import Answers, Refused, Story
+from consumer.web.bars import draw
 from consumer.web.health import judge
 from consumer.web.live_table import arrange
 from consumer.web.page_text import FILTERS, STREAM_PATH, link, moment
+from consumer.web.records_behind import group_by_record, group_refused, inspect_command
 from schemas.query import Problem
 
 STREAMS_MAX: Final = 16
@@ -48,6 +51,8 @@ _STREAM_S_MAX: Final = 3_600.0
 """A page opens its stream again after this time."""
 _SILENCE_S_MAX: Final = 15.0
 _COST_SHARE: Final = 0.05
+_GROWTH_S: Final = 10.0
+"""How often the bars of what is live grow."""
 _COMMUNICATIONS_MAX: Final = 100
 """On the page of a conversation: as many as people can read, and as can be rendered in some milliseconds."""
 _FRAGMENTS: Final = ("verdict", "health", "live", "oldest", "feed", "dead", "troubled", "lanes")
@@ -122,15 +127,43 @@ class LivePage:
         as_of = timestamps.normalize(asked) if asked else None
         if asked and as_of is None:
             raise Refused(Problem("not a time such as 2026-01-31T09:05:00Z", 400))
-        timeline = await self._answers.timeline(conversation_id, as_of)
+        try:
+            story = await self._answers.story(conversation_id, as_of, self._wall_ms())
+        except Refused as refused:
+            if refused.problem.status != web.HTTPNotFound.status_code:
+                raise
+            return self._unknown(conversation_id, refused.problem.partition)
         async with self._answers.budget.run():
             return self._page(
                 "conversation.html",
                 id=conversation_id,
-                timeline=timeline,
-                follow=as_of is None and timeline.origin == "worker",
-                operations=[] if as_of else self._overviews.operations_on(conversation_id),
+                follow=as_of is None and story.timeline.origin == "worker",
+                **self._tell(conversation_id, story),
             )
+
+    def _unknown(self, conversation_id: str, partition: int | None) -> web.Response:
+        return self._page(
+            "unknown.html",
+            status=web.HTTPNotFound.status_code,
+            id=conversation_id,
+            partition=partition,
+            letters=self._overviews.letters_of(conversation_id),
+            command=inspect_command(conversation_id),
+        )
+
+    def _tell(self, conversation_id: str, story: Story) -> dict[str, Any]:
+        """What the template of a conversation's timeline shows."""
+        operations = self._overviews.operations_on(conversation_id)
+        letters = self._overviews.letters_of(conversation_id)
+        transitions = [operation.transition for operation in operations]
+        return {
+            "timeline": story.timeline,
+            "conclusion": [*story.conclusion, *conclude_from_refused(conversation_id, group_refused(letters).items())],
+            "picture": draw(story.timeline, transitions, self._wall_ms(), _COMMUNICATIONS_MAX),
+            "records": group_by_record(operations),
+            "letters": letters,
+            "command": inspect_command(conversation_id),
+        }
 
     async def _follow_overview(self, request: web.Request) -> web.StreamResponse:
         async def fragments() -> AsyncGenerator[dict[str, str], None]:
@@ -170,18 +203,23 @@ class LivePage:
         return {name: self._templates.get_template(f"{name}.html").render(values) for name in _FRAGMENTS}
 
     async def _conversation_fragments(self, conversation_id: str) -> AsyncGenerator[dict[str, str], None]:
-        """The conversation whenever it has changed, until this worker does not have it any more."""
+        """The conversation whenever it has changed, and while it is live again and again, for its bars grow.
+
+        Ends when this worker does not have it any more.
+        """
         template = self._templates.get_template("timeline.html")
-        state: bytes | None = None
+        shown: tuple[bytes | None, int] | None = None
+        stale_s = float("inf")
         while (found := self._answers.held(conversation_id)) is not None:
-            if found.state == state:
+            current = found.state, len(self._overviews.letters_of(conversation_id))
+            if current == shown and time.monotonic() < stale_s:
                 yield {}
                 continue
-            state = found.state
-            timeline = await self._answers.timeline_of(found)
+            shown = current
+            story = await self._answers.story_of(found, None, self._wall_ms())
             async with self._answers.budget.run():
-                operations = self._overviews.operations_on(conversation_id)
-                html = template.render(timeline=timeline, operations=operations)
+                html = template.render(self._tell(conversation_id, story))
+            stale_s = time.monotonic() + _GROWTH_S if story.timeline.live else float("inf")
             yield {"conversation": html}
 
     async def _stream(

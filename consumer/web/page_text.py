@@ -3,6 +3,7 @@
 Times are published UTC. The page's script writes them relative to now, or in the reader's zone; without it they stay.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
@@ -33,6 +34,12 @@ _MEDIA: Final[Mapping[str, str]] = {
     "screenshare": "screen share",
     "socialexpression": "social expression",
 }
+_TIME_CLASSES: Final[Mapping[str, str]] = {
+    "provider": "the provider",
+    "state": "the state",
+    "snapshot": "the snapshot, so it is late at most",
+}
+_PUBLISHED: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)")
 
 
 def link(conversation_id: str) -> str:
@@ -67,6 +74,17 @@ def state_class(state: str) -> str:
     return "s-live" if rank <= LIVE else "s-ended"
 
 
+def describe_time_class(time_class: str) -> str:
+    """What a time is taken from, in words."""
+    return _TIME_CLASSES.get(time_class, time_class)
+
+
+def with_times(sentence: str) -> Markup:
+    """A sentence whose published times are shown as all others are."""
+    pieces = _PUBLISHED.split(sentence)
+    return Markup("").join(moment(piece) if index % 2 else piece for index, piece in enumerate(pieces))
+
+
 def ranges(numbers: Sequence[int]) -> str:
     """Sorted numbers in words that stay short."""
     runs: list[list[int]] = []
@@ -81,6 +99,11 @@ def ranges(numbers: Sequence[int]) -> str:
 def age(published: str) -> Markup:
     """A published time of which the reader wants to know how long ago it was."""
     return Markup('<time class="age" datetime="{}">{}</time>').format(published, _clock(published))
+
+
+def ago(published: str) -> Markup:
+    """The same, in the middle of a sentence."""
+    return Markup('<time class="age ago" datetime="{}">{}</time>').format(published, _clock(published))
 
 
 def moment(published: str) -> Markup:
@@ -126,8 +149,11 @@ FILTERS: Final = {
     "phase": describe_phase,
     "medium": name_medium,
     "state_class": state_class,
+    "time_class": describe_time_class,
+    "with_times": with_times,
     "ranges": ranges,
     "age": age,
+    "ago": ago,
     "moment": moment,
     "utc": to_text,
     "duration": duration,

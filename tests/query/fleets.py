@@ -61,7 +61,7 @@ class ListWorker:
     async def overview_part(self) -> OverviewPart:
         items = sorted((item for items in self.live.values() for item in items), key=position_of)
         states = {(item.media, item.state) for item in items}
-        operations = [_operation(partition, number) for partition in self.live for number in range(OPERATIONS_MAX)]
+        operations = [make_operation(partition, number) for partition in self.live for number in range(OPERATIONS_MAX)]
         return OverviewPart(
             generation=self.generation,
             partitions=sorted(self.live),
@@ -139,7 +139,7 @@ def _lane(partition: int) -> LaneView:
     )  # fmt: skip
 
 
-def _operation(partition: int, number: int) -> Operation:
+def make_operation(partition: int, number: int) -> Operation:
     transition = Transition(
         1, f"{partition}-{number}", "assert", "c", "p", None, "call", None, "alerting", at(number), "state", None,
         Context(), Source("in", partition, number),

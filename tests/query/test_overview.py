@@ -99,7 +99,7 @@ async def test_the_latest_operations_come_first() -> None:
     reader = OverviewReader({}, recent_activity)
     published = [msgspec.json.decode(output.value or b"", type=Transition) for output in outputs]
     assert reader.read(1, []).operations == [Operation(7, operation) for operation in published[::-1]]
-    assert [operation.to_state for operation in reader.operations_on("c2")] == ["connected", "alerting"]
+    assert [operation.transition.to_state for operation in reader.operations_on("c2")] == ["connected", "alerting"]
     assert reader.operations_on("none") == []
     assert reader.read(1, []).dead_letters == [DeadLetterCount("late", 2), DeadLetterCount("no_time", 1)]
 

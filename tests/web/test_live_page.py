@@ -138,6 +138,10 @@ async def test_a_conversation_is_followed_live_and_in_the_past(browser: Browser)
         await opened.keyboard.press("Enter")
         await expect(opened.get_by_role("heading", name="live-2")).to_be_visible()
         await expect(opened.get_by_role("status")).to_have_text("Updating.")
+        await expect(opened.locator("#conversation")).to_contain_text(
+            "Live: call m1 of participant p1 is alerting since"
+        )
+        await opened.get_by_text("Details").click()
         cells = opened.locator("#conversation tbody tr")
         await expect(cells).to_have_count(1)
         apply(site, call(50, "connected", 40, "live-2"))
@@ -148,15 +152,25 @@ async def test_a_conversation_is_followed_live_and_in_the_past(browser: Browser)
         correction = opened.locator("li.correction").first
         await expect(correction).to_contain_text("corrected:")
         await expect(correction).to_contain_text(as_shown(at(40)))
+        await expect(opened.locator(".bar .mark")).to_have_count(1)
+        await expect(opened.locator(".records > li").first).to_contain_text("Offset 51, committed 0 s ago")
         await expect(cells.last).to_contain_text(as_shown(at(20)))
+        await expect(opened.locator("details[open]"), "details stay open").to_have_count(1)
+        await expect(opened.locator(".bar")).to_have_attribute(
+            "aria-label", re.compile(f"^alerting from {at(12)}, for 8")
+        )
         await save_screenshot(opened, "conversation")
         await assert_accessible(opened)
         apply(site, call(52, "disconnected", 60, "live-2", disconnectType="peer"))
-        await expect(opened.locator("#conversation")).to_contain_text("Ended: 0 of 1")
+        await expect(opened.locator("#conversation")).to_contain_text("Over: 0 of 1 communications have not ended.")
+        await expect(opened.locator("#conversation")).to_contain_text("is disconnected (peer) since")
         await opened.get_by_label("State as of (UTC)").fill(at(30))
         await opened.get_by_role("button", name="Show").click()
-        await expect(opened.locator("#conversation")).to_contain_text("Live: 1 of 1")
-        await expect(opened.get_by_role("status")).to_contain_text(f"As of {at(30)}")
+        await expect(opened.locator("#conversation")).to_contain_text("It was live")
+        await expect(opened.get_by_role("status")).to_contain_text(f"As of {as_shown(at(30))}")
+        await opened.get_by_label("State as of (UTC)").fill(at(11.999))
+        await opened.get_by_role("button", name="Show").click()
+        await expect(opened.locator("#conversation")).to_contain_text(f"It had not begun at {as_shown(at(11.999))}.")
 
 
 async def test_the_front_page_keeps_up_with_the_worker(browser: Browser) -> None:
@@ -309,7 +323,27 @@ async def test_an_unknown_conversation_has_a_page(browser: Browser) -> None:
     async with site_at() as (site, url), open_page(browser, refused=404) as opened:
         site.home = 0
         await opened.goto(f"{url}/conversations/none")
-        await expect(opened.get_by_role("alert")).to_contain_text("no such conversation is known")
+        await expect(opened.get_by_role("alert")).to_have_text("No conversation with this id is known: none")
+        await expect(opened.locator("code")).to_have_text("conversation-consumer inspect none --why")
+        await assert_accessible(opened)
+
+
+async def test_a_conversation_has_its_dead_letters(browser: Browser) -> None:
+    async with site_at() as (site, url), open_page(browser) as opened:
+        headers = {"cc-reason": "wrong_type", "cc-detail": "participants[0]: Expected `array`",
+                   "cc-source-partition": "0", "cc-source-offset": "77"}  # fmt: skip
+        letter = Output(b"live-1", b"v", [(name, text.encode()) for name, text in headers.items()])
+        await opened.goto(f"{url}/conversations/live-1")
+        await expect(opened.get_by_role("status")).to_have_text("Updating.")
+        site.recent_activity.add(Effects(78, OffsetMetadata(), [], [], [letter]), CommitStats())
+        await opened.get_by_role("link", name="Its dead letters: 1").click()
+        row = opened.locator("#letters tbody tr")
+        await expect(row.locator("td")).to_have_text(
+            ["0 s", "wrong_type", "participants[0]: Expected `array`", "partition 0, offset 77"]
+        )
+        await expect(opened.locator("#conversation")).to_contain_text(
+            "Refused as wrong_type: 1 of its records, the last at offset 77."
+        )
         await assert_accessible(opened)
 
 
@@ -345,7 +379,9 @@ async def test_values_of_records_are_shown_and_never_run(browser: Browser) -> No
         apply(site, call(51, "disconnected", 30, HOSTILE, HOSTILE, disconnectType=HOSTILE))
         await opened.locator("#feed a").filter(has_text=HOSTILE).first.click()
         await expect(opened.get_by_role("heading", name=HOSTILE).first).to_be_visible()
-        await expect(opened.locator("#conversation h3").first).to_contain_text("img src=x")
+        await expect(opened.locator("#conversation h4").first).to_contain_text("disconnected")
+        await expect(opened.locator("#conversation dd").first).to_have_text("p1")
+        await expect(opened.locator("code")).to_contain_text("inspect '<img src=x")
         assert await opened.locator("img").count() == 0
 
 

@@ -47,8 +47,8 @@ function writeTime(element) {
   if (Number.isNaN(date.getTime())) return;
   const [day, clock] = exact(date);
   const zoneName = isLocal ? ownZone : "UTC";
-  if (element.className === "age") {
-    const text = relative(date);
+  if (element.classList.contains("age")) {
+    const text = relative(date) + (element.classList.contains("ago") ? " ago" : "");
     if (element.textContent !== text) element.textContent = text;
     element.title = `${day} ${clock} ${zoneName}`;
   } else {
