@@ -75,7 +75,7 @@ def main() -> None:
         sys.exit("needs Linux, whose /proc has the CPU time of the worker")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a new partition has no leader yet, and aiokafka retries
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    broker = find_broker()
+    broker = find_broker(is_measured=True)
     if isinstance(broker, str):
         sys.exit(f"needs a real Kafka: {broker}")
     try:

@@ -41,7 +41,7 @@ class SecureBroker(LocalBroker):
         keys = self._home / "keys.json"
         keys.write_text(self.tokens.key_set())
         self._keys_url = keys.as_uri()
-        self._options = (f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self._keys_url}",)
+        self._java_options.append(f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self._keys_url}")
 
     @property
     def tls(self) -> str:
