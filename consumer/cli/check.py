@@ -27,8 +27,9 @@ def check(*, as_json: bool) -> None:
 
     Settings, the engine, the connection to the brokers, what others can read (files of secrets, digests, encryption),
     the brokers' limits and versions, each permission, the topics and their settings, timestamps, the consumer group
-    with its members, offsets and lag. Each line has a status (pass, warn or fail) and the result, with the remedy below
-    it. Warnings do not fail. A check that needs what has failed is left out.
+    with its members, offsets and lag, and what the relay does: how its newest records are framed, keyed and timed, and
+    how many can be used. Each line has a status (pass, warn or fail) and the result, with the remedy below it. Warnings
+    do not fail. A check that needs what has failed is left out.
 
     \b
     Examples:

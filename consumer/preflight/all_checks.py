@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 from consumer.environment import SettingsError
 from consumer.kafka.log_ends import find_log_ends
-from consumer.preflight import engine_check, security_checks
+from consumer.preflight import engine_check, relay_checks, security_checks
 from consumer.preflight.check_result import CheckResult
 from consumer.preflight.group_checks import leaders, output_leaders
 from consumer.preflight.topic_admin import TopicAdmin
@@ -63,6 +63,8 @@ async def _check_cluster(settings: Settings, admin: TopicAdmin) -> AsyncGenerato
     if any(result.status != "pass" for result in leadership):  # the next checks ask those leaders and would wait
         return
     for result in [*await admin.transactions(topics), *await admin.group(topics, ends)]:
+        yield result
+    for result in await relay_checks.check(settings, partitions):
         yield result
 
 

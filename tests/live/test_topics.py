@@ -16,6 +16,7 @@ from consumer.cli.check import check
 from consumer.cli.exit_codes import CONFIG, OK
 from consumer.cli.topics import topics
 from consumer.kafka.log_ends import find_log_ends
+from consumer.kafka.records import partition_of
 from consumer.preflight.topic_admin import TopicAdmin
 from consumer.settings import Settings
 from consumer.worker.ports import ConfigurationError
@@ -253,6 +254,35 @@ async def test_check_reports_conflicts_in_the_group(
     assert "a member at 127.0.0.1 has the id 'worker-0'" in messages
     assert "partition 0 at 9, which holds 0 to 0" in messages
     assert "3 offsets to read of 5" in messages
+
+
+async def test_check_says_what_the_relay_does(settings: Settings, create_topics: CreateTopics) -> None:
+    """It reads the newest records of each partition, past what a transaction has aborted."""
+    await create_topics(settings.bootstrap_servers, valid_topics(settings))
+    body = {"id": "c1", "participants": [{"id": "p1", "calls": [{"id": "m1", "state": "connected"}]}]}
+    value = json.dumps(
+        {"schema": None, "payload": {"topicName": "v2.users.u.conversations", "eventBody": body}}
+    ).encode()
+    home = partition_of(b"c1", 3)
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id="relay") as producer:
+        async with producer.transaction():
+            for _ in range(120):
+                await producer.send(settings.input_topic, value, b'"c1"', partition=home)
+            await producer.send(settings.input_topic, b"broken", b"c2", partition=(home + 1) % 3)
+        await producer.begin_transaction()
+        await producer.send_and_wait(settings.input_topic, b"aborted", b"c3", partition=home)
+        await producer.abort_transaction()
+    result = await ended("check --json", environ_of(settings), WITHIN_S)
+    assert result.exit_code == OK, result.printed
+    said = [line for line in map(json.loads, result.printed.splitlines()) if line["check"] == "relay"]
+    read = 100 - 3  # of the newest 100 offsets of a partition, less an aborted record and two markers
+    assert [(line["status"], line["message"]) for line in said] == [
+        ("warn", f"of the newest {read + 1} records not all can be used: {read} updates, 1 dead letters (1 bad_json)"),
+        ("pass", f"of {read} updates have frames, which cost CPU: {read} connect"),
+        ("pass", f"keys are {read} key_text, in the partitions of Kafka's own partitioner"),
+        ("pass", "all records have a timestamp"),
+    ]
+    assert f"see partition {(home + 1) % 3}, offset 0: bad_json" in said[0]["remedy"]
 
 
 def invoke(command: object, settings: Settings, *arguments: str) -> Result:
