@@ -91,7 +91,7 @@ endif
 docs: $(VENV)/.test ## Generate the pages of docs/reference from the code
 	$(BIN)/python -m docs.generate
 
-schemas: $(VENV)/.test ## Generate openapi.json and the schemas of the topics from the Structs
+schemas: $(VENV)/.test ## Generate openapi.json and the contract of the topics from the Structs
 	$(BIN)/python -m generate
 
 dashboards: $(VENV)/.test ## Generate the dashboards and the PrometheusRule

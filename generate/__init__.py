@@ -1,1 +1,1 @@
-"""What is generated from the Structs and the query port, and checked in: JSON Schemas and `openapi.json`."""
+"""What is generated from the Structs and the query port, and checked in: JSON Schemas, AsyncAPI and OpenAPI."""

@@ -6,12 +6,13 @@ from typing import Any, Final
 
 import msgspec
 
+from generate.asyncapi import asyncapi
 from generate.openapi import openapi
 from generate.topics import topic_schemas
 
 ROOT: Final = Path(__file__).parent.parent
 TOPICS: Final = ROOT / "schemas" / "json"
-"""Has the schemas of what is published, and nothing else."""
+"""Has the contract of the topics, and nothing else."""
 OPENAPI: Final = Path(str(resources.files("consumer.web"))) / "openapi.json"
 
 
@@ -19,6 +20,7 @@ def generate_files() -> dict[Path, str]:
     """Every generated file with its text."""
     documents: dict[Path, Any] = {OPENAPI: openapi()}
     documents |= {TOPICS / f"{name}.schema.json": document for name, document in topic_schemas().items()}
+    documents[TOPICS / "asyncapi.json"] = asyncapi()
     return {
         path: msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
         for path, document in documents.items()

@@ -51,10 +51,15 @@ def field_texts(struct: type[Struct], aliases: dict[str, str]) -> dict[str, str]
 
 
 def to_json_terms(text: str, wire_names: dict[str, str]) -> str:
-    """A docstring as a description: quoted attributes and constants as JSON has them, a line per paragraph."""
+    """A docstring as a description: quoted attributes and constants as JSON has them, paragraphs in one line."""
     text = re.sub(r"`(\w+)`", lambda quoted: f"`{wire_names.get(quoted[1], quoted[1])}`", text)
     text = re.sub(r"\b(None|True|False)\b", lambda constant: _CONSTANTS[constant[1]], text)
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(part if _is_table(part) else " ".join(part.split()) for part in paragraphs)
+
+
+def _is_table(paragraph: str) -> bool:
+    return paragraph.startswith("|")
 
 
 def _structs(info: Type) -> Iterator[type[Struct]]:

@@ -1,6 +1,5 @@
 """What `make schemas` writes is checked in, and what the service publishes is as the schemas have it."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,17 +8,12 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from msgspec import Meta, Struct
 
-from consumer.core.outcomes import DeadLettered
-from consumer.core.record import Record
-from consumer.engine.dead_letters import DeadLetterFormat, build
-from consumer.simulator.traffic import Traffic, records
+from consumer.simulator.traffic import Traffic
 from consumer.web.api import ENDPOINTS
 from generate.__main__ import TOPICS, generate_files
 from generate.components import components, field_texts, to_json_terms
 from generate.topics import topic_schemas
-from tests.core.play import play
-from tests.data.worked_examples import WORKED_EXAMPLES
-from tests.strategies import TOPIC
+from tests.schemas.messages import publish, simulate
 
 SCHEMAS = topic_schemas()
 RECORDS = 1_500
@@ -52,22 +46,7 @@ class Derived(Base, rename="camel"):
 @pytest.fixture(scope="module")
 def published() -> dict[str, list[Any]]:
     """What comes of simulated traffic and of the worked examples, by the name of its schema."""
-    drafts = islice(records(Traffic(seed=3, conversations=60, disorder=0.3)), RECORDS)
-    traffic = [
-        Record(TOPIC, 0, offset, draft.timestamp_ms, draft.key, draft.value, draft.headers)
-        for offset, draft in enumerate(drafts)
-    ]
-    played = [play(found) for found in (traffic, *(example.records for example in WORKED_EXAMPLES))]
-    letters = [
-        build(record, outcome, DeadLetterFormat(bool(record.offset % 2), 1_000, "1.2.3"))
-        for record, outcome in zip(traffic, played[0].outcomes, strict=True)
-        if isinstance(outcome, DeadLettered)
-    ]
-    return {
-        "dead-letter-headers": [{name: (text or b"").decode() for name, text in letter.headers} for letter in letters],
-        "state": [msgspec.json.decode(state) for result in played for state in result.states.values()],
-        "transition": [transition for result in played for transition in result.log],
-    }
+    return publish(simulate(Traffic(seed=3, conversations=60, disorder=0.3), RECORDS))
 
 
 def validate(name: str, message: Any) -> None:
@@ -142,3 +121,18 @@ def test_descriptions_come_from_docstrings() -> None:
 
 def test_only_whole_words_are_put_into_the_terms_of_json() -> None:
     assert to_json_terms("Nonesuch `as_of`, as_of; True.", {"as_of": "asOf"}) == "Nonesuch `asOf`, as_of; `true`."
+
+
+def test_a_table_keeps_its_lines() -> None:
+    assert (
+        to_json_terms(
+            """One
+        line.
+
+        | a | b |
+        | - | - |
+        """,
+            {},
+        )
+        == "One line.\n\n| a | b |\n| - | - |"
+    )
