@@ -90,12 +90,18 @@ class ProblemKind(Struct, frozen=True):
     header: Header | None = None
 
 
-VARIABLES: Final[Mapping[str, str]] = {"conversationId": "The conversation's id, as Genesys Cloud gives it."}
+VARIABLES: Final[Mapping[str, str]] = {
+    "conversationId": "The conversation's id, as Genesys Cloud gives it.",
+    "schema": (
+        "`asyncapi.json`, `state.schema.json`, `transition.schema.json` or `dead-letter-headers.schema.json`, as the "
+        "package ships it."
+    ),
+}
 
 PROBLEMS: Final[Mapping[int, ProblemKind]] = {
     400: ProblemKind("A parameter is unknown, given twice, or has no good value."),
     401: ProblemKind("The token is missing or wrong.", Header(name="WWW-Authenticate", required=True)),
-    404: ProblemKind("There is no such conversation, or no such path."),
+    404: ProblemKind("There is no such conversation, schema or path."),
     405: ProblemKind("The method is not allowed.", Header(name="Allow", required=True)),
     421: ProblemKind("No token is set (CC_QUERY_TOKEN), and the request names a host that is not loopback."),
     429: ProblemKind(
@@ -172,4 +178,14 @@ DOCUMENTATION: Final = Endpoint(
     answer=None,
     answer_description="This document.",
 )
-ENDPOINTS: Final = (CONVERSATION, TIMELINE, LIVE, OVERVIEW, DOCUMENTATION)
+SCHEMA: Final = Endpoint(
+    path="/schemas/{schema}",
+    operation_id="getSchema",
+    tag="documentation",
+    summary="The contract of the topics: an AsyncAPI document, or the JSON Schema of what is published",
+    parameters=NoParameters,
+    answer=None,
+    answer_description="The document.",
+    problems=(400, 401, 404, 405, 421, 429),
+)
+ENDPOINTS: Final = (CONVERSATION, TIMELINE, LIVE, OVERVIEW, DOCUMENTATION, SCHEMA)

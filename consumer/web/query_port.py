@@ -34,6 +34,7 @@ from consumer.web.api import (
     LIVE,
     OVERVIEW,
     PARTS_PATH,
+    SCHEMA,
     TIMELINE,
     Endpoint,
 )
@@ -81,11 +82,14 @@ class QueryServer:
         self._wall_ms = wall_ms
         self._audit = audit
         self._documentation = resources.files("consumer.web").joinpath("openapi.json").read_bytes()
+        contract = resources.files("schemas").joinpath("json")
+        self._schemas = {file.name: file.read_bytes() for file in contract.iterdir()}
         app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[self._guard])
         app.on_response_prepare.append(_add_headers)
         app.add_routes(
             [
                 web.get(API_V1 + DOCUMENTATION.path, self._openapi),
+                web.get(API_V1 + SCHEMA.path, self._schema),
                 web.get(API_V1 + CONVERSATION.path, self._conversation),
                 web.get(API_V1 + TIMELINE.path, self._timeline),
                 web.get(API_V1 + LIVE.path, self._live),
@@ -139,6 +143,13 @@ class QueryServer:
     async def _openapi(self, request: web.Request) -> web.Response:
         _parameters(request, DOCUMENTATION)
         return web.Response(body=self._documentation, content_type="application/json")
+
+    async def _schema(self, request: web.Request) -> web.Response:
+        _parameters(request, SCHEMA)
+        document = self._schemas.get(request.match_info["schema"])
+        if document is None:
+            raise Refused(Problem(f"no such schema; there are {', '.join(sorted(self._schemas))}", 404))
+        return web.Response(body=document, content_type="application/json")
 
     async def _conversation(self, request: web.Request) -> web.Response:
         _parameters(request, CONVERSATION)
