@@ -4,16 +4,20 @@ from collections import Counter
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 
 from consumer.core.record import Record
-from tests.live import faults, witnessed
+from consumer.settings import Settings
+from consumer.simulator.traffic import Traffic
+from tests.live import contract, faults, witnessed
 from tests.live.expectation import USED
 from tests.live.faults import DESCRIPTORS_MAX, RESIDENT_BYTES_MAX, broken_promises
 from tests.live.lost_markers import LostMarker, find_lost_markers
 from tests.live.soak_table import Report, Sample
 from tests.live.witness import digest
+from tests.schemas.messages import publish, simulate
 
 
 def sample(resident_mb: float, descriptors: int, age_s: float) -> Sample:
@@ -176,3 +180,40 @@ def test_unknown_fault_is_answered_with_all_names(capsys: pytest.CaptureFixture[
         faults.parse(["--only", "worker kiled"])
     message = capsys.readouterr().err
     assert all(name in message for name in faults.Scene.faults())
+
+
+SETTINGS = Settings(bootstrap_servers="broker:9092")
+PUBLISHED = publish(simulate(Traffic(seed=4, conversations=9), 200))
+
+
+def output(message: Any, **changed: Any) -> Record:
+    """A record of an output topic with this value."""
+    return Record("out", 2, 7, 0, b"k", None if message is None else msgspec.json.encode({**message, **changed}))
+
+
+def letter(headers: dict[str, str]) -> Record:
+    """A record of the dead letters topic."""
+    return Record("out", 2, 7, 0, b"k", b"v", tuple((name, text.encode()) for name, text in headers.items()))
+
+
+def test_outputs_that_fit_their_schemas_are_accepted() -> None:
+    contract.check(SETTINGS, SETTINGS.state_topic, [output(None), *map(output, PUBLISHED["state"])])
+    contract.check(SETTINGS, SETTINGS.transitions_topic, map(output, PUBLISHED["transition"]))
+    contract.check(SETTINGS, SETTINGS.dead_letters_topic, map(letter, PUBLISHED["dead-letter-headers"]))
+    contract.check(SETTINGS, SETTINGS.dead_letters_topic, [letter({"cc-redriven": "3"})])
+    contract.check(SETTINGS, SETTINGS.input_topic, [output({})])
+
+
+@pytest.mark.parametrize(
+    ("topic", "record", "message"),
+    [
+        (SETTINGS.state_topic, output(PUBLISHED["state"][0], live="1"), 'is not of type "integer"'),
+        (SETTINGS.state_topic, output(PUBLISHED["state"][0], snapshotTime="now"), 'is not a "date-time"'),
+        (SETTINGS.transitions_topic, output(PUBLISHED["transition"][0], op="amend"), "is not one of"),
+        (SETTINGS.dead_letters_topic, letter({"cc-reason": "late"}), "is a required property"),
+    ],
+    ids=["type", "time", "operation", "header"],
+)
+def test_an_output_that_does_not_fit_its_schema_is_noticed(topic: str, record: Record, message: str) -> None:
+    with pytest.raises(AssertionError, match=f"^{topic}, partition 2, offset 7: .*{message}"):
+        contract.check(SETTINGS, topic, [record])

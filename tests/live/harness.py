@@ -30,7 +30,7 @@ from consumer.settings import Settings
 from consumer.simulator.traffic import Traffic, records
 from consumer.tools.traffic_writer import TrafficWriter
 from tests import model, tuned
-from tests.live import witnessed
+from tests.live import contract, witnessed
 from tests.live.commands import WAIT_S, environ_of, environment
 from tests.live.expectation import expect
 
@@ -171,7 +171,13 @@ class Pipeline:
         self.settings = tuned.with_changes(self.settings, **settings)
 
     async def read(self, topic: str) -> list[Record]:
-        """The committed records of a topic, by partition and offset."""
+        """The committed records of a topic, by partition and offset. Those of outputs have to fit their schemas."""
+        fetched = await self.read_any(topic)
+        contract.check(self.settings, topic, fetched)
+        return fetched
+
+    async def read_any(self, topic: str) -> list[Record]:
+        """The committed records of a topic, by partition and offset, whatever is in them."""
         consumer = await self._consumer()
         tps = _partitions_of(topic)
         fetched: list[Record] = []

@@ -97,8 +97,8 @@ async def test_late_request_has_no_part_in_the_next_transaction(
             assert seen >= nth
     finally:
         await owner.close()
-    states = [record.key for record in await pipeline.read(settings.state_topic)]
-    transitions = [record.value for record in await pipeline.read(settings.transitions_topic)]
+    states = [record.key for record in await pipeline.read_any(settings.state_topic)]
+    transitions = [record.value for record in await pipeline.read_any(settings.transitions_topic)]
     assert transitions == [b"1", b"2", b"3"]
     assert states == [f"c{number}-{index}".encode() for number in (1, 2, 3) for index in range(2)]
     assert (await pipeline.committed())[TopicPartition(settings.input_topic, 0)].offset == 3
