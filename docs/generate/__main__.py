@@ -3,7 +3,17 @@
 from pathlib import Path
 from typing import Final
 
-from docs.generate import cli, exit_codes, http_api, log_events, metrics, permissions, settings, topics
+from docs.generate import (
+    cli,
+    exit_codes,
+    http_api,
+    log_events,
+    metrics,
+    permissions,
+    schema_evolution,
+    settings,
+    topics,
+)
 
 REFERENCE: Final = Path(__file__).parent.parent / "reference"
 _PAGES: Final = {
@@ -13,6 +23,7 @@ _PAGES: Final = {
     "log-events": log_events.page,
     "metrics": metrics.page,
     "permissions": permissions.page,
+    "schema-evolution": schema_evolution.page,
     "settings": settings.page,
     "topics": topics.page,
 }

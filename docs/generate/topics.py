@@ -32,7 +32,8 @@ _MESSAGES = f"""
 
 JSON in UTF-8. The `schema` number of states is {STATE_SCHEMA}, that of transitions {TRANSITION_SCHEMA}. It rises when a
 reader of the older form would go wrong. Within a number fields may be added, and states may be new: they are the
-provider's words. A field that is absent has no value. Times are ISO 8601 in UTC, always with milliseconds.
+provider's words ([all rules](schema-evolution.md)). A field that is absent has no value. Times are ISO 8601 in UTC,
+always with milliseconds.
 """
 _HEADERS_INTRO = """
 ## Headers

@@ -26,6 +26,7 @@ PARAMETERS = {
     "/communications": LiveParameters,
     "/overview": NoParameters,
     "/openapi.json": NoParameters,
+    "/schemas/{schema}": NoParameters,
 }
 
 
@@ -104,11 +105,23 @@ async def test_the_documented_paths_are_those_that_are_served() -> None:
         assert await site.ask_json(f"{PREFIX}/openapi.json") == (200, DOCUMENT)
 
 
+async def test_every_part_of_the_contract_is_served_and_nothing_else() -> None:
+    async with serving("") as site:
+        for file in resources.files("schemas").joinpath("json").iterdir():
+            assert await site.ask_json(f"{PREFIX}/schemas/{file.name}") == (200, json.loads(file.read_bytes()))
+        for name in ("", "..", "..%2fstate.py", "state", "%2fetc%2fpasswd"):
+            assert (await site.ask_json(f"{PREFIX}/schemas/{name}"))[0] == 404
+
+
+def url_of(path: str) -> str:
+    """The address of something that is there."""
+    return PREFIX + path.replace("{conversationId}", MARK).replace("{schema}", "state.schema.json")
+
+
 async def every_answer(site: Site, path: str) -> set[int]:
     """Ask for every answer that a path may give, and check it; returns the statuses."""
     seen = set()
-    url = PREFIX + path.replace("{conversationId}", MARK)
-    other = PREFIX + path.replace("{conversationId}", "other")
+    url, other = url_of(path), PREFIX + path.replace("{conversationId}", "other").replace("{schema}", "other")
 
     async def ask(target: str, method: str = "GET", **headers: str) -> int:
         status, answer, body = await site.ask(target, method, **({"Authorization": f"Bearer {TOKEN}"} | headers))
@@ -127,7 +140,9 @@ async def every_answer(site: Site, path: str) -> set[int]:
         assert await ask(f"{url}?asOf={at(2)}") == 200
     if path == "/communications":
         assert await ask(f"{url}?limit=1") == 200
-    if url != other:
+    if "{schema}" in path:
+        assert await ask(other) == 404
+    elif url != other:
         state = site.worker.lanes[0].engine.states.get(MARK)
         for answer, status in (
             (Found(7, "state_topic", state), 200),
@@ -146,7 +161,7 @@ async def test_every_documented_answer_is_given(path: str, monkeypatch: pytest.M
     async with serving() as site:
         seen = await every_answer(site, path)
     async with serving("") as site:
-        url = PREFIX + path.replace("{conversationId}", MARK)
+        url = url_of(path)
         for late_s, host in ((9.0, "evil.example"), (0.0, "localhost")):
             monkeypatch.setattr(query_port, "_ANSWER_S", late_s)
             status, answer, body = await site.ask(url, Host=host)
