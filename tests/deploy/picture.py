@@ -31,6 +31,8 @@ NAMES = ("conversations", "pipeline")
 SECONDS = 215
 BASE, PEAK = 130, 240
 """Changes of conversations per second, and how many more in the peak."""
+STATE_BYTES_MAX = 60_000_000
+"""Without a limit the panel of it has nothing to show."""
 _PAGE = Path(__file__).with_name("picture.html").read_text(encoding="utf-8")
 _DRAWN_S = 60.0
 _GAP_S = 2.0
@@ -128,6 +130,7 @@ async def perform(folder: Path) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, f"picture-{uuid.uuid4().hex[:8]}", folder)
     try:
         await pipeline.create()
+        pipeline.change(state_total_bytes_max=STATE_BYTES_MAX)
         async with Prometheus(tool("prometheus"), folder, sorted((MONITORING / "rules").glob("*.yaml"))) as prometheus:
             since_s = time.time()
             await play(pipeline, Stage(pipeline, prometheus), broker)
