@@ -9,12 +9,14 @@ from consumer.settings import Settings
 from generate.components import components
 from generate.topics import PUBLISHED, describe_module, published_components
 from schemas.dead_letter import DeadLetterHeaders
-from schemas.inbound import FlatParticipant, Participant, Payload
+from schemas.inbound import Conversation, FlatParticipant, Participant, Payload
 from schemas.state import STATE_SCHEMA, ConversationState
 from schemas.transition import TRANSITION_SCHEMA, Transition
 
 _Json = dict[str, Any]
 _REF: Final = "#/components/schemas/{name}"
+_INPUT: Final = "Input"
+_INPUT_REF: Final = f"#/components/schemas/{_INPUT}{{name}}"
 _BINDING: Final = "0.5.0"
 _DIGITS: Final = {"type": "string", "pattern": "^[0-9]+$"}
 _CONVERSATION_KEY: Final = {"type": "string", "description": "The conversation id."}
@@ -79,7 +81,7 @@ def _messages() -> _Json:
         "conversationUpdate": _message(
             describe_module(Payload),
             _CONVERSATION_KEY,
-            payload=_reference(Payload),
+            payload=_reference(Payload, _INPUT_REF),
             headers={
                 "type": "object",
                 "properties": {
@@ -119,15 +121,21 @@ def _message(description: str, key: _Json, *, payload: _Json, headers: _Json | N
 
 
 def _schemas() -> _Json:
-    """All schemas by the names of the classes. The topic of an update decides on the shape of its participants."""
-    schemas = components([Payload, Participant, FlatParticipant], _REF)
-    for name in PUBLISHED:
-        schemas |= published_components(name, _REF)
-    for holder in ("Payload", "Conversation"):
-        participants, _ = schemas[holder]["properties"]["participants"]["anyOf"]
-        participants["items"] = {"anyOf": [_reference(Participant), _reference(FlatParticipant), {"type": "null"}]}
+    """All schemas by the names of the classes, those of the input with a prefix: some have the name of an output.
+
+    The topic of an update decides on the shape of its participants.
+    """
+    inputs = components([Payload, Participant, FlatParticipant], _INPUT_REF)
+    for holder in (Payload, Conversation):
+        participants, _ = inputs[holder.__name__]["properties"]["participants"]["anyOf"]
+        shapes = [_reference(shape, _INPUT_REF) for shape in (Participant, FlatParticipant)]
+        participants["items"] = {"anyOf": [*shapes, {"type": "null"}]}
+    schemas = {f"{_INPUT}{name}": schema | {"title": f"{_INPUT}{name}"} for name, schema in inputs.items()}
+    for published in PUBLISHED:
+        for name, schema in published_components(published, _REF).items():
+            assert schemas.setdefault(name, schema) == schema, f"two Structs have the name {name}"
     return schemas
 
 
-def _reference(struct: type) -> _Json:
-    return {"$ref": _REF.format(name=struct.__name__)}
+def _reference(struct: type, template: str = _REF) -> _Json:
+    return {"$ref": template.format(name=struct.__name__)}

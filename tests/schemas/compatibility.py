@@ -8,7 +8,7 @@ from typing import Any, Final
 
 Schema = dict[str, Any]
 
-_BOUNDS: Final = ("format", "maxLength", "maximum", "minLength", "minimum", "pattern")
+_BOUNDS: Final = ("format", "maxItems", "maxLength", "maximum", "minLength", "minimum", "pattern")
 _SHAPE: Final = ("$ref", "additionalProperties", "anyOf", "items", "properties", "required", "type")
 _TEXTS: Final = ("$defs", "$id", "$schema", "description", "examples", "title")
 _KNOWN: Final = {*_BOUNDS, *_SHAPE, *_TEXTS, "const", "default", "enum"}

@@ -55,6 +55,12 @@ def test_what_is_published_has_the_same_schema_as_in_its_own_file(name: str) -> 
     assert json.loads(own).items() <= DOCUMENT["components"]["schemas"].items()
 
 
+def test_schemas_have_the_names_under_which_they_are_found() -> None:
+    assert {name: schema["title"] for name, schema in DOCUMENT["components"]["schemas"].items()} == {
+        name: name for name in DOCUMENT["components"]["schemas"]
+    }
+
+
 def test_updates_of_every_shape_fit_the_schema_of_the_input() -> None:
     payload = validator("conversationUpdate", "payload")
     traffic = islice(records(Traffic(seed=2, conversations=40, flat=0.3, broken=0.0)), 400)
