@@ -7,8 +7,7 @@ COMPILE := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11
 .DEFAULT_GOAL := help
 MINUTES := 10
 PARTS := throughput latency
-# Most tests wait for brokers most of the time.
-SIDE_BY_SIDE := --numprocesses 3 --dist worksteal
+SIDE_BY_SIDE := --dist worksteal --numprocesses
 ENGINE := consumer/engine/_native.abi3.so
 CRATE := consumer/engine/rust
 CARGO := $(shell command -v cargo 2>/dev/null)
@@ -57,16 +56,17 @@ engine-of-tests: ; # the tests run on the Python engine
 endif
 
 check: lint ## Check style, types and layers, and run the tests without Kafka and browser, in under a minute
-	$(BIN)/python -m pytest --quiet $(SIDE_BY_SIDE) --hypothesis-profile check \
+	$(BIN)/python -m pytest --quiet $(SIDE_BY_SIDE) 3 --hypothesis-profile check \
 		-m 'not (browser or deep or kafka or slow)'
 
+# On two cores: most of these tests wait for brokers most of the time.
 test: lint engine-of-tests test-4.2 ## Run every test that can run on this machine
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) 6
 
 # Brokers from 4.3 on lose markers of transactions, which lanes repair; here they have nothing to repair. A broker that
 # other people run may be of any version, so the tests start one of their own.
 test-4.2: $(VENV)/.test engine-of-tests ## Run the tests of transactions on Kafka 4.2, in about two minutes
-	env -u KAFKA_BOOTSTRAP_SERVERS KAFKA_VERSION=4.2.2 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -k 'not at_least_once' \
+	env -u KAFKA_BOOTSTRAP_SERVERS KAFKA_VERSION=4.2.2 $(BIN)/python -m pytest $(SIDE_BY_SIDE) 6 -k 'not at_least_once' \
 		tests/live/test_exactly_once.py tests/live/test_late_requests.py
 
 lint: $(VENV)/.test lint-engine ## Check style, types and layers
