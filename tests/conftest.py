@@ -31,6 +31,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.browser)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put those first that may take longest, by their own limits: at the end no process waits for another one's."""
+
+    def find_limit_s(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("timeout")
+        return 0 if marker is None else marker.args[0]
+
+    items.sort(key=find_limit_s, reverse=True)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

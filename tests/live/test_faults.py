@@ -9,7 +9,7 @@ import pytest
 from tests.live import faults
 from tests.live.soak_table import Report
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1_800)
 
 FAULTS = 26
 
