@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from consumer.query.live_search import LiveFilter, Position
-from consumer.query.parts import NO_OVERVIEW, LivePart, OverviewPart, Part
+from consumer.query.parts import NO_OVERVIEW, LivePart, OverviewPart, Part, RecentPart
 from consumer.query.recent_activity import RecentLetter
 from consumer.query.trends import Sample
 from schemas.query import LiveCommunication, LiveCommunications, MissingPartitions, Overview
@@ -32,6 +32,8 @@ _SILENT_S: Final = 5.0
 _LIVE_S: Final = 6.0
 """For a search: those that another worker has waiting come first, and each takes seconds at most."""
 _OVERVIEW_S: Final = 3.0
+_RECENT_S: Final = 1.0
+"""What a page can do without: so short that it keeps no one from a lookup that took long."""
 _FRESH_S: Final = 0.5
 """How long all who ask get the same overview."""
 _Part = TypeVar("_Part", bound=Part)
@@ -91,6 +93,9 @@ class OwnParts(Protocol):
     async def overview_part(self) -> OverviewPart:
         """The overview of this worker."""
 
+    async def recent_part(self, conversation_id: str) -> RecentPart:
+        """What this worker published of a conversation lately."""
+
 
 class LiveRequest(Struct, frozen=True):
     """What another worker is asked for a page."""
@@ -98,6 +103,12 @@ class LiveRequest(Struct, frozen=True):
     live_filter: LiveFilter
     after: Position | None
     limit: int
+
+
+class RecentRequest(Struct, frozen=True):
+    """What another worker is asked for what it published of a conversation."""
+
+    conversation_id: str
 
 
 class FleetOverview(Struct, frozen=True):
@@ -113,8 +124,10 @@ class FleetOverview(Struct, frozen=True):
 
 LIVE_PATH: Final = "communications"
 OVERVIEW_PATH: Final = "overview"
+RECENT_PATH: Final = "recent"
 REQUEST: Final = "request"
-"""The parameter that holds a `LiveRequest` as JSON."""
+"""The parameter that holds a `LiveRequest` or a `RecentRequest` as JSON."""
+_RECENT: Final = msgspec.json.Decoder(RecentPart)
 
 
 class Fleet:
@@ -156,6 +169,19 @@ class Fleet:
                 self._overview = time.monotonic(), overview
             return self._overview[1]
 
+    async def recent(self, conversation_id: str, partition: int) -> RecentPart | None:
+        """What the owner of a partition published of a conversation lately; None if it gives no answer in time."""
+        try:
+            async with asyncio.timeout(_RECENT_S), self._turns:
+                group = await self._group.describe()
+                owner = next((member for member in group.members if partition in member.partitions), None)
+                if owner is None or owner.member_id == group.own_id:
+                    return await self._own.recent_part(conversation_id)
+                request = msgspec.json.encode(RecentRequest(conversation_id)).decode()
+                return _RECENT.decode(await self._ask(owner.address, RECENT_PATH, {REQUEST: request}))
+        except (TimeoutError, NoAnswerError, msgspec.MsgspecError, UnicodeError, RecursionError):
+            return None
+
     async def _look(self) -> FleetOverview:
         asking = _Asking(OVERVIEW_PATH, {}, msgspec.json.Decoder(OverviewPart), _OVERVIEW_S)
         sum_, missing = await self._add_up(asking, self._own.overview_part)
@@ -186,7 +212,7 @@ class Fleet:
         async def count(member: Member) -> None:
             try:
                 async with asyncio.timeout_at(until_s), turns:
-                    body = await self._ask(member.address, asking)
+                    body = await self._ask(member.address, asking.path, asking.parameters)
                 async with self._run():
                     sum_.add(member.member_id, asking.decoder.decode(body))
             except TimeoutError:
@@ -214,13 +240,15 @@ class Fleet:
         self._silences = {known: noted for known, noted in self._silences.items() if known in addresses}
         self._silences[address] = time.monotonic() + _SILENT_S, silence
 
-    async def _ask(self, address: str, asking: "_Asking[_Part]") -> bytes:
+    async def _ask(self, address: str, path: str, parameters: Mapping[str, str]) -> bytes:
         """The answer of another worker. Raises NoAnswerError, and TimeoutError at the caller's bound."""
+        if not address:
+            raise NoAnswerError("its worker advertises no address: CC_QUERY_ADVERTISED")
         until_s, silence = self._silences.pop(address, (0.0, ""))
         if time.monotonic() < until_s:
             self._silences[address] = until_s, silence
             raise NoAnswerError(silence)
-        return await self._workers.ask(address, asking.path, asking.parameters)
+        return await self._workers.ask(address, path, parameters)
 
 
 class _Asking(Struct, Generic[_Part]):

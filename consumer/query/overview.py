@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from consumer.core.lifecycle import LIVE, RANKS
-from consumer.query.parts import LETTERS_MAX, OPERATIONS_MAX, Operation, OverviewPart, limit_rows
-from consumer.query.recent_activity import EncodedOperation, RecentActivity, RecentLetter
+from consumer.query.parts import LETTERS_MAX, OPERATIONS_MAX, Operation, OverviewPart, RecentPart, limit_rows
+from consumer.query.recent_activity import EncodedOperation, RecentActivity
 from consumer.query.trends import Trends
 from consumer.worker.lane_status import AwaitedPartition, LaneStatus
 from consumer.worker.worker import Outage
@@ -71,17 +71,12 @@ class OverviewReader:
             trend=self.trends.read(),
         )
 
-    def letters_of(self, conversation_id: str) -> list[RecentLetter]:
-        """The latest dead letters of a conversation that this worker published, the latest first."""
-        letters = self._recent_activity.letters
-        return [letter for letter in reversed(letters) if letter.conversation_id == conversation_id]
-
-    def operations_on(self, conversation_id: str) -> list[Operation]:
-        """The latest operations on a conversation that this worker published, the latest first."""
-        operations = (
-            operation for operation in self._recent_activity.operations if operation.conversation_id == conversation_id
-        )
-        return _decode_latest(operations)
+    def read_recent(self, conversation_id: str) -> RecentPart:
+        """What this worker published of a conversation lately."""
+        activity = self._recent_activity
+        operations = (one for one in activity.operations if one.conversation_id == conversation_id)
+        letters = (letter for letter in reversed(activity.letters) if letter.conversation_id == conversation_id)
+        return RecentPart(_decode_latest(operations), list(letters))
 
     def _lag_records(self) -> int:
         """How many records of all partitions wait, those that await an assignment included."""

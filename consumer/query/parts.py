@@ -20,7 +20,7 @@ from schemas.transition import Transition
 
 OTHER: Final = "other"
 OPERATIONS_MAX: Final = 30
-LETTERS_MAX: Final = 20
+LETTERS_MAX: Final = 10
 OLDEST_MAX: Final = 10
 LIVE_ROWS_MAX: Final = 128
 """More than there are live states in all media. Records may name any state: the others count as `other`."""
@@ -68,6 +68,15 @@ class LivePart(Struct, frozen=True):
             items = items[: self.limit]
             end = position_of(items[-1])
         return LivePart(self.generation, sorted([*self.partitions, *other.partitions]), items, end, self.limit)
+
+
+class RecentPart(Struct, frozen=True):
+    """What a worker published of one conversation lately."""
+
+    operations: list[Operation]
+    """The latest first, at most `OPERATIONS_MAX`."""
+    letters: list[RecentLetter]
+    """The latest first."""
 
 
 class OverviewPart(Struct, frozen=True, kw_only=True):

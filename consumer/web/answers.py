@@ -15,7 +15,7 @@ from consumer.query.conclusion import conclude_from_state
 from consumer.query.live_search import LiveFilter, LiveSearch, Position
 from consumer.query.lookup import Found, Lookup, NotOpen, Unfinished
 from consumer.query.overview import OverviewReader
-from consumer.query.parts import NO_OVERVIEW, OLDEST_MAX, LivePart, OverviewPart
+from consumer.query.parts import NO_OVERVIEW, OLDEST_MAX, LivePart, OverviewPart, RecentPart
 from consumer.query.timeline_view import communications
 from consumer.web.loop_budget import LoopBudget
 from consumer.worker.ports import ExternalError
@@ -108,6 +108,11 @@ class Answers:
                     self._overview = self._overviews.read(self._generation(), oldest.items)
             self._fresh_until_s = time.monotonic() + (cost_s + spent.seconds) / _OVERVIEW_SHARE
             return self._overview
+
+    async def recent_part(self, conversation_id: str) -> RecentPart:
+        """See `query.fleet.OwnParts`."""
+        async with self.budget.run():
+            return self._overviews.read_recent(conversation_id)
 
     def held(self, conversation_id: str) -> Found | None:
         """The newest state of a conversation of this worker, None if the worker has none."""

@@ -21,6 +21,7 @@ from consumer.core import timestamps
 from consumer.query.conclusion import conclude_from_refused
 from consumer.query.fleet import Fleet, FleetOverview
 from consumer.query.overview import OverviewReader
+from consumer.query.parts import RecentPart
 from consumer.version import VERSION
 from consumer.web.access import Access
 from consumer.web.answers import Answers, Refused, Story
@@ -51,8 +52,8 @@ _STREAM_S_MAX: Final = 3_600.0
 """A page opens its stream again after this time."""
 _SILENCE_S_MAX: Final = 15.0
 _COST_SHARE: Final = 0.05
-_GROWTH_S: Final = 10.0
-"""How often the bars of what is live grow."""
+_AGAIN_S: Final = 10.0
+"""How often a conversation is rendered while its state stays as it is: the bars of what is live grow."""
 _COMMUNICATIONS_MAX: Final = 100
 """On the page of a conversation: as many as people can read, and as can be rendered in some milliseconds."""
 _FRAGMENTS: Final = ("verdict", "health", "live", "oldest", "feed", "dead", "troubled", "lanes")
@@ -132,34 +133,41 @@ class LivePage:
         except Refused as refused:
             if refused.problem.status != web.HTTPNotFound.status_code:
                 raise
-            return self._unknown(conversation_id, refused.problem.partition)
+            return await self._unknown(conversation_id, refused.problem.partition)
+        is_held = story.timeline.origin == "worker"
+        recent = (
+            await self._answers.recent_part(conversation_id)
+            if is_held
+            else await self._fleet.recent(conversation_id, story.timeline.partition)
+        )
         async with self._answers.budget.run():
             return self._page(
                 "conversation.html",
                 id=conversation_id,
-                follow=as_of is None and story.timeline.origin == "worker",
-                **self._tell(conversation_id, story),
+                follow=as_of is None and is_held,
+                **self._tell(conversation_id, story, recent),
             )
 
-    def _unknown(self, conversation_id: str, partition: int | None) -> web.Response:
+    async def _unknown(self, conversation_id: str, partition: int | None) -> web.Response:
+        recent = None if partition is None else await self._fleet.recent(conversation_id, partition)
         return self._page(
             "unknown.html",
             status=web.HTTPNotFound.status_code,
             id=conversation_id,
             partition=partition,
-            letters=self._overviews.letters_of(conversation_id),
+            letters=recent.letters if recent else [],
             command=inspect_command(conversation_id),
         )
 
-    def _tell(self, conversation_id: str, story: Story) -> dict[str, Any]:
-        """What the template of a conversation's timeline shows."""
-        operations = self._overviews.operations_on(conversation_id)
-        letters = self._overviews.letters_of(conversation_id)
+    def _tell(self, conversation_id: str, story: Story, recent: RecentPart | None) -> dict[str, Any]:
+        """What the template of a conversation's timeline shows. `recent` is None if its owner does not answer."""
+        operations, letters = (recent.operations, recent.letters) if recent else ([], [])
         transitions = [operation.transition for operation in operations]
         return {
             "timeline": story.timeline,
             "conclusion": [*story.conclusion, *conclude_from_refused(conversation_id, group_refused(letters).items())],
             "picture": draw(story.timeline, transitions, self._wall_ms(), _COMMUNICATIONS_MAX),
+            "is_recent_known": recent is not None,
             "records": group_by_record(operations),
             "letters": letters,
             "command": inspect_command(conversation_id),
@@ -203,23 +211,22 @@ class LivePage:
         return {name: self._templates.get_template(f"{name}.html").render(values) for name in _FRAGMENTS}
 
     async def _conversation_fragments(self, conversation_id: str) -> AsyncGenerator[dict[str, str], None]:
-        """The conversation whenever it has changed, and while it is live again and again, for its bars grow.
+        """The conversation whenever its state has changed, and every `_AGAIN_S`.
 
         Ends when this worker does not have it any more.
         """
         template = self._templates.get_template("timeline.html")
-        shown: tuple[bytes | None, int] | None = None
-        stale_s = float("inf")
+        state: bytes | None = None
+        stale_s = 0.0
         while (found := self._answers.held(conversation_id)) is not None:
-            current = found.state, len(self._overviews.letters_of(conversation_id))
-            if current == shown and time.monotonic() < stale_s:
+            if found.state == state and time.monotonic() < stale_s:
                 yield {}
                 continue
-            shown = current
+            state, stale_s = found.state, time.monotonic() + _AGAIN_S
             story = await self._answers.story_of(found, None, self._wall_ms())
+            recent = await self._answers.recent_part(conversation_id)
             async with self._answers.budget.run():
-                html = template.render(self._tell(conversation_id, story))
-            stale_s = time.monotonic() + _GROWTH_S if story.timeline.live else float("inf")
+                html = template.render(self._tell(conversation_id, story, recent))
             yield {"conversation": html}
 
     async def _stream(

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from consumer.core import timestamps
 from consumer.core.lifecycle import fold_case
-from consumer.query.fleet import LIVE_PATH, OVERVIEW_PATH, REQUEST, Fleet, LiveRequest
+from consumer.query.fleet import LIVE_PATH, OVERVIEW_PATH, RECENT_PATH, REQUEST, Fleet, LiveRequest, RecentRequest
 from consumer.query.live_search import LiveFilter, Position
 from consumer.query.overview import OverviewReader
 from consumer.telemetry.labels import Refusal
@@ -96,6 +96,7 @@ class QueryServer:
                 web.get(API_V1 + OVERVIEW.path, self._overview),
                 web.get(PARTS_PATH + LIVE_PATH, self._live_part),
                 web.get(PARTS_PATH + OVERVIEW_PATH, self._overview_part),
+                web.get(PARTS_PATH + RECENT_PATH, self._recent_part),
                 *self._page.routes(),
             ]
         )
@@ -181,15 +182,16 @@ class QueryServer:
         return _json((await self._fleet.overview()).overview)
 
     async def _live_part(self, request: web.Request) -> web.Response:
-        try:
-            asked = msgspec.json.decode(request.query.get(REQUEST, ""), type=LiveRequest)
-        except (msgspec.MsgspecError, ValueError, RecursionError):  # also for text that is no UTF-8
-            raise Refused(Problem("not a request of this version", 404)) from None
+        asked = _part_request(request, LiveRequest)
         limit = min(asked.limit, LIMIT_MAX)
         return self._part(request, await self._answers.live_part(asked.live_filter, asked.after, limit))
 
     async def _overview_part(self, request: web.Request) -> web.Response:
         return self._part(request, await self._answers.overview_part())
+
+    async def _recent_part(self, request: web.Request) -> web.Response:
+        asked = _part_request(request, RecentRequest)
+        return self._part(request, await self._answers.recent_part(asked.conversation_id))
 
     def _part(self, request: web.Request, part: Struct) -> web.Response:
         """A part of an answer, signed if its request is. It is this worker's own: parts are never asked for here."""
@@ -217,6 +219,14 @@ def _parameters(request: web.Request, endpoint: Endpoint[_Parameters]) -> _Param
         return msgspec.convert(given, endpoint.parameters, strict=False)
     except msgspec.ValidationError as error:
         raise Refused(Problem(f"parameters: {error}", 400)) from None
+
+
+def _part_request(request: web.Request, type_: type[_Parameters]) -> _Parameters:
+    """What another worker asks. Raises Refused if it is of another version."""
+    try:
+        return msgspec.json.decode(request.query.get(REQUEST, ""), type=type_)
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # also for text that is no UTF-8
+        raise Refused(Problem("not a request of this version", 404)) from None
 
 
 def _cursor(position: Position) -> str:

@@ -6,9 +6,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
 
-from consumer.query.fleet import LIVE_PATH, REQUEST, Fleet, Group, LiveRequest, Member, NoAnswerError
+from consumer.query.fleet import (
+    LIVE_PATH,
+    RECENT_PATH,
+    REQUEST,
+    Fleet,
+    Group,
+    LiveRequest,
+    Member,
+    NoAnswerError,
+    RecentRequest,
+)
 from consumer.query.live_search import LiveFilter, Position
-from consumer.query.parts import LETTERS_MAX, OPERATIONS_MAX, LivePart, Operation, OverviewPart, position_of
+from consumer.query.parts import LETTERS_MAX, OPERATIONS_MAX, LivePart, Operation, OverviewPart, RecentPart, position_of
 from consumer.query.recent_activity import RecentLetter
 from consumer.query.trends import Sample
 from schemas.query import DeadLetterCount, LaneView, LiveCommunication, LiveCount
@@ -62,6 +72,7 @@ class ListWorker:
         items = sorted((item for items in self.live.values() for item in items), key=position_of)
         states = {(item.media, item.state) for item in items}
         operations = [make_operation(partition, number) for partition in self.live for number in range(OPERATIONS_MAX)]
+        letters = [_letter(partition, number) for partition in self.live for number in range(LETTERS_MAX)]
         return OverviewPart(
             generation=self.generation,
             partitions=sorted(self.live),
@@ -72,12 +83,13 @@ class ListWorker:
             lanes=[_lane(partition) for partition in sorted(self.live)],
             operations=sorted(operations, key=lambda operation: -operation.committed_ms)[:OPERATIONS_MAX],
             dead_letters=[DeadLetterCount("late", 1 + partition) for partition in list(self.live)[:1]],
-            letters=[_letter(partition, number) for partition in self.live for number in range(LETTERS_MAX)][
-                :LETTERS_MAX
-            ],
+            letters=sorted(letters, key=lambda letter: -letter.committed_ms)[:LETTERS_MAX],
             oldest=items[:10],
             trend=[Sample(slot, lag_records=1, delay_ms=slot, dead_letters=2, corrections=3) for slot in (1, 2)],
         )
+
+    async def recent_part(self, conversation_id: str) -> RecentPart:
+        return RecentPart([make_operation(0, 1)], [_letter(0, 1)] if conversation_id == "c1" else [])
 
 
 class ListWorkers:
@@ -104,6 +116,9 @@ class ListWorkers:
         if path == LIVE_PATH:
             asked = msgspec.json.decode(parameters[REQUEST], type=LiveRequest)
             return msgspec.json.encode(await worker.live_part(asked.live_filter, asked.after, asked.limit))
+        if path == RECENT_PATH:
+            recent = msgspec.json.decode(parameters[REQUEST], type=RecentRequest)
+            return msgspec.json.encode(await worker.recent_part(recent.conversation_id))
         return msgspec.json.encode(await worker.overview_part())
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from consumer.query import fleet as fleet_module
 from consumer.query.fleet import Fleet, Member, NoAnswerError
 from consumer.query.live_search import LiveFilter, Position
-from consumer.query.parts import LivePart, position_of
+from consumer.query.parts import LETTERS_MAX, LivePart, position_of
+from consumer.query.trends import Sample
 from schemas.query import LiveCommunication, LiveCommunications
-from tests.query.fleets import ListWorker, fleet_of, live_communication
+from tests.query.fleets import ListWorker, fleet_of, live_communication, make_operation
 
 Owned = dict[int, list[LiveCommunication]]
 
@@ -95,6 +96,11 @@ async def test_overview_adds_up_what_workers_count() -> None:
     }
     assert [lane.partition for lane in overview.lanes] == [0, 1, 2]
     assert [(count.reason, count.count) for count in overview.dead_letters] == [("late", 1 + 3)]
+    assert found.trend == [Sample(slot, 2, slot, 4, 6) for slot in (1, 2)]
+    assert [letter.committed_ms for letter in found.letters] == sorted(
+        (letter.committed_ms for letter in found.letters), reverse=True
+    )
+    assert len(found.letters) == LETTERS_MAX
     published = [(step.source.offset, step.source.partition) for step in overview.transitions]
     assert published == sorted(published, reverse=True)
     assert len(published) == 30
@@ -249,3 +255,29 @@ async def test_workers_are_asked_side_by_side_within_a_bound() -> None:
     page = await read_page(fleet)
     assert (page.complete, len(page.items)) == (True, 80)
     assert 1 < others.running_max <= 8
+
+
+async def test_the_owner_of_a_partition_tells_what_it_published() -> None:
+    workers = [ListWorker(owned(0)), ListWorker(owned(1)), ListWorker(owned(2))]
+    fleet, group, _ = fleet_of(*workers)
+    for partition in range(3):
+        recent = await fleet.recent("c1", partition)
+        assert recent is not None
+        assert [letter.reason for letter in recent.letters] == ["late"]
+        assert recent.operations == [make_operation(0, 1)]
+    assert [worker.asked for worker in workers] == [0, 1, 1]
+    workers[1].failure = NoAnswerError("it cannot be reached")
+    workers[2].body = b"{}"
+    assert [await fleet.recent("c1", partition) for partition in (1, 2)] == [None, None]
+    assert await fleet.recent("\udcff", 2) is None
+    group.members[1] = Member("worker-1", "", [1])
+    workers[1].failure = None
+    assert await fleet.recent("c1", 1) is None
+
+
+async def test_an_owner_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "_RECENT_S", 0.01)
+    workers = [ListWorker(owned(0)), ListWorker(owned(1))]
+    fleet, _, _ = fleet_of(*workers)
+    workers[1].delay_s = 60
+    assert await fleet.recent("c1", 1) is None

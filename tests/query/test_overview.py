@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from consumer.engine.commit_stats import CommitStats
 from consumer.engine.output import Output
 from consumer.query.overview import OverviewReader
-from consumer.query.parts import Operation
+from consumer.query.parts import Operation, RecentPart
 from consumer.query.recent_activity import KEPT_MAX, RecentActivity
 from consumer.worker.lane_status import AwaitedPartition
 from consumer.worker.offset_metadata import OffsetMetadata
@@ -99,8 +99,11 @@ async def test_the_latest_operations_come_first() -> None:
     reader = OverviewReader({}, recent_activity)
     published = [msgspec.json.decode(output.value or b"", type=Transition) for output in outputs]
     assert reader.read(1, []).operations == [Operation(7, operation) for operation in published[::-1]]
-    assert [operation.transition.to_state for operation in reader.operations_on("c2")] == ["connected", "alerting"]
-    assert reader.operations_on("none") == []
+    assert [operation.transition.to_state for operation in reader.read_recent("c2").operations] == [
+        "connected",
+        "alerting",
+    ]
+    assert reader.read_recent("none") == RecentPart([], [])
     assert reader.read(1, []).dead_letters == [DeadLetterCount("late", 2), DeadLetterCount("no_time", 1)]
 
 

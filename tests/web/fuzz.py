@@ -49,7 +49,8 @@ _PATHS: Final = (
     "/events/%ff", "/logout", "/assets/page.js", "/assets/..%2f..%2fx", "/api/v1/openapi.json", "/api/", "/api/v1/x",
     f"/api/v1/conversations/{MARK}", f"/api/v1/conversations/{MARK}/timeline?asOf=2026-01-31T09:05:00Z", "*", "//",
     "/%", "/api/v1/communications?media=call&limit=1", "/api/v1/communications?limit=-1&cursor=WzFd", "http://x/livez",
-    "/api/parts/v1/overview", "/api/parts/v1/communications?request=%7B%22limit%22:3%7D",
+    "/api/parts/v1/overview", "/api/parts/v1/recent?request=%7B%22conversation_id%22:%22x%22%7D",
+    "/api/parts/v1/communications?request=%7B%22limit%22:3%7D",
 )  # fmt: skip
 _METHODS: Final = ("GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "CONNECT", "TRACE", "PRI", "get")
 _FIELDS: Final = (

@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from consumer.engine.commit_stats import CommitStats
+from consumer.engine.output import Output
 from consumer.query.fleet import Member, NoAnswerError
+from consumer.query.lookup import Found
 from consumer.web import worker_client
 from consumer.web.worker_client import WorkerClient
 from consumer.web.worker_signature import ANSWER_HEADER, WINDOW_S, WorkerSignature
+from consumer.worker.offset_metadata import OffsetMetadata
+from consumer.worker.ports import Effects
 from tests.query.fleets import OWN
 from tests.web.test_query_port import NOW_MS, TOKEN, Site, serving
 from tests.worker.scenes import call
@@ -76,6 +81,21 @@ async def test_any_worker_answers_for_all() -> None:
             assert overview["live"] == [{"media": "call", "state": "alerting", "count": 15}]
             assert [lane["worker"] for lane in overview["lanes"]] == [other.address for other in sites]
         assert [site.refused for site in sites] == [[], [], []]
+
+
+async def test_a_page_has_what_the_owner_of_the_conversation_published() -> None:
+    async with ring(2) as sites:
+        letter = Output(b"live-1-0", b"v", (("cc-reason", b"wrong_type"), ("cc-source-offset", b"7")))
+        sites[1].recent_activity.add(Effects(8, OffsetMetadata(), [], [], [letter]), CommitStats())
+        state = sites[1].worker.lanes[1].engine.states.get("live-1-0")
+        sites[0].topic.answer = Found(1, "state_topic", state)
+        authorization = {"Authorization": f"Bearer {TOKEN}"}
+        _, _, body = await sites[0].ask("/conversations/live-1-0", **authorization)
+        assert b"Refused as wrong_type: 1 of its records, the last at offset 7." in body
+        await sites[1].server.stop()
+        _, _, body = await sites[0].ask("/conversations/live-1-0", **authorization)
+        assert b"Its worker does not answer" in body
+        assert [site.refused for site in sites] == [[], []]
 
 
 async def test_pages_go_on_at_another_worker() -> None:
