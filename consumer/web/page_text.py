@@ -114,11 +114,6 @@ def moment(published: str) -> Markup:
     )
 
 
-def to_text(epoch_ms: int) -> str:
-    """Epoch milliseconds as a published time."""
-    return timestamps.to_text(epoch_ms)
-
-
 def duration(milliseconds: int | None) -> str:
     """A duration in its two largest units."""
     if milliseconds is None:
@@ -155,7 +150,7 @@ FILTERS: Final = {
     "age": age,
     "ago": ago,
     "moment": moment,
-    "utc": to_text,
+    "utc": timestamps.to_text,
     "duration": duration,
     "number": number,
 }

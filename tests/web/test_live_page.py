@@ -156,6 +156,7 @@ async def test_a_conversation_is_followed_live_and_in_the_past(browser: Browser)
         await expect(opened.locator(".records > li").first).to_contain_text("Offset 51, committed 0 s ago")
         await expect(cells.last).to_contain_text(as_shown(at(20)))
         await expect(opened.locator("details[open]"), "details stay open").to_have_count(1)
+        await expect(opened.locator("summary"), "and keep the focus").to_be_focused()
         await expect(opened.locator(".bar")).to_have_attribute(
             "aria-label", re.compile(f"^alerting from {at(12)}, for 8")
         )
@@ -328,7 +329,8 @@ async def test_an_unknown_conversation_has_a_page(browser: Browser) -> None:
         await assert_accessible(opened)
 
 
-async def test_a_conversation_has_its_dead_letters(browser: Browser) -> None:
+async def test_a_conversation_has_its_dead_letters(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_page, "_AGAIN_S", 0.0)
     async with site_at() as (site, url), open_page(browser) as opened:
         headers = {"cc-reason": "wrong_type", "cc-detail": "participants[0]: Expected `array`",
                    "cc-source-partition": "0", "cc-source-offset": "77"}  # fmt: skip

@@ -65,6 +65,13 @@ function enliven(root) {
   root.querySelectorAll(".copy").forEach((button) => { button.hidden = false; });
 }
 
+// A selector of an element that is written again.
+function findAgain(element) {
+  if (element.tagName === "SUMMARY") return `#${CSS.escape(element.parentElement.id)} > summary`;
+  const name = ["href", "data-copy"].find((attribute) => element.hasAttribute(attribute));
+  return name ? `[${name}="${CSS.escape(element.getAttribute(name))}"]` : null;
+}
+
 function put(id, html) {
   const element = document.getElementById(id);
   if (element === null) return;
@@ -75,13 +82,12 @@ function put(id, html) {
   }
   const focused = document.activeElement;
   const isInside = element.contains(focused) && focused !== element;
-  const kept = ["href", "data-copy"].find((name) => isInside && focused.hasAttribute(name));
-  const value = kept && focused.getAttribute(kept);
+  const kept = isInside ? findAgain(focused) : null;
   const opened = [...element.querySelectorAll("details[open]")].map((details) => details.id);
   element.innerHTML = html;
   for (const name of opened) document.getElementById(name)?.setAttribute("open", "");
   enliven(element);
-  if (kept) element.querySelector(`[${kept}="${CSS.escape(value)}"]`)?.focus({ preventScroll: true });
+  if (kept) element.querySelector(kept)?.focus({ preventScroll: true });
 }
 
 function release(element) {
