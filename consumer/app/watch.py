@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from consumer.kafka.group_consumer import GroupConsumer
-from consumer.query.trends import SLOT_MS, Trends
+from consumer.query.trends import Trends
 from consumer.settings import Settings
 from consumer.telemetry import logs
 from consumer.telemetry.labels import TOPICS
@@ -95,5 +95,5 @@ async def memory(worker: Worker) -> None:
 async def sample(trends: Trends) -> None:
     """Take the samples of the live page's trends."""
     while True:
-        await asyncio.sleep(SLOT_MS / 1_000)
+        await asyncio.sleep(trends.seconds_to_next())
         trends.sample()

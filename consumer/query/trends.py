@@ -67,6 +67,10 @@ class Trends:
             Sample(now_ms // SLOT_MS, lag_records, self._delay_ms, dead_letters - before[0], corrections - before[1])
         )
 
+    def seconds_to_next(self) -> float:
+        """How long it is to the middle of the next slot: a turn of the loop that comes late misses no slot."""
+        return (1.5 * SLOT_MS - self._wall_ms() % SLOT_MS) / 1_000
+
     def read(self) -> list[Sample]:
         """The samples, the oldest first."""
         return list(self._samples)

@@ -39,7 +39,8 @@ _TIME_CLASSES: Final[Mapping[str, str]] = {
     "state": "the state",
     "snapshot": "the snapshot, so it is late at most",
 }
-_PUBLISHED: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)")
+_MARKED: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z|`[^`]+`)")
+"""Published times and commands within a sentence."""
 
 
 def link(conversation_id: str) -> str:
@@ -79,10 +80,10 @@ def describe_time_class(time_class: str) -> str:
     return _TIME_CLASSES.get(time_class, time_class)
 
 
-def with_times(sentence: str) -> Markup:
-    """A sentence whose published times are shown as all others are."""
-    pieces = _PUBLISHED.split(sentence)
-    return Markup("").join(moment(piece) if index % 2 else piece for index, piece in enumerate(pieces))
+def mark_up(sentence: str) -> Markup:
+    """A sentence whose published times are shown as all others are, and its commands as such."""
+    pieces = _MARKED.split(sentence)
+    return Markup("").join(_mark(piece) if index % 2 else piece for index, piece in enumerate(pieces))
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -134,6 +135,10 @@ def number(count: int) -> str:
     return f"{count:,}"
 
 
+def _mark(piece: str) -> Markup:
+    return Markup("<code>{}</code>").format(piece.strip("`")) if piece.startswith("`") else moment(piece)
+
+
 def _clock(published: str) -> str:
     return published.removesuffix("Z").replace("T", " ")
 
@@ -145,7 +150,7 @@ FILTERS: Final = {
     "medium": name_medium,
     "state_class": state_class,
     "time_class": describe_time_class,
-    "with_times": with_times,
+    "mark_up": mark_up,
     "ranges": ranges,
     "age": age,
     "ago": ago,

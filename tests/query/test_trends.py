@@ -85,3 +85,14 @@ def test_histories_add_up_slot_by_slot_in_any_order(histories: list[list[Sample]
             sum(one.corrections for one in same),
         )
     assert add_up(*reversed(histories)) == total
+
+
+@given(st.lists(st.integers(0, SLOT_MS // 2 - 1), max_size=20), st.integers(0, 10 * SLOT_MS))
+def test_no_slot_is_missed_by_turns_that_come_late(late_ms: list[int], begin_ms: int) -> None:
+    scene = Scene()
+    scene.now_ms = begin_ms
+    for late in late_ms:
+        scene.now_ms += round(scene.trends.seconds_to_next() * 1_000) + late
+        scene.trends.sample()
+    slots = [sample.slot for sample in scene.trends.read()]
+    assert slots == list(range(begin_ms // SLOT_MS + 1, begin_ms // SLOT_MS + 1 + len(late_ms)))

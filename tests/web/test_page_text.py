@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.web import page_text
-from consumer.web.page_text import duration, moment, ranges, state_class
+from consumer.web.page_text import duration, mark_up, moment, ranges, state_class
 from consumer.worker import lane_status
 
 
@@ -50,3 +50,8 @@ def test_times_are_escaped() -> None:
         '<time class="moment" datetime="&#34;&gt;&lt;script&gt;">&#34;&gt;&lt;script&gt; '
         '<span class="clock"></span></time>'
     )
+
+
+def test_times_and_commands_of_a_sentence_are_marked() -> None:
+    html = mark_up("<b> since 2026-01-01T10:00:00.000Z: `redrive --key <i>`.")
+    assert html == f"&lt;b&gt; since {moment('2026-01-01T10:00:00.000Z')}: <code>redrive --key &lt;i&gt;</code>."
