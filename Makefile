@@ -13,7 +13,7 @@ CRATE := consumer/engine/rust
 CARGO := $(shell command -v cargo 2>/dev/null)
 SEED :=
 SCENARIO :=
-.PHONY: help demo check test test-4.2 engine engine-of-tests fuzz fuzz-http lint lint-engine format lock docs schemas dashboards picture bench soak deploy-check sbom audit clean
+.PHONY: help demo check test test-4.2 engine engine-of-tests fuzz fuzz-http lint lint-engine format lock docs schemas dashboards picture screenshots bench soak deploy-check sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -99,6 +99,9 @@ dashboards: $(VENV)/.test ## Generate the dashboards and the PrometheusRule
 
 picture: $(VENV)/.test ## Take the pictures of the dashboards on real Kafka, Prometheus and Chromium; five minutes
 	$(BIN)/python -m tests.deploy.picture
+
+screenshots: $(VENV)/.test ## Take the pictures of the live page on an embedded broker and Chromium; five minutes
+	$(BIN)/python -m tests.web.screenshots
 
 bench: $(VENV)/.test ## Measure PARTS on a real Kafka: throughput, latency and more
 	$(BIN)/python -m tests.benchmarks $(PARTS)
