@@ -85,7 +85,8 @@ def draw(timeline: Timeline, operations: Sequence[Transition], now_ms: int, bars
     elif timeline.live:
         end_ms = max(end_ms, now_ms)
     scale = _Scale(min(times), end_ms)
-    corrected = _find_corrected(views, operations)
+    seen = [one for one in operations if timeline.as_of is None or one.event_time <= timeline.as_of]
+    corrected = _find_corrected(views, seen)
     return Picture(
         timestamps.to_text(scale.begin_ms),
         timestamps.to_text(end_ms),

@@ -64,6 +64,10 @@ def test_a_correction_is_marked_where_the_transition_was() -> None:
     played = play([call(0, "connected", 40), call(1, "alerting", 0), call(2, "connected", 20)])
     operations = [msgspec.json.decode(msgspec.json.encode(entry), type=Transition) for entry in played.log]
     (state,) = played.states.values()
+    past = communications(STATE.decode(state), Rules().park_cycles_max, at(30))
+    found = draw(Timeline(0, "worker", "c1", at(30), 1, past), operations, BASE_MS + 100_000, 100)
+    assert found is not None
+    assert found.bars[0].marks == [], "it was of a later time"
     views = communications(STATE.decode(state), Rules().park_cycles_max)
     found = draw(Timeline(0, "worker", "c1", None, 1, views), operations, BASE_MS + 100_000, 100)
     assert found is not None
