@@ -124,7 +124,7 @@ class Signals:
 
     async def _on_page(self) -> bool:
         """The row of the partition has a message."""
-        rows = re.findall(r'<tr class="bad"><th scope="row">(\d+)</th>(.*?)</tr>', await self._worker.page())
+        rows = re.findall(r'<tr class="bad"><th[^>]*>(\d+)</th>(.*?)</tr>', await self._worker.page())
         return any(
             int(partition) == self._scene.partition and self._cause.says in html.unescape(row)
             for partition, row in rows
