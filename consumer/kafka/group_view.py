@@ -16,7 +16,13 @@ from typing import Any, Final
 import msgspec
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    for_code,
+)
 from msgspec import Struct
 
 from consumer.kafka.coordinator import Group as GroupCoordinator
@@ -32,6 +38,7 @@ _DESCRIBE_S: Final = 2.0
 _FRESH_S: Final = 1.0
 _USER_DATA_BYTES_MAX: Final = 512
 _STABLE: Final = "Stable"
+_NOT_DESCRIBED: Final = "the group could not be described"
 
 
 class _UserData(Struct, frozen=True):
@@ -99,10 +106,13 @@ class KafkaGroupView:
         except (NotImplementedError, IncompatibleBrokerVersion):  # the embedded broker: this worker is alone on it
             return ""
         except TimeoutError:
-            return f"the group could not be described within {_DESCRIBE_S:g} s"
-        except (KafkaError, ExternalError, OSError) as error:
-            mapped = error if isinstance(error, ExternalError) else map_error(error, "describing the group")
-            return f"the group could not be described: {mapped}"
+            return f"{_NOT_DESCRIBED} within {_DESCRIBE_S:g} s"
+        except ExternalError as error:
+            return f"{_NOT_DESCRIBED}: {error}"
+        except (NodeNotReadyError, KafkaConnectionError, OSError) as error:
+            return f"{_NOT_DESCRIBED}: its coordinator does not answer ({type(error).__name__})"
+        except KafkaError as error:
+            return str(map_error(error, _NOT_DESCRIBED))
         if state != _STABLE:
             return f"the group is not stable ({state})"
         self._members = members

@@ -1,10 +1,12 @@
 """What members tell of themselves, and what is read of members that tell something else."""
 
 import pytest
+from aiokafka import errors
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-from consumer.kafka.group_view import _read_address, _read_partitions, advertising
-from consumer.settings import join_address, parse_address
+from consumer.kafka.group_view import KafkaGroupView, _read_address, _read_partitions, advertising
+from consumer.settings import Settings, join_address, parse_address
+from consumer.worker.ports import RetriableError
 
 
 @pytest.mark.parametrize("address", ["", "10.0.0.1:8081", "[fd00::1]:8081", "worker-0.example:1"])
@@ -75,3 +77,24 @@ def test_addresses(text: str, expected: tuple[str, int | None] | None) -> None:
     assert parsed == expected
     if parsed is not None and parsed[1] is not None:
         assert join_address(parsed[0], parsed[1]) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.NodeNotReadyError(), "its coordinator does not answer (NodeNotReadyError)"),
+        (ConnectionResetError(), "its coordinator does not answer (ConnectionResetError)"),
+        (errors.GroupAuthorizationFailedError(), "a permission is missing: grant"),
+        (RetriableError("connecting to b:1: refused"), "connecting to b:1: refused"),
+    ],
+)
+async def test_a_description_that_fails_is_explained(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    async def fail(_: KafkaGroupView) -> None:
+        raise error
+
+    monkeypatch.setattr(KafkaGroupView, "_ask", fail)
+    view = KafkaGroupView(Settings(bootstrap_servers="b:1"), lambda: ("member", 1), lambda: 4)
+    problem = (await view.describe()).problem
+    assert problem.startswith(f"the group could not be described: {said}")
