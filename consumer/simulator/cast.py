@@ -16,6 +16,8 @@ UNROUTED: Final = frozenset(("internalMessages", "screenMonitorings"))
 """Arrays of media that no queue distributes: without peer, wrap-up and after-call work."""
 HELD: Final = frozenset(("calls", "callbacks", "chats", "emails", "messages", "socialExpressions"))
 """Arrays of media that can be put on hold."""
+FAILING: Final = frozenset(("calls", "emails", "messages"))
+"""Arrays of media whose communications say why they failed."""
 PARKED: Final = frozenset(("emails", "messages"))
 """Arrays of media that can be parked."""
 WITHOUT_TERMINATED: Final = frozenset(("emails", "messages", *UNROUTED))

@@ -31,6 +31,8 @@ _FLAT_FIELDS = (
     "direction",
     "held",
     "startHoldTime",
+    "errorInfo",
+    "callbackScheduledTime",
     "muted",
     "type",
     "wrapup",
@@ -43,7 +45,21 @@ _FLAT_FIELDS = (
     "viewerUrl",
     "providerEventTime",
 )
-_FROM_PARTICIPANT = ("id", "name", "purpose", "address", "attributes", "wrapupRequired", "startAcwTime", "endAcwTime")
+_FROM_PARTICIPANT = (
+    "id",
+    "name",
+    "purpose",
+    "address",
+    "attributes",
+    "wrapupRequired",
+    "startAcwTime",
+    "endAcwTime",
+    "conversationRoutingData",
+    "consultParticipantId",
+    "monitoredParticipantId",
+    "coachedParticipantId",
+    "bargedParticipantId",
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,7 +97,7 @@ def flatten(story: Story, array: str) -> Json:
         if "userId" in participant:
             flat["user"] = {"id": participant["userId"], "name": participant["name"]}
         participants.append(flat)
-    return {"id": story.id, "participants": participants, "otherMediaUris": []}
+    return {"id": story.id, "participants": participants, "otherMediaUris": [], "divisions": story.divisions}
 
 
 def make_ignorable(chance: random.Random, story: Story) -> bytes:

@@ -16,6 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from consumer.simulator.cast import (
+    FAILING,
     HELD,
     PARKED,
     UNROUTED,
@@ -50,6 +51,12 @@ _ATTEMPTS_MAX = 3
 _REOPENED_MAX = 1
 _WRAPUP_CODES = ("resolved", "follow-up", "wrong-department", "callback-agreed")
 
+_CLEARED: Final = [{"type": "q850", "code": 16, "phrase": "Normal call clearing"}]
+_NO_ANSWER: Final = [
+    {"type": "q850", "code": 19, "phrase": "No answer from user"},
+    {"type": "sip", "code": 480, "phrase": "Temporarily Unavailable"},
+]
+
 STEP_S: Final = 16.0
 """About the mean time between two changes of a conversation that is not dormant, before any compression."""
 
@@ -81,7 +88,9 @@ class Story:
         self.queue_id = None if self.array in UNROUTED else uuid(chance)
         self.participants: list[Json] = []
         self._transfers: list[Json] = []
-        self._division = [{"division": {"id": uuid(chance)}, "entities": [{"id": self.user_id}]}]
+        self.divisions = [{"division": {"id": uuid(chance)}, "entities": [{"id": self.user_id}]}]
+        self._is_of_rest = self.id[0] in "01"
+        """Whether the relay reads bodies of the REST API, which show when a communication was alerted."""
 
     @property
     def published_ms(self) -> int:
@@ -93,7 +102,9 @@ class Story:
         body: Json = {"id": self.id, "maxParticipants": 32, "participants": self.participants}
         if self._transfers:
             body["recentTransfers"] = self._transfers[-20:]
-        return body | {"recordingState": "none", "securePause": False, "divisions": self._division}
+        if self.queue_id is not None:
+            body["externalTag"] = f"case-{self.id[:8]}"
+        return body | {"recordingState": "none", "securePause": False, "divisions": self.divisions}
 
     def changes(self) -> Iterator[Change]:
         """The changes of the story; each step makes one."""
@@ -108,6 +119,8 @@ class Story:
         for user_id in (self.user_id, uuid(self._chance)):
             participant = self._join(make_agent(self._chance, user_id, None))
             legs.append(add_communication(self._chance, participant, array, first))
+        if array == "screenMonitorings":
+            self.participants[1]["monitoredParticipantId"] = self.participants[0]["id"]
         yield self._after(array, 1, 8)
         for leg in legs:
             self._connect(leg)
@@ -123,6 +136,8 @@ class Story:
             outbound = array == "calls" and self._chance.random() < 0.15
             yield from self._dial(array, queue_id) if outbound else self._queue(array, queue_id)
             yield from self._talk(array)
+            if array == "calls" and self.id[1] == "0":
+                yield from self._supervise(array, queue_id)
             if not outbound and self._chance.random() < 0.12:
                 yield from self._transfer(array, queue_id)
                 yield from self._talk(array)
@@ -174,12 +189,19 @@ class Story:
         for attempt in range(_ATTEMPTS_MAX):
             self._agent = self._join(make_agent(self._chance, self.user_id, queue_id))
             self._agent_leg = add_communication(self._chance, self._agent, array, "alerting")
+            if self._is_of_rest:
+                self._agent_leg["startAlertingTime"] = iso(self.now_ms)
             self._agent_leg["peerId"] = self._leg["id"]
             yield self._after(array, 2, 12)
             if attempt == _ATTEMPTS_MAX - 1 or self._chance.random() < 0.78:
                 break
             declined = self._chance.random() < 0.5
             self._disconnect(self._agent_leg, "client" if declined else "system")
+            if not declined and array in FAILING:
+                self._agent_leg["errorInfo"] = {
+                    "code": "error.alerting.timeout",
+                    "message": f"{self._agent['name']} is away",
+                }
             self._agent["endTime"] = iso(self.now_ms)
             yield self._after(array, 1, 8)
             if self._chance.random() < 0.4:
@@ -215,8 +237,18 @@ class Story:
         self._agent_leg["held"] = False
         yield self._after(array, 5, 40)
 
+    def _supervise(self, array: str, queue_id: str) -> Iterator[Change]:
+        """A supervisor listens to the agent, advises them and joins the call."""
+        supervisor = self._join(make_agent(self._chance, uuid(self._chance), queue_id))
+        leg = add_communication(self._chance, supervisor, array, "connected")
+        for role in ("monitored", "coached", "barged"):
+            supervisor[f"{role}ParticipantId"] = self._agent["id"]
+            yield self._after(array, 2, 20)
+        self._disconnect(leg, "client")
+
     def _transfer(self, array: str, queue_id: str) -> Iterator[Change]:
-        """A blind transfer to another agent: the first agent leaves at once."""
+        """A transfer to another agent, whom the first one has consulted, or without a word; they leave at once."""
+        first, attended = self._agent, self.id[2] in "01234567"
         self._disconnect(self._agent_leg, "transfer")
         self._agent["endTime"] = iso(self.now_ms)
         self._transfers.append(
@@ -225,12 +257,15 @@ class Story:
                 "state": "complete",
                 "dateIssued": iso(self.now_ms),
                 "initiator": {"userId": self.user_id},
-                "transferType": "unattended",
+                "transferType": "attended" if attended else "unattended",
             }
         )
         yield self._after(array, 1, 4)
         self.user_id = uuid(self._chance)
+        self._transfers[-1]["destination"] = {"userId": self.user_id}
         yield from self._alert(array, queue_id)
+        if attended:
+            first["consultParticipantId"] = self._agent["id"]
         yield self._after(array, 5, 20)
 
     def _cobrowse(self) -> Iterator[Change]:
@@ -307,6 +342,8 @@ class Story:
 
     def _disconnect(self, leg: Json, disconnect_type: str) -> None:
         leg.update(state="disconnected", disconnectType=disconnect_type, disconnectedTime=iso(self.now_ms))
+        if "recordersState" in leg:  # a call
+            leg["disconnectReasons"] = _NO_ANSWER if disconnect_type == "system" else _CLEARED
         if "cobrowseSessionId" in leg:
             leg.update(providerEventTime=iso(self.now_ms), controlling=[])
 
