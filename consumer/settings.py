@@ -126,7 +126,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 200
 
     digest_key: Annotated[
-        str, Meta(description="key of the digests of session and room ids, at most 64 bytes (secret)")
+        str, Meta(description="key of the digests of session and room ids and of addresses, at most 64 bytes (secret)")
     ] = ""
     record_bytes_max: Annotated[Count, Meta(description="largest record value that is read")] = _RULES.record_bytes_max
     communications_max: Annotated[Count, Meta(description="communications kept per conversation")] = (

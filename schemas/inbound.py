@@ -20,6 +20,9 @@ TEXT_LENGTH_MAX: Final = 256
 shorter. A record with a longer one is a dead letter, so nothing of it is lost."""
 Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
 """A text that is kept."""
+LIST_LENGTH_MAX: Final = 100
+"""Elements of a list that is kept whole. Genesys lists at most 20 transfers. A record with a longer one is a dead
+letter."""
 
 WireTime = str | int | float | None
 """A time as it stands on the wire: ISO-8601 text, epoch milliseconds, or absent."""
@@ -42,6 +45,40 @@ class AfterCallWork(Struct, rename="camel", gc=False):
     end_time: WireTime = None
 
 
+class ErrorInfo(Struct, gc=False):
+    """Why a communication failed; its texts and parameters carry names and addresses and are left out."""
+
+    code: Text | None = None
+
+
+class DisconnectReason(Struct, gc=False):
+    """A code of the protocol with which a call was disconnected; its `phrase` says the same in words."""
+
+    type: Text | None = None
+    code: WireInteger = None
+
+
+class Address(Struct, rename="camel", gc=False):
+    """The address of an endpoint, of which a digest is kept; its names are left out."""
+
+    address_normalized: str | None = None
+    address_raw: str | None = None
+
+
+class Reference(Struct, gc=False):
+    """A reference to another entity. `{}` where it is unset; its `name` is left out."""
+
+    id: Text | None = None
+
+
+class RoutingData(Struct, gc=False):
+    """What was asked of the agent. The queue is the participant's, and scores of agents are personal data."""
+
+    language: Reference | None = None
+    priority: WireInteger = None
+    skills: Annotated[list[Reference | None], Meta(max_length=LIST_LENGTH_MAX)] | None = None
+
+
 class Communication(Struct, rename="camel", gc=False):
     """What all eleven media have in common: one leg of one participant."""
 
@@ -55,8 +92,12 @@ class Communication(Struct, rename="camel", gc=False):
 
 
 class RoutedCommunication(Communication, rename="camel", gc=False):
-    """The nine media that can be routed to an agent: they have a peer, a wrap-up and after-call work."""
+    """The nine media that can be routed to an agent: they have a peer, a wrap-up and after-call work.
 
+    `start_alerting_time` is only in bodies of the REST API, which some relays write.
+    """
+
+    start_alerting_time: WireTime = None
     peer_id: Text | None = None
     wrapup: Wrapup | None = None
     after_call_work: AfterCallWork | None = None
@@ -68,7 +109,10 @@ class Call(RoutedCommunication, rename="camel", gc=False):
 
     direction: Text | None = None
     held: bool | None = None
+    start_hold_time: WireTime = None
     muted: bool | None = None
+    error_info: ErrorInfo | None = None
+    disconnect_reasons: Annotated[list[DisconnectReason | None], Meta(max_length=LIST_LENGTH_MAX)] | None = None
 
 
 class Callback(RoutedCommunication, rename="camel", gc=False):
@@ -76,21 +120,25 @@ class Callback(RoutedCommunication, rename="camel", gc=False):
 
     direction: Text | None = None
     held: bool | None = None
+    start_hold_time: WireTime = None
+    callback_scheduled_time: WireTime = None
 
 
 class Chat(RoutedCommunication, rename="camel", gc=False):
     """A web chat (the older medium, before messaging)."""
 
     held: bool | None = None
+    start_hold_time: WireTime = None
 
 
 class CobrowseSession(RoutedCommunication, rename="camel", gc=False):
     """One leg of a co-browse session: a sharer (usually the customer) or a viewer (usually the agent).
 
-    `viewer_url` opens the live session and is a secret: only the fact that it was shown is kept. `COBROWSE_LEFT_OUT`
-    lists what is not declared.
+    `viewer_url` opens the live session and is a secret: only the fact that it was shown is kept. Of the address of the
+    endpoint a digest is kept. `COBROWSE_LEFT_OUT` lists what is not declared.
     """
 
+    endpoint: Address | None = field(name="self", default=None)
     room_id: str | None = None
     cobrowse_session_id: str | None = None
     cobrowse_role: Text | None = None
@@ -100,7 +148,6 @@ class CobrowseSession(RoutedCommunication, rename="camel", gc=False):
 
 
 COBROWSE_LEFT_OUT = {
-    "self": "names and addresses of a person; the participant and its user id identify it",
     "scriptId": "the agent's script is no property of the session",
     "queueMediaSettings": "configuration of the queue, the same for all its sessions",
 }
@@ -112,6 +159,8 @@ class Email(RoutedCommunication, rename="camel", gc=False):
 
     direction: Text | None = None
     held: bool | None = None
+    start_hold_time: WireTime = None
+    error_info: ErrorInfo | None = None
     park_time: WireTime = None
 
 
@@ -120,6 +169,8 @@ class Message(RoutedCommunication, rename="camel", gc=False):
 
     direction: Text | None = None
     held: bool | None = None
+    start_hold_time: WireTime = None
+    error_info: ErrorInfo | None = None
     type: Text | None = None
     park_time: WireTime = None
 
@@ -132,6 +183,7 @@ class SocialExpression(RoutedCommunication, rename="camel", gc=False):
     """A post in a social network."""
 
     held: bool | None = None
+    start_hold_time: WireTime = None
 
 
 class Video(RoutedCommunication, rename="camel", gc=False):
@@ -140,6 +192,8 @@ class Video(RoutedCommunication, rename="camel", gc=False):
 
 class InternalMessage(Communication, rename="camel", gc=False):
     """A message between two users of the organization."""
+
+    start_alerting_time: WireTime = None
 
 
 class ScreenMonitoring(Communication, rename="camel", gc=False):
@@ -155,7 +209,16 @@ class Participant(Struct, rename="camel", gc=False):
     queue_id: Text | None = None
     team_id: Text | None = None
     external_contact_id: Text | None = None
+    group_id: Text | None = None
+    consult_participant_id: Text | None = None
+    monitored_participant_id: Text | None = None
+    coached_participant_id: Text | None = None
+    barged_participant_id: Text | None = None
+    conversation_routing_data: RoutingData | None = None
     wrapup_required: bool | None = None
+    wrapup: Wrapup | None = None
+    start_acw_time: WireTime = None
+    end_acw_time: WireTime = None
     calls: list[Call | None] | None = None
     callbacks: list[Callback | None] | None = None
     chats: list[Chat | None] | None = None
@@ -169,12 +232,6 @@ class Participant(Struct, rename="camel", gc=False):
     videos: list[Video | None] | None = None
 
 
-class Reference(Struct, gc=False):
-    """A reference to another entity. `{}` where it is unset; its `name` is left out."""
-
-    id: Text | None = None
-
-
 class FlatParticipant(Struct, rename="camel", gc=False):
     """A participant in the flat shape: its one communication has no id, and its fields are the participant's own."""
 
@@ -184,6 +241,12 @@ class FlatParticipant(Struct, rename="camel", gc=False):
     queue: Reference | None = None
     team: Reference | None = None
     external_contact: Reference | None = None
+    group: Reference | None = None
+    consult_participant_id: Text | None = None
+    monitored_participant_id: Text | None = None
+    coached_participant_id: Text | None = None
+    barged_participant_id: Text | None = None
+    conversation_routing_data: RoutingData | None = None
     wrapup_required: bool | None = None
     state: Text | None = None
     initial_state: Text | None = None
@@ -191,7 +254,10 @@ class FlatParticipant(Struct, rename="camel", gc=False):
     disconnect_type: Text | None = None
     direction: Text | None = None
     held: bool | None = None
+    start_hold_time: WireTime = None
     muted: bool | None = None
+    error_info: ErrorInfo | None = None
+    callback_scheduled_time: WireTime = None
     peer: Text | None = None
     type: Text | None = None
     wrapup: Wrapup | None = None
@@ -212,13 +278,10 @@ FLAT_COBROWSE_LEFT_OUT = {
     "address": "addresses a person",
     "attributes": "free map: names, account numbers, card data",
     "startTime": "when the participant joined; the session's own times are connectedTime and providerEventTime",
-    "startHoldTime": "holding is published as a flag, not as a time",
     "resumeTime": "a plan, not a fact",
-    "errorInfo": "carries ids and addresses",
     "script": "the agent's script is no property of the session",
     "externalOrganization": "the external contact identifies it well enough",
     "externalContactInitialDivisionId": "administration of the contact, not of the session",
-    "conversationRoutingData": "how the participant was chosen; the queue id names the source",
     "queueMediaSettings": "configuration of the queue, the same for all its sessions",
     "alertingTimeoutMs": "configuration of the queue",
     "wrapupPrompt": "configuration of the queue",
@@ -232,7 +295,30 @@ FLAT_COBROWSE_LEFT_OUT = {
 """Properties of the flat co-browse participant that are not decoded, and why."""
 
 
-class Conversation(Struct, gc=False):
+class TransferUser(Struct, rename="camel", gc=False):
+    """Who transferred, or who was transferred to; where that is an endpoint, its address is left out."""
+
+    user_id: Text | None = None
+
+
+class Transfer(Struct, rename="camel", gc=False):
+    """A transfer of the conversation."""
+
+    id: Text | None = None
+    state: Text | None = None
+    transfer_type: Text | None = None
+    date_issued: WireTime = None
+    initiator: TransferUser | None = None
+    destination: TransferUser | None = None
+
+
+class DivisionMembership(Struct, gc=False):
+    """A division that the conversation belongs to; `entities` lists what brought it there."""
+
+    division: Reference | None = None
+
+
+class Conversation(Struct, rename="camel", gc=False):
     """The body of a conversation update.
 
     Its participants are left as JSON, because the topic decides their shape: `Participant` on topics like
@@ -241,6 +327,9 @@ class Conversation(Struct, gc=False):
 
     id: Text | None = None
     participants: list[Raw] | None = None
+    external_tag: Text | None = None
+    divisions: Annotated[list[DivisionMembership | None], Meta(max_length=LIST_LENGTH_MAX)] | None = None
+    recent_transfers: Annotated[list[Transfer | None], Meta(max_length=LIST_LENGTH_MAX)] | None = None
 
 
 class Detail(Struct, rename="camel", gc=False):

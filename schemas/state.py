@@ -92,6 +92,15 @@ class CommunicationDetails(Struct, rename="camel", omit_defaults=True, frozen=Tr
     controlling: list[str] | None = None
     viewable: bool | None = None
     """True once a viewer URL was shown; the URL itself is a secret and never kept."""
+    hold_start_time: Timestamp | None = None
+    """When the newest hold began: of the present one while `held`, else of the last one."""
+    error_code: str | None = None
+    disconnect_reasons: list[str] | None = None
+    """Codes of the protocols with which a call was disconnected, such as `q850:16` and `sip:486`, sorted."""
+    callback_scheduled_time: Timestamp | None = None
+    """When a callback is planned for. It dates no transition."""
+    endpoint_digest: str | None = None
+    """Digest of the address of a co-browse endpoint; kept only with `CC_DIGEST_KEY`, for addresses can be guessed."""
 
 
 class CommunicationState(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
@@ -144,6 +153,22 @@ class ParticipantDetails(Struct, rename="camel", omit_defaults=True, frozen=True
     team_id: str | None = None
     external_contact_id: str | None = None
     wrapup_required: bool | None = None
+    group_id: str | None = None
+    consult_participant_id: str | None = None
+    """Whom it consults; likewise whom it monitors, coaches, or barged in on."""
+    monitored_participant_id: str | None = None
+    coached_participant_id: str | None = None
+    barged_participant_id: str | None = None
+    routing_language_id: str | None = None
+    routing_priority: int | None = None
+    routing_skill_ids: list[str] | None = None
+    """Skills that were asked of the agent, sorted."""
+    wrapup_code: str | None = None
+    """Wrap-up and after-call work of the participant as a whole, which only the nested shape shows; those of one
+    communication are among its details."""
+    wrapup_duration_seconds: int | None = None
+    after_call_work_start_time: Timestamp | None = None
+    after_call_work_end_time: Timestamp | None = None
 
 
 class ParticipantState(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
@@ -156,6 +181,28 @@ class ParticipantState(Struct, rename="camel", omit_defaults=True, frozen=True, 
     communications: list[CommunicationState] = []
     detail_times: dict[str, Timestamp] = {}
     """Snapshot times of the details, by published name, that its newest update left out."""
+
+
+class Transfer(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
+    """A transfer of the conversation. Users by their ids; an address that it went to is personal data."""
+
+    transfer_id: str
+    state: str | None = None
+    kind: str | None = None
+    time: Timestamp | None = None
+    """When it was ordered."""
+    initiator_user_id: str | None = None
+    destination_user_id: str | None = None
+
+
+class ConversationDetails(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
+    """The details of a conversation as a whole."""
+
+    external_tag: str | None = None
+    division_ids: list[str] | None = None
+    """Sorted."""
+    recent_transfers: list[Transfer] | None = None
+    """The transfers that the newest snapshot listed, of which Genesys keeps 20, sorted."""
 
 
 class ConversationState(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False):
@@ -177,6 +224,10 @@ class ConversationState(Struct, rename="camel", omit_defaults=True, frozen=True,
     source: Source
     """The last record that changed this state."""
     participants: list[ParticipantState] = []
+    details: ConversationDetails | None = None
+    """None if no snapshot had any."""
+    detail_times: dict[str, Timestamp] = {}
+    """Snapshot times of the details, by published name, that the newest snapshot left out."""
 
 
 SUMMARY_END = b',"conversationId":'

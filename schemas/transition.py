@@ -31,6 +31,8 @@ class Context(Struct, rename="camel", omit_defaults=True, frozen=True, gc=False)
     user_id: str | None = None
     queue_id: str | None = None
     disconnect_type: str | None = None
+    error_code: str | None = None
+    disconnect_reasons: list[str] | None = None
 
 
 class Transition(Struct, frozen=True, gc=False, rename=WIRE_NAMES):

@@ -28,7 +28,8 @@ Where the rules leave a case open, this model decides it so:
     A value is also too large if it lists more than `PARTICIPANTS_MAX` participants, or more communications than may
     be kept; communications without an id or state count. A list of more than `PARTICIPANTS_MAX` controlled
     participants counts as that many communications. A used text of more than `TEXT_LENGTH_MAX` characters makes it too
-    large as well, but not the ids of sessions and rooms, URLs, times and topics, which are not kept.
+    large as well, but not the ids of sessions and rooms, addresses, URLs, times and topics, which are not kept. So
+    does a list of skills, reasons, divisions or transfers of more than `LIST_LENGTH_MAX`, nulls included.
 12. `park_cycles_max` n keeps the smallest park cycle and the n - 1 largest ones. Of the dropped cycles that show a
     state other than parked, the largest leaves its observations except the park: the remainder. A remainder makes no
     transition. It only dates when the state before the next park was entered last, if that state is the same.
@@ -46,7 +47,11 @@ Where the rules leave a case open, this model decides it so:
 17. An array, and lines of which each is in braces, hold several values, but not within one of those. All of them count
     or none; what is ignored does not count. Their snapshots are of one conversation, and list no more communications
     than one may.
-18. A key is the id's own bytes, its JSON text or `{"schema", "payload"}`, either of them behind a zero and four bytes.
+18. The details of a conversation are shown by every snapshot of it, in whichever shape. Their times do not count for
+    reading 6. A wrong time in them is no fault. A transfer without an id is none.
+19. A time on hold, of alerting, of a transfer or of a participant's after-call work has no part in versions. A time for
+    which a callback is planned may lie in the future.
+20. A key is the id's own bytes, its JSON text or `{"schema", "payload"}`, either of them behind a zero and four bytes.
     ASCII letters may be in another case.
 """
 
@@ -136,6 +141,7 @@ class Snapshot:
     conversation_id: str
     snapshot_ms: int
     participants: tuple[ParticipantUpdate, ...]
+    details: dict[str, Any] = field(hash=False)
     listed: int = 0
     """Communications that it lists, usable or not."""
     others: "tuple[Snapshot, ...]" = ()
@@ -197,6 +203,7 @@ NESTING_MAX = 256
 ELEMENTS_MAX = 65_536
 PARTICIPANTS_MAX = 2_000
 TEXT_LENGTH_MAX = 256
+LIST_LENGTH_MAX = 100
 NUMBER_CHARACTERS_MAX = 4300
 
 
@@ -268,11 +275,17 @@ def parse(value: bytes) -> Any:
 
 
 STR, KEPT, BOOL, INT, TIME = "str", "kept", "bool", "int", "time"
-Shape = str | list[Any] | dict[str, Any]
-"""A scalar by name, a list of one shape, or the declared members of an object. Null is right everywhere."""
+Shape = str | list[Any] | tuple[Any] | dict[str, Any]
+"""A scalar by name, a list of one shape (a tuple: of bounded length), or the declared members of an object. Null is
+right everywhere."""
 
 WRAPUP = {"code": KEPT, "durationSeconds": INT}
 AFTER_CALL_WORK = {"state": KEPT, "startTime": TIME, "endTime": TIME}
+ONLY_ID = {"id": KEPT}
+ROUTING = {"language": ONLY_ID, "priority": INT, "skills": (ONLY_ID,)}
+ERROR = {"errorInfo": {"code": KEPT}}
+ALERTING = {"startAlertingTime": TIME}
+HOLD = {"held": BOOL, "startHoldTime": TIME}
 ANY_MEDIUM = {
     "id": KEPT,
     "state": KEPT,
@@ -282,12 +295,16 @@ ANY_MEDIUM = {
     "connectedTime": TIME,
     "disconnectedTime": TIME,
 }
-ROUTED = ANY_MEDIUM | {
-    "peerId": KEPT,
-    "wrapup": WRAPUP,
-    "afterCallWork": AFTER_CALL_WORK,
-    "afterCallWorkRequired": BOOL,
-}
+ROUTED = (
+    ANY_MEDIUM
+    | ALERTING
+    | {
+        "peerId": KEPT,
+        "wrapup": WRAPUP,
+        "afterCallWork": AFTER_CALL_WORK,
+        "afterCallWorkRequired": BOOL,
+    }
+)
 ONLY_COBROWSE = {
     "cobrowseSessionId": STR,
     "cobrowseRole": KEPT,
@@ -296,63 +313,108 @@ ONLY_COBROWSE = {
     "providerEventTime": TIME,
 }
 ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "calls": ("call", ROUTED | {"direction": KEPT, "held": BOOL, "muted": BOOL}),
-    "callbacks": ("callback", ROUTED | {"direction": KEPT, "held": BOOL}),
-    "chats": ("chat", ROUTED | {"held": BOOL}),
-    "cobrowsesessions": ("cobrowse", ROUTED | ONLY_COBROWSE | {"roomId": STR}),
-    "emails": ("email", ROUTED | {"direction": KEPT, "held": BOOL, "parkTime": TIME}),
-    "internalMessages": ("internalmessage", ANY_MEDIUM),
-    "messages": ("message", ROUTED | {"direction": KEPT, "held": BOOL, "type": KEPT, "parkTime": TIME}),
+    "calls": (
+        "call",
+        ROUTED | HOLD | ERROR | {"direction": KEPT, "muted": BOOL, "disconnectReasons": ({"type": KEPT, "code": INT},)},
+    ),
+    "callbacks": ("callback", ROUTED | HOLD | {"direction": KEPT, "callbackScheduledTime": TIME}),
+    "chats": ("chat", ROUTED | HOLD),
+    "cobrowsesessions": (
+        "cobrowse",
+        ROUTED | ONLY_COBROWSE | {"roomId": STR, "self": {"addressNormalized": STR, "addressRaw": STR}},
+    ),
+    "emails": ("email", ROUTED | HOLD | ERROR | {"direction": KEPT, "parkTime": TIME}),
+    "internalMessages": ("internalmessage", ANY_MEDIUM | ALERTING),
+    "messages": ("message", ROUTED | HOLD | ERROR | {"direction": KEPT, "type": KEPT, "parkTime": TIME}),
     "screenMonitorings": ("screenmonitoring", ANY_MEDIUM),
     "screenshares": ("screenshare", ROUTED),
-    "socialExpressions": ("socialexpression", ROUTED | {"held": BOOL}),
+    "socialExpressions": ("socialexpression", ROUTED | HOLD),
     "videos": ("video", ROUTED),
 }
 """Array of the nested shape -> medium, and the members of its communications that are read."""
 
-NESTED_PARTICIPANT = {
-    "id": KEPT,
-    "purpose": KEPT,
-    "userId": KEPT,
-    "queueId": KEPT,
-    "teamId": KEPT,
-    "externalContactId": KEPT,
-    "wrapupRequired": BOOL,
-} | {array: [members] for array, (_, members) in ARRAYS.items()}
-FLAT_PARTICIPANT = ONLY_COBROWSE | {
-    "id": KEPT,
-    "purpose": KEPT,
-    "user": {"id": KEPT},
-    "queue": {"id": KEPT},
-    "team": {"id": KEPT},
-    "externalContact": {"id": KEPT},
-    "wrapupRequired": BOOL,
-    "state": KEPT,
-    "initialState": KEPT,
-    "provider": KEPT,
-    "disconnectType": KEPT,
-    "direction": KEPT,
-    "held": BOOL,
-    "muted": BOOL,
-    "peer": KEPT,
-    "type": KEPT,
-    "wrapup": WRAPUP,
-    "connectedTime": TIME,
-    "endTime": TIME,
-    "parkTime": TIME,
-    "startAcwTime": TIME,
-    "endAcwTime": TIME,
+ROLES = ("consultParticipantId", "monitoredParticipantId", "coachedParticipantId", "bargedParticipantId")
+ANY_PARTICIPANT = {"conversationRoutingData": ROUTING} | dict.fromkeys(ROLES, KEPT)
+NESTED_PARTICIPANT = (
+    ANY_PARTICIPANT
+    | {
+        "id": KEPT,
+        "groupId": KEPT,
+        "wrapup": WRAPUP,
+        "startAcwTime": TIME,
+        "endAcwTime": TIME,
+        "purpose": KEPT,
+        "userId": KEPT,
+        "queueId": KEPT,
+        "teamId": KEPT,
+        "externalContactId": KEPT,
+        "wrapupRequired": BOOL,
+    }
+    | {array: [members] for array, (_, members) in ARRAYS.items()}
+)
+FLAT_PARTICIPANT = (
+    ONLY_COBROWSE
+    | ANY_PARTICIPANT
+    | HOLD
+    | ERROR
+    | {
+        "id": KEPT,
+        "purpose": KEPT,
+        "user": {"id": KEPT},
+        "queue": {"id": KEPT},
+        "team": {"id": KEPT},
+        "externalContact": {"id": KEPT},
+        "group": {"id": KEPT},
+        "callbackScheduledTime": TIME,
+        "wrapupRequired": BOOL,
+        "state": KEPT,
+        "initialState": KEPT,
+        "provider": KEPT,
+        "disconnectType": KEPT,
+        "direction": KEPT,
+        "muted": BOOL,
+        "peer": KEPT,
+        "type": KEPT,
+        "wrapup": WRAPUP,
+        "connectedTime": TIME,
+        "endTime": TIME,
+        "parkTime": TIME,
+        "startAcwTime": TIME,
+        "endAcwTime": TIME,
+    }
+)
+
+
+TRANSFER_USER = {"userId": KEPT}
+CONVERSATION = {
+    "externalTag": KEPT,
+    "divisions": ({"division": ONLY_ID},),
+    "recentTransfers": (
+        {
+            "id": KEPT,
+            "state": KEPT,
+            "transferType": KEPT,
+            "dateIssued": TIME,
+            "initiator": TRANSFER_USER,
+            "destination": TRANSFER_USER,
+        },
+    ),
 }
+"""Members of a conversation beside its id and its participants."""
 
 
 def payload(participant: dict[str, Any]) -> dict[str, Any]:
     """The three envelopes around conversations with such participants."""
-    body = {"id": KEPT, "participants": [participant]}
+    body = CONVERSATION | {"id": KEPT, "participants": [participant]}
     detail = {"topicName": STR, "eventBody": body, "timestamp": TIME}
     return body | {"topicName": STR, "eventBody": body, "detail-type": STR, "detail": detail}
 
 
-ENVELOPES = {"EventBridge": ["detail"], "WebSocket": ["topicName", "eventBody"], "bare": ["id", "participants"]}
+ENVELOPES = {
+    "EventBridge": ["detail"],
+    "WebSocket": ["topicName", "eventBody"],
+    "bare": ["id", "participants", *CONVERSATION],
+}
 """The members of an envelope that are used."""
 
 
@@ -377,6 +439,8 @@ def read(shape: Shape, tree: Any, faults: list[str]) -> Any:
             members = {name: read(shape[name], value, faults) for name, value in tree if name in shape}
             return {name: value for name, value in members.items() if value is not None}
         case [element] if isinstance(tree, list) and not isinstance(tree, Members):
+            if isinstance(shape, tuple) and len(tree) > LIST_LENGTH_MAX:
+                faults.append("too_large")
             return [read(element, value, faults) for value in tree]
         case "str" | "kept" | "time" if type(tree) is str:
             fault = find_text_fault(shape, tree)
@@ -671,9 +735,12 @@ def judge_body(
     snapshot_ms = snapshot_time(record, timestamp)
     if snapshot_ms is None:
         snapshot_ms = newest_time(
-            communication
-            for _, communications in normalized
-            for _, communication in select_used(communications, medium)
+            usable if medium is None else [],
+            [
+                communication
+                for _, communications in normalized
+                for _, communication in select_used(communications, medium)
+            ],
         )
     if snapshot_ms is None:
         return Rejected("no_time")
@@ -690,7 +757,7 @@ def judge_body(
         tuple(
             ParticipantUpdate(
                 participant["id"],
-                participant_details(participant),
+                participant_details(participant, snapshot_ms, rules),
                 tuple(
                     read_communication(kind, communication, snapshot_ms, rules)
                     for kind, communication in select_used(communications, medium)
@@ -698,8 +765,72 @@ def judge_body(
             )
             for participant, communications in normalized
         ),
+        conversation_details(body, snapshot_ms, rules),
         listed_communications,
     )
+
+
+def latest_plausible(snapshot_ms: int, rules: Rules) -> int:
+    """The latest time that something shown in a snapshot can have happened at."""
+    return min(snapshot_ms + rules.future_skew_max_s * 1000, YEAR_9999_END_MS)
+
+
+def read_time(value: str | float | None, latest_ms: int = YEAR_9999_END_MS) -> str | None:
+    """The published form of a plausible time."""
+    ms = plausible(wire_ms(value), latest_ms)
+    return None if ms is None else canonical(ms)
+
+
+def exact(number: int | None) -> int | None:
+    """The number, if every reader of JSON has it exactly."""
+    return number if number is not None and abs(number) <= 2**53 else None
+
+
+def without_nulls(details: dict[str, Any]) -> dict[str, Any]:
+    """The details that have a value."""
+    return {name: value for name, value in details.items() if value is not None}
+
+
+def ids_of(references: list[dict[str, Any] | None] | None) -> list[str] | None:
+    """The ids of references, sorted, each once."""
+    if references is None:
+        return None
+    return sorted({reference["id"] for reference in references if reference is not None and "id" in reference})
+
+
+def conversation_details(body: dict[str, Any], snapshot_ms: int, rules: Rules) -> dict[str, Any]:
+    """A conversation's own details under their published names."""
+    divisions, transfers = body.get("divisions"), body.get("recentTransfers")
+    details = {
+        "externalTag": body.get("externalTag"),
+        "divisionIds": None
+        if divisions is None
+        else ids_of([membership.get("division") for membership in divisions if membership is not None]),
+        "recentTransfers": None
+        if transfers is None
+        else unique_transfers([transfer for transfer in transfers if transfer is not None], snapshot_ms, rules),
+    }
+    return without_nulls(details)
+
+
+def unique_transfers(transfers: list[dict[str, Any]], snapshot_ms: int, rules: Rules) -> list[dict[str, Any]]:
+    """The transfers with an id, each once, in the order of their published form."""
+    documents = [
+        without_nulls(
+            {
+                "transferId": transfer["id"],
+                "state": fold_enum(transfer["state"]) if "state" in transfer else None,
+                "kind": fold_enum(transfer["transferType"]) if "transferType" in transfer else None,
+                "time": read_time(transfer.get("dateIssued"), latest_plausible(snapshot_ms, rules)),
+                "initiatorUserId": transfer.get("initiator", {}).get("userId"),
+                "destinationUserId": transfer.get("destination", {}).get("userId"),
+            }
+        )
+        for transfer in transfers
+        if "id" in transfer
+    ]
+    by_bytes = {canonical_bytes(document): document for document in documents}
+    return [by_bytes[key] for key in sorted(by_bytes)]
 
 
 def select_used(
@@ -729,7 +860,8 @@ def count_listed(participants: list[dict[str, Any] | None], medium: str | None) 
 
 def is_subscription_reply(members: dict[str, Any], document: dict[str, Any]) -> bool:
     """Whether a value without a topic answers a subscription."""
-    return not document and (members.get("result") is not None or members.get("status") is not None)
+    is_update = document.get("id") or document.get("participants") is not None
+    return not is_update and (members.get("result") is not None or members.get("status") is not None)
 
 
 def is_bare_flat(body: Members) -> bool:
@@ -754,13 +886,17 @@ def snapshot_time(record: Record, detail_timestamp: str | float | None) -> int |
     return next((ms for ms in candidates if plausible(ms, latest_ms) is not None), None)
 
 
-def newest_time(communications: Iterable[dict[str, Any]]) -> int | None:
-    """The newest plausible time in communications, in epoch milliseconds: for a record without a snapshot time."""
-    times = []
+TIME_NAMES = ("providerEvent", "connected", "disconnected", "park", "startHold", "startAlerting")
+
+
+def newest_time(participants: list[dict[str, Any]], communications: list[dict[str, Any]]) -> int | None:
+    """The newest plausible time in a body, in epoch milliseconds: for a record without a snapshot time."""
+    wire = [participant.get(name) for participant in participants for name in ("startAcwTime", "endAcwTime")]
     for communication in communications:
         work = communication.get("afterCallWork", {})
-        wire = [communication.get(f"{name}Time") for name in ("providerEvent", "connected", "disconnected", "park")]
-        times += [plausible(wire_ms(time), YEAR_9999_END_MS) for time in [*wire, *map(work.get, WORK_TIMES)]]
+        wire += [communication.get(f"{name}Time") for name in TIME_NAMES]
+        wire += map(work.get, WORK_TIMES)
+    times = [plausible(wire_ms(time), YEAR_9999_END_MS) for time in wire]
     return max((ms for ms in times if ms is not None), default=None)
 
 
@@ -783,7 +919,8 @@ def normalize_nested(participant: dict[str, Any]) -> Normalized:
 def normalize_flat(participant: dict[str, Any], medium: str) -> Normalized:
     """A participant of the flat shape, its members renamed to those of the nested one."""
     same = ["state", "initialState", "provider", "disconnectType", "direction", "held", "wrapup"]
-    same += ["connectedTime", "parkTime"]
+    same += ["connectedTime", "parkTime", "startHoldTime", "errorInfo"]
+    same += ["callbackScheduledTime"] if medium == "callback" else []
     same += ["muted"] if medium == "call" else []
     same += ["type"] if medium == "message" else []
     same += ONLY_COBROWSE if medium == "cobrowse" else []
@@ -794,18 +931,32 @@ def normalize_flat(participant: dict[str, Any], medium: str) -> Normalized:
     communication["afterCallWork"] = {new: participant[old] for old, new in work.items() if old in participant}
 
     references = {"user": "userId", "queue": "queueId", "team": "teamId", "externalContact": "externalContactId"}
-    plain = {name: participant[name] for name in ("id", "purpose", "wrapupRequired") if name in participant}
+    references["group"] = "groupId"
+    kept = ("id", "purpose", "wrapupRequired", *ROLES, "conversationRoutingData")
+    plain = {name: participant[name] for name in kept if name in participant}
     ids = {new: participant.get(old, {}).get("id") for old, new in references.items()}
     return plain | ids, [(medium, communication)]
 
 
-def participant_details(participant: dict[str, Any]) -> dict[str, Any]:
+def participant_details(participant: dict[str, Any], snapshot_ms: int, rules: Rules) -> dict[str, Any]:
     """A participant's details under their published names."""
-    names = ["purpose", "userId", "queueId", "teamId", "externalContactId", "wrapupRequired"]
+    names = ["purpose", "userId", "queueId", "teamId", "externalContactId", "groupId", "wrapupRequired", *ROLES]
     details = {name: participant[name] for name in names if participant.get(name) is not None}
     if "purpose" in details:
         details["purpose"] = fold_enum(details["purpose"])
-    return details
+    routing, wrapup = participant.get("conversationRoutingData", {}), participant.get("wrapup", {})
+    latest_ms = latest_plausible(snapshot_ms, rules)
+    return details | without_nulls(
+        {
+            "routingLanguageId": routing.get("language", {}).get("id"),
+            "routingPriority": exact(routing.get("priority")),
+            "routingSkillIds": ids_of(routing.get("skills")),
+            "wrapupCode": wrapup.get("code"),
+            "wrapupDurationSeconds": exact(wrapup.get("durationSeconds")),
+            "afterCallWorkStartTime": read_time(participant.get("startAcwTime"), latest_ms),
+            "afterCallWorkEndTime": read_time(participant.get("endAcwTime"), latest_ms),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -816,12 +967,14 @@ class Times:
     connected: int | None
     disconnected: int | None
     park: int | None
+    hold: int | None
+    alerting: int | None
     work_start: int | None
     work_end: int | None
 
     @property
     def latest(self) -> str:
-        """The latest of them, empty if there is none."""
+        """The latest of those that make a version newer, empty if there is none."""
         times = [self.provider, self.connected, self.disconnected, self.park, self.work_start, self.work_end]
         known = [ms for ms in times if ms is not None]
         return canonical(max(known)) if known else ""
@@ -831,9 +984,9 @@ def read_communication(
     medium: str, communication: dict[str, Any], snapshot_ms: int, rules: Rules
 ) -> CommunicationUpdate:
     """The update of a communication that has a state."""
-    latest_ms = min(snapshot_ms + rules.future_skew_max_s * 1000, YEAR_9999_END_MS)
+    latest_ms = latest_plausible(snapshot_ms, rules)
     work = communication.get("afterCallWork", {})
-    wire = [communication.get(f"{name}Time") for name in ("providerEvent", "connected", "disconnected", "park")]
+    wire = [communication.get(f"{name}Time") for name in TIME_NAMES]
     wire += [work.get("startTime"), work.get("endTime")]
     times = Times(*(plausible(wire_ms(time), latest_ms) for time in wire))
     state = fold_enum(communication["state"])
@@ -847,7 +1000,7 @@ def read_communication(
         details.get("cobrowseSessionDigest") if communication_id is None else None,
         (rank, cycle, times.latest, canonical(snapshot_ms)),
         details,
-        (observe_state(state, rank, cycle, times, snapshot_ms), *observe_past(rank, times)),
+        (observe_state(state, rank, cycle, times, snapshot_ms), *observe_past(state, rank, times)),
     )
 
 
@@ -857,6 +1010,8 @@ def own_time(state: str, rank: int, times: Times) -> int | None:
         return times.disconnected
     if state == "parked":
         return times.park
+    if state == "alerting":
+        return times.alerting
     resumed = times.park is not None and times.connected is not None and times.park > times.connected
     return times.connected if state == "connected" and not resumed else None
 
@@ -871,9 +1026,11 @@ def observe_state(state: str, rank: int, cycle: str, times: Times, snapshot_ms: 
     return Observation(state, rank, snapshot_ms, "snapshot", cycle)
 
 
-def observe_past(rank: int, times: Times) -> list[Observation]:
-    """The observations of earlier states that follow from the times of a live or ended communication."""
+def observe_past(state: str, rank: int, times: Times) -> list[Observation]:
+    """The observations of earlier states: of alerting at its time, of others where a communication is live or ended."""
     observations = []
+    if state != "alerting" and times.alerting is not None:
+        observations.append(Observation("alerting", BEFORE, times.alerting, "state"))
     if rank >= LIVE and times.connected is not None:
         observations.append(Observation("connected", LIVE, times.connected, "state"))
     if rank >= LIVE and times.park is not None:
@@ -893,8 +1050,10 @@ def communication_details(communication: dict[str, Any], times: Times, rules: Ru
         return None if value is None else fold_enum(value)
 
     wrapup, work = communication.get("wrapup", {}), communication.get("afterCallWork", {})
-    seconds = wrapup.get("durationSeconds")
     controlling = communication.get("controlling")
+    endpoint = communication.get("self", {})
+    address = endpoint.get("addressNormalized") or endpoint.get("addressRaw")
+    reasons = communication.get("disconnectReasons")
     details = {
         "initialState": fold_optional(communication.get("initialState")),
         "disconnectType": fold_optional(communication.get("disconnectType")),
@@ -905,7 +1064,7 @@ def communication_details(communication: dict[str, Any], times: Times, rules: Ru
         "peerId": communication.get("peerId"),
         "messageType": fold_optional(communication.get("type")),
         "wrapupCode": wrapup.get("code"),
-        "wrapupDurationSeconds": seconds if seconds is not None and abs(seconds) <= 2**53 else None,
+        "wrapupDurationSeconds": exact(wrapup.get("durationSeconds")),
         "afterCallWorkRequired": communication.get("afterCallWorkRequired"),
         "afterCallWorkState": fold_optional(work.get("state")),
         "afterCallWorkStartTime": None if times.work_start is None else canonical(times.work_start),
@@ -915,8 +1074,21 @@ def communication_details(communication: dict[str, Any], times: Times, rules: Ru
         "cobrowseRole": fold_optional(communication.get("cobrowseRole")),
         "controlling": None if controlling is None else sorted({name for name in controlling if name is not None}),
         "viewable": True if communication.get("viewerUrl") else None,
+        "holdStartTime": None if times.hold is None else canonical(times.hold),
+        "errorCode": communication.get("errorInfo", {}).get("code"),
+        "disconnectReasons": None if reasons is None else reason_codes(reasons),
+        "callbackScheduledTime": read_time(communication.get("callbackScheduledTime")),
+        "endpointDigest": digest_optional(address) if rules.digest_key else None,
     }
-    return {name: value for name, value in details.items() if value is not None}
+    return without_nulls(details)
+
+
+def reason_codes(reasons: list[dict[str, Any] | None]) -> list[str]:
+    """The codes of disconnect reasons with their protocols, sorted, each once."""
+    whole = [reason for reason in reasons if reason is not None and "type" in reason]
+    return sorted(
+        {f"{fold_enum(reason['type'])}:{reason['code']}" for reason in whole if exact(reason.get("code")) is not None}
+    )
 
 
 def fold_order(observation: Observation) -> tuple[Any, ...]:
@@ -1150,6 +1322,11 @@ def conversation_document(conversation_id: str, snapshots: Sequence[Snapshot], r
         document["participants"] = [
             participant_document(participant_id, snapshots, all_legs) for participant_id in participants
         ]
+    details = registers((canonical(snapshot.snapshot_ms), snapshot.details) for snapshot in snapshots)
+    if details:
+        document["details"] = {name: value for name, (_, value) in details.items()}
+        older = {name: time for name, (time, _) in details.items() if time != document["snapshotTime"]}
+        document |= {"detailTimes": older} if older else {}
     return document
 
 
@@ -1322,9 +1499,8 @@ def context_document(leg: Leg, snapshots: Iterable[Snapshot]) -> dict[str, Any]:
     ]
     participant = registers(updates)
     context = {name: participant[name][1] for name in ("purpose", "userId", "queueId") if name in participant}
-    return context | (
-        {"disconnectType": leg.effective_details["disconnectType"]} if "disconnectType" in leg.effective_details else {}
-    )
+    of_leg = ("disconnectType", "errorCode", "disconnectReasons")
+    return context | {name: leg.effective_details[name] for name in of_leg if name in leg.effective_details}
 
 
 def net(operations: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -251,6 +251,57 @@ after_call_works = st.none() | st.fixed_dictionaries(
     {}, optional={"state": words, "startTime": wire_times, "endTime": wire_times}
 )
 
+references = st.sampled_from([None, {}, {"id": "a"}, {"id": "b", "name": "Private"}, {"id": None}, {"id": ""}])
+counts = st.sampled_from([0, 3, 16, -1, 2.0, 2**53 + 1, None])
+error_infos = st.sampled_from([None, {}, {"code": ""}, {"code": "error.x", "message": "private"}, {"code": "error.y"}])
+
+
+def lists(*elements: Any) -> st.SearchStrategy[Any]:
+    """Lists of some of these elements, seldom about as long as one may be."""
+    short = st.lists(st.sampled_from(elements), max_size=3)
+    return st.one_of(st.none(), short, short, short, st.sampled_from([100, 101]).map(lambda size: [elements[0]] * size))
+
+
+reasons = lists(
+    {"type": "q850", "code": 16, "phrase": "private"},
+    {"type": "SIP", "code": 486.0},
+    {"type": "sip"},
+    {"code": 1},
+    None,
+)
+addresses = st.sampled_from(
+    [None, {}, {"addressNormalized": "a", "name": "Private"}, {"addressNormalized": "", "addressRaw": "b"}]
+)
+routings = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "queue": references,
+        "language": references,
+        "priority": counts,
+        "skills": lists({"id": "s2", "name": "private"}, {"id": "s1"}, {}, None),
+    },
+)
+transfers = lists(
+    {"id": "t1", "state": "COMPLETE", "transferType": "unattended", "initiator": {"userId": "a"}, "destination": {}},
+    {"id": "t1", "state": "active", "dateIssued": iso(BASE_MS + 4_000), "destination": {"address": "private"}},
+    {
+        "id": "t2",
+        "transferType": "attended",
+        "dateIssued": "soon",
+        "destination": {"userId": "\u00e9"},
+        "initiator": None,
+    },
+    {"id": "", "state": "active"},
+    None,
+)
+CONVERSATION: dict[str, st.SearchStrategy[Any]] = {
+    "externalTag": words,
+    "divisions": lists(
+        {"division": {"id": "d2"}}, {"division": {"id": "d1"}, "entities": []}, {"division": None}, None
+    ),
+    "recentTransfers": transfers,
+}
+
 CORE: dict[str, st.SearchStrategy[Any]] = {
     "initialState": st.sampled_from(["alerting", "CONNECTED", None]),
     "provider": words,
@@ -259,12 +310,17 @@ CORE: dict[str, st.SearchStrategy[Any]] = {
     "disconnectedTime": wire_times,
     "additionalProperties": st.just({}),
 }
-ROUTED: dict[str, st.SearchStrategy[Any]] = CORE | {
-    "peerId": words,
-    "wrapup": wrapups,
-    "afterCallWork": after_call_works,
-    "afterCallWorkRequired": flags,
-}
+ALERTING: dict[str, st.SearchStrategy[Any]] = {"startAlertingTime": wire_times}
+ROUTED: dict[str, st.SearchStrategy[Any]] = (
+    CORE
+    | ALERTING
+    | {
+        "peerId": words,
+        "wrapup": wrapups,
+        "afterCallWork": after_call_works,
+        "afterCallWorkRequired": flags,
+    }
+)
 COBROWSE: dict[str, st.SearchStrategy[Any]] = {
     "cobrowseSessionId": st.sampled_from([*SESSION_IDS, *SESSION_IDS, "", None]),
     "cobrowseRole": st.sampled_from(["sharer", "Viewer", None]),
@@ -272,21 +328,29 @@ COBROWSE: dict[str, st.SearchStrategy[Any]] = {
     "viewerUrl": st.sampled_from(["https://viewer.example.test/?token=SECRET", "", None]),
     "providerEventTime": wire_times,
 }
-HELD: dict[str, st.SearchStrategy[Any]] = {"held": flags}
+HELD: dict[str, st.SearchStrategy[Any]] = {"held": flags, "startHoldTime": wire_times}
+FAILED: dict[str, st.SearchStrategy[Any]] = {"errorInfo": error_infos}
+ONLY_CALL: dict[str, st.SearchStrategy[Any]] = FAILED | {"muted": flags, "disconnectReasons": reasons}
+ONLY_CALLBACK: dict[str, st.SearchStrategy[Any]] = {"callbackScheduledTime": wire_times}
 DIRECTED: dict[str, st.SearchStrategy[Any]] = HELD | {"direction": st.sampled_from(["inbound", "OUTBOUND", None])}
 PARKABLE: dict[str, st.SearchStrategy[Any]] = DIRECTED | {"parkTime": wire_times, "resumeTime": wire_times}
 EVERYTHING: dict[str, st.SearchStrategy[Any]] = (
-    ROUTED | PARKABLE | COBROWSE | {"muted": flags, "type": words, "roomId": words, "scriptId": words}
+    ROUTED
+    | PARKABLE
+    | COBROWSE
+    | ONLY_CALL
+    | ONLY_CALLBACK
+    | {"type": words, "roomId": words, "scriptId": words, "self": addresses}
 )
 """All members at once, also those that a medium does not have: they must not be read there."""
 FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-    "calls": ROUTED | DIRECTED | {"muted": flags},
-    "callbacks": ROUTED | DIRECTED | {"callbackScheduledTime": wire_times},
+    "calls": ROUTED | DIRECTED | ONLY_CALL,
+    "callbacks": ROUTED | DIRECTED | ONLY_CALLBACK,
     "chats": ROUTED | HELD,
-    "cobrowsesessions": ROUTED | COBROWSE | {"roomId": words},
-    "emails": ROUTED | PARKABLE,
-    "internalMessages": CORE,
-    "messages": ROUTED | PARKABLE | {"type": st.sampled_from(["webmessaging", "SMS", None])},
+    "cobrowsesessions": ROUTED | COBROWSE | {"roomId": words, "self": addresses},
+    "emails": ROUTED | PARKABLE | FAILED,
+    "internalMessages": CORE | ALERTING,
+    "messages": ROUTED | PARKABLE | FAILED | {"type": st.sampled_from(["webmessaging", "SMS", None])},
     "screenMonitorings": CORE,
     "screenshares": ROUTED,
     "socialExpressions": ROUTED | HELD,
@@ -294,9 +358,9 @@ FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
-DETAIL_NAMES = ("disconnectType", "held", "wrapup")
+DETAIL_NAMES = ("disconnectType", "held", "startHoldTime", "errorInfo", "wrapup")
 """Details that have the same name in both shapes."""
-TIME_NAMES = ("connectedTime", "disconnectedTime", "parkTime", "providerEventTime")
+TIME_NAMES = ("connectedTime", "disconnectedTime", "parkTime", "providerEventTime", "startAlertingTime")
 
 
 @st.composite
@@ -322,12 +386,19 @@ def communications(draw: st.DrawFn, array: str) -> Json | None:
 PARTICIPANT: dict[str, st.SearchStrategy[Any]] = {
     "purpose": st.sampled_from(["agent", "CUSTOMER", "dialer_system", None]),
     "wrapupRequired": flags,
+    "consultParticipantId": words,
+    "monitoredParticipantId": words,
+    "coachedParticipantId": words,
+    "bargedParticipantId": words,
+    "conversationRoutingData": routings,
+    "startAcwTime": wire_times,
+    "endAcwTime": wire_times,
+    "wrapup": wrapups,
     "name": st.just("Private Person"),
     "attributes": st.just({"context.email": "private@example.test"}),
 }
-NESTED_PARTICIPANT = PARTICIPANT | dict.fromkeys(("userId", "queueId", "teamId", "externalContactId"), words)
-references = st.sampled_from([None, {}, {"id": "a"}, {"id": "b", "name": "Private"}, {"id": None}, {"id": ""}])
-FLAT_PARTICIPANT = PARTICIPANT | dict.fromkeys(("user", "queue", "team", "externalContact"), references)
+NESTED_PARTICIPANT = PARTICIPANT | dict.fromkeys(("userId", "queueId", "teamId", "externalContactId", "groupId"), words)
+FLAT_PARTICIPANT = PARTICIPANT | dict.fromkeys(("user", "queue", "team", "externalContact", "group"), references)
 participant_ids = st.sampled_from(["p1"] * 9 + ["p2", "p3"] * 4 + [None, ""])
 
 
@@ -347,14 +418,13 @@ def flat_participants(draw: st.DrawFn, suffix: str) -> Json:
     common = (
         DIRECTED
         | CORE
+        | FAILED
+        | ONLY_CALLBACK
         | {
-            "wrapup": wrapups,
             "peer": words,
             "startTime": wire_times,
             "endTime": wire_times,
             "parkTime": wire_times,
-            "startAcwTime": wire_times,
-            "endAcwTime": wire_times,
         }
     )
     foreign = {"muted": flags, "type": words, **COBROWSE}
@@ -372,6 +442,8 @@ def flat_participants(draw: st.DrawFn, suffix: str) -> Json:
 def bodies(draw: st.DrawFn, conversation_id: str | None, participants: st.SearchStrategy[Json]) -> Json:
     """A conversation with one or two participants; rarely one is null, or there are none."""
     body: Json = {"id": conversation_id, "maxParticipants": 9}
+    if draw(st.integers(0, 3)) == 0:
+        body |= draw(some_of(CONVERSATION, 2))
     if draw(rarely):
         return body | draw(st.sampled_from([{}, {"participants": None}, {"participants": []}]))
     listed = draw(st.lists(participants, min_size=1, max_size=2))

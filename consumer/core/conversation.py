@@ -2,21 +2,25 @@
 
 1. The state is a function of the set of snapshots applied, whatever their order and number (but for `source`).
 2. Its summary derives from its participants' communications and is updated with them.
-3. Participants are sorted. No argument is changed.
+3. Every snapshot shows the conversation itself, so `snapshot_time` is also the version of its details.
+4. Participants are sorted. No argument is changed.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from consumer.core import lww
 from consumer.core.participant import ParticipantMerge
 from consumer.core.reasons import Anomaly
 from consumer.core.refold import Change
 from consumer.core.rules import Rules
 from consumer.core.snapshot import Snapshot
 from consumer.core.updates import ParticipantUpdate, combine
-from schemas.state import STATE_SCHEMA, ConversationState, ParticipantState, Source
+from schemas.state import STATE_SCHEMA, ConversationDetails, ConversationState, ParticipantState, Source, Timestamp
+
+_NO_DETAILS: Final = ConversationDetails()
 
 UpdateCache = Mapping[str, ParticipantUpdate]
 """The newest update of a participant, by id; kept only while every value in it is the current one.
@@ -82,6 +86,8 @@ def apply(
             new_cache[participant_id] = update
         else:
             new_cache.pop(participant_id, None)
+    details, detail_times = _merge_details(state, snapshot)
+    is_changed = is_changed or details is not state.details or detail_times != state.detail_times
     if not is_changed and snapshot.time <= state.snapshot_time:
         return Applied(state, update_cache, is_usable, changes, anomalies)
     participants = list(known.values())
@@ -99,8 +105,24 @@ def apply(
         conversation_id=state.conversation_id,
         source=source,
         participants=participants,
+        details=details,
+        detail_times=detail_times,
     )
     return Applied(new_state, new_cache, is_usable, changes, anomalies)
+
+
+def _merge_details(
+    state: ConversationState, snapshot: Snapshot
+) -> tuple[ConversationDetails | None, dict[str, Timestamp]]:
+    """The details of the conversation after a snapshot, the same object if none changed, and times of older ones."""
+    if state.details is None and snapshot.details is None:
+        return None, {}
+    known, update = state.details or _NO_DETAILS, snapshot.details or _NO_DETAILS
+    merged = lww.merge(known, state.snapshot_time, state.detail_times, update, snapshot.time)
+    if merged is None:
+        return state.details, state.detail_times
+    details, _, detail_times = merged
+    return state.details if details == known else details, detail_times
 
 
 def _deduplicate(participants: Iterable[ParticipantUpdate | None]) -> Iterable[ParticipantUpdate]:

@@ -7,7 +7,7 @@ of them dates the state that is shown, and the others may date states before it 
 from msgspec import Struct
 
 from consumer.core import timestamps
-from consumer.core.lifecycle import CONNECTED, DISCONNECTED, LIVE, PARKED, TERMINATED
+from consumer.core.lifecycle import ALERTING, BEFORE, CONNECTED, DISCONNECTED, LIVE, PARKED, TERMINATED
 from schemas.inbound import WireTime
 from schemas.state import Observation, TimeClass
 
@@ -22,6 +22,8 @@ class TimeReader(Struct, gc=False):
     """The latest plausible time, as published."""
     implausible: int = 0
     """How many times were unreadable, before 2010 or after `latest`."""
+    newest: str = ""
+    """The newest of the plausible times, as published."""
 
     def read(self, wire: WireTime) -> str:
         """A plausible time as published, else empty: one bad clock never stops or reorders anything else."""
@@ -32,13 +34,22 @@ class TimeReader(Struct, gc=False):
             if wire != "":
                 self.implausible += 1
             return ""
+        self.newest = max(self.newest, time)
         return time
+
+    def read_plan(self, wire: WireTime) -> str:
+        """The time of a plan, which may be as late as it likes and is no time that something happened at."""
+        time = timestamps.normalize(wire) if wire is not None else ""
+        if time is None and wire != "":
+            self.implausible += 1
+        return time or ""
 
 
 class EventTimes(Struct, frozen=True, gc=False):
     """The plausible times of one communication, as published; empty where it shows none."""
 
     provider: str
+    alerting: str
     connected: str
     disconnected: str
     parked: str
@@ -51,6 +62,8 @@ def observe(state: str, rank: int, cycle: str, times: EventTimes) -> tuple[Obser
     """
     time, time_class = _date_entry(state, rank, times)
     observations = [Observation(state, rank, time, time_class, cycle)]
+    if times.alerting and state != ALERTING:
+        observations.append(Observation(ALERTING, BEFORE, times.alerting, "state"))
     if rank >= LIVE:
         if times.connected and (cycle or state != CONNECTED):
             observations.append(Observation(CONNECTED, LIVE, times.connected, "state"))
@@ -70,6 +83,8 @@ def _date_entry(state: str, rank: int, times: EventTimes) -> tuple[str, TimeClas
         own = times.parked
     elif state == CONNECTED and times.parked <= times.connected:
         own = times.connected
+    elif state == ALERTING:
+        own = times.alerting
     if times.provider and not (own and _is_control_change(times.provider, own)):
         return times.provider, "provider"
     return (own, "state") if own else ("", "snapshot")

@@ -9,6 +9,7 @@ TERMINATED: Final = 3
 
 PARKED: Final = "parked"
 CONNECTED: Final = "connected"
+ALERTING: Final = "alerting"
 
 BEFORE_ORDER: Final = {
     state: index for index, state in enumerate(("none", "scheduled", "offering", "contacting", "dialing", "alerting"))

@@ -1,4 +1,4 @@
-"""Last-writer-wins registers: each detail of a communication or a participant keeps its newest value.
+"""Last-writer-wins registers: each detail of a communication, a participant or a conversation keeps its newest value.
 
 An absent detail erases nothing, so every detail has a version of its own. They are stored compactly: `version` is the
 newest at which the owner was shown, and `older` lists only the versions of details that the newest update left out.
@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeVar
 import msgspec
 from msgspec.structs import astuple, replace
 
-from schemas.state import CommunicationDetails, ParticipantDetails
+from schemas.state import CommunicationDetails, ConversationDetails, ParticipantDetails
 
 
 class Ordered(Protocol):
@@ -21,7 +21,7 @@ class Ordered(Protocol):
     def __gt__(self, other: Self, /) -> bool: ...
 
 
-D = TypeVar("D", CommunicationDetails, ParticipantDetails)
+D = TypeVar("D", CommunicationDetails, ConversationDetails, ParticipantDetails)
 V = TypeVar("V", bound=Ordered)
 
 
@@ -45,17 +45,20 @@ def combine(registers: Sequence[tuple[D, V, dict[str, V]]]) -> D:
 
     It equals what `merge` would give if one owner had been shown with all their updates.
     """
-    first, *others = registers
-    news: dict[str, object] = {}
-    for field, name in zip(first[0].__struct_fields__, first[0].__struct_encode_fields__, strict=True):
-        newest = getattr(first[0], field)
-        newest_version = first[2].get(name, first[1])
-        for details, version, older in others:
-            value, value_version = getattr(details, field), older.get(name, version)
-            if value is not None and (newest is None or _wins(value, value_version, newest, newest_version)):
-                newest, newest_version = value, value_version
-                news[field] = value
-    return replace(first[0], **news)
+    (first, first_version, first_older), *others = registers
+    names = first.__struct_encode_fields__
+    newest = list(astuple(first))
+    versions: dict[str, V] = {}
+    """Of the details that another owner has shown last."""
+    for details, version, older in others:
+        for index, (name, value) in enumerate(zip(names, astuple(details), strict=True)):
+            if value is None:
+                continue
+            value_version = older.get(name, version)
+            newest_version = versions.get(name, first_older.get(name, first_version))
+            if newest[index] is None or _wins(value, value_version, newest[index], newest_version):
+                newest[index], versions[name] = value, value_version
+    return type(first)(*newest)
 
 
 def _covers(update: D, known: D) -> bool:

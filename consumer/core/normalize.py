@@ -19,6 +19,7 @@ from msgspec import Raw, Struct
 from consumer.core import timestamps
 from consumer.core.details import (
     CONTROLLED_MAX,
+    Reading,
     read_communication,
     read_flat_communication,
     read_flat_participant,
@@ -30,7 +31,17 @@ from consumer.core.lifecycle import DISCONNECT_TYPES, DISCONNECTED, LIVE, RANKS,
 from consumer.core.notification_topics import NESTED_ARRAYS
 from consumer.core.reasons import Anomaly
 from consumer.core.updates import CommunicationUpdate, ParticipantUpdate
-from schemas.inbound import CobrowseSession, Communication, Email, FlatParticipant, Message, Participant, WireTime
+from schemas.inbound import (
+    CobrowseSession,
+    Communication,
+    Email,
+    FlatParticipant,
+    InternalMessage,
+    Message,
+    Participant,
+    RoutedCommunication,
+    WireTime,
+)
 from schemas.state import CommunicationDetails, Media, ParticipantDetails, Version
 
 _CACHED_BYTES_MAX = 4_096
@@ -74,7 +85,7 @@ def _normalize(
     raw: bytes | Raw, medium: Media | None, digest_key: bytes, latest_ms: int, listed_max: int
 ) -> ParticipantUpdate:
     times = TimeReader(timestamps.to_text(min(latest_ms, timestamps.LATEST_MS)))
-    normalizer = _Normalizer(times, digest_key, listed_max)
+    normalizer = _Normalizer(times, Reading(times, digest_key), listed_max)
     if medium is None:
         return normalizer.normalize_nested(_NESTED.decode(raw))
     return normalizer.normalize_flat(_FLAT.decode(raw), medium)
@@ -84,7 +95,7 @@ class _Normalizer(Struct, gc=False):
     """Normalizes one participant, counts what it lists, and collects anomalies."""
 
     times: TimeReader
-    digest_key: bytes
+    reading: Reading
     listed_max: int
     listed: int = 0
     anomalies: list[Anomaly] = []
@@ -102,7 +113,7 @@ class _Normalizer(Struct, gc=False):
                     update = None if communication is None else self._normalize_communication(communication, media)
                     if update is not None:
                         updates.append(update)
-        details = read_participant(participant)
+        details = read_participant(participant, self.reading) if participant.id else ParticipantDetails()
         return self._update_participant(
             participant.id,
             details,
@@ -135,7 +146,7 @@ class _Normalizer(Struct, gc=False):
             details=details,
             updates=tuple(updates),
             anomalies=tuple(self.anomalies),
-            newest=max([update.version.own_time for update in updates], default=""),
+            newest=self.times.newest,
             lists_communications=lists_communications,
             has_state=has_state,
             listed=self.listed,
@@ -150,16 +161,20 @@ class _Normalizer(Struct, gc=False):
             self.anomalies.append("communication_without_state")
             return None
         provider_time: WireTime = None
+        alerting_time: WireTime = None
         park_time: WireTime = None
         if type(communication) is CobrowseSession:  # exact, as decoded; isinstance takes five times as long
             provider_time = communication.provider_event_time
             self._count_controlled(communication)
         elif type(communication) is Email or type(communication) is Message:
             park_time = communication.park_time
+        if isinstance(communication, RoutedCommunication) or type(communication) is InternalMessage:
+            alerting_time = communication.start_alerting_time
         read_time = self.times.read
-        details = read_communication(communication, read_time, self.digest_key)
+        details = read_communication(communication, self.reading)
         times = EventTimes(
             read_time(provider_time),
+            read_time(alerting_time),
             read_time(communication.connected_time),
             read_time(communication.disconnected_time),
             read_time(park_time),
@@ -176,9 +191,10 @@ class _Normalizer(Struct, gc=False):
             provider_time = participant.provider_event_time
             self._count_controlled(participant)
         read_time = self.times.read
-        details = read_flat_communication(participant, medium, read_time, self.digest_key)
+        details = read_flat_communication(participant, medium, self.reading)
         times = EventTimes(
             read_time(provider_time),
+            "",
             read_time(participant.connected_time),
             read_time(participant.end_time),
             read_time(participant.park_time),

@@ -4,6 +4,7 @@ A flat communication may join or leave a nested one by this, so it concerns all 
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,7 +13,16 @@ from consumer.core.lifecycle import LIVE
 from consumer.core.matching import Match, match_flat, merge_timelines
 from consumer.core.reasons import Anomaly
 from consumer.core.timeline import Entry, fold
-from schemas.state import CommunicationState, Media, Observation, ParticipantDetails, ParticipantState
+from schemas.state import (
+    CommunicationDetails,
+    CommunicationState,
+    Media,
+    Observation,
+    ParticipantDetails,
+    ParticipantState,
+)
+
+_NO_DETAILS: Final = CommunicationDetails()
 
 
 class Change(Struct, frozen=True, gc=False):
@@ -25,7 +35,8 @@ class Change(Struct, frozen=True, gc=False):
     after: list[Entry]
     participant: ParticipantDetails
     """The participant's details after the snapshot."""
-    disconnect_type: str | None
+    communication: CommunicationDetails
+    """The communication's details after the snapshot, or before it if it counts no more."""
 
 
 class Refolded(Struct, frozen=True, gc=False):
@@ -56,7 +67,7 @@ def refold(
         for effective_id in (old.keys() | new.keys() if matches else new)
         if old.get(effective_id) != new.get(effective_id)
     }
-    disconnect_types = _list_disconnect_types(known) if matches else {}
+    counted = _list_details(known) if matches else {}
     result = communications.copy()
     for index, communication in enumerate(communications):
         if communication.media != media:
@@ -69,7 +80,7 @@ def refold(
                 continue
             effective_id = match.effective_id
         if entries := folds.get(effective_id):
-            disconnect_types[effective_id] = communication.details.disconnect_type
+            counted[effective_id] = communication.details
             result[index] = _store_fold(result[index], entries, new[effective_id])
     changes = []
     for effective_id in sorted(folds, key=_text):
@@ -83,7 +94,7 @@ def refold(
                     before=entries,
                     after=folds[effective_id],
                     participant=details,
-                    disconnect_type=disconnect_types.get(effective_id),
+                    communication=counted.get(effective_id) or _NO_DETAILS,
                 )
             )
     anomalies: list[Anomaly] = [
@@ -122,10 +133,10 @@ def _store_fold(
     )
 
 
-def _list_disconnect_types(communications: Iterable[CommunicationState]) -> dict[str | None, str | None]:
-    """The disconnect types of communications that did not join another, by the id under which they count."""
+def _list_details(communications: Iterable[CommunicationState]) -> dict[str | None, CommunicationDetails]:
+    """The details of communications that did not join another, by the id under which they count."""
     return {
-        communication.communication_id or communication.session_digest: communication.details.disconnect_type
+        communication.communication_id or communication.session_digest: communication.details
         for communication in communications
         if communication.standing in {None, "alone"}
     }

@@ -13,7 +13,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     park_cycles_max: int = 32
     """Park cycles kept per communication: the first and the latest."""
     digest_key: bytes = b""
-    """Key of the digests of session and room ids, at most 64 bytes."""
+    """Key of the digests of session and room ids and of addresses, at most 64 bytes."""
     record_bytes_max: int = 4_194_304
     """A longer value is rejected unread."""
     communications_max: int = 500

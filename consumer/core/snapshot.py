@@ -10,8 +10,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from consumer.core import envelope, framing, surrogates, timestamps
+from consumer.core.details import read_conversation
 from consumer.core.envelope import NULL, Envelope
 from consumer.core.escapes import JsonText
+from consumer.core.event_time import TimeReader
 from consumer.core.extent import ELEMENTS_MAX, NESTING_MAX, find_excess
 from consumer.core.framing import SNAPSHOTS_MAX, Framed, Framing
 from consumer.core.normalize import normalize
@@ -19,13 +21,16 @@ from consumer.core.reasons import Anomaly, DeadLetterReason, IgnoredReason
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.updates import ParticipantUpdate
-from schemas.inbound import TEXT_LENGTH_MAX, Conversation
-from schemas.state import Media
+from schemas.inbound import LIST_LENGTH_MAX, TEXT_LENGTH_MAX, Conversation
+from schemas.state import ConversationDetails, Media
 
 PARTICIPANTS_MAX: Final = 2_000
 """Participants that a record may list. The state of so many would be too large anyway, for the length of their ids."""
-_TOO_LONG: Final = f"Expected `str` of length <= {TEXT_LENGTH_MAX}"
-"""How msgspec begins to say that a text is too long."""
+_TOO_LONG: Final = (
+    f"Expected `str` of length <= {TEXT_LENGTH_MAX}",
+    f"Expected `array` of length <= {LIST_LENGTH_MAX}",
+)
+"""How msgspec begins to say that a text or a list is too long."""
 
 
 class Snapshot(Struct, frozen=True, gc=False):
@@ -37,6 +42,8 @@ class Snapshot(Struct, frozen=True, gc=False):
     """`time_ms` as published."""
     template: str
     participants: list[ParticipantUpdate | None]
+    details: ConversationDetails | None = None
+    """Those of the conversation as a whole; None if it shows none."""
     anomalies: tuple[Anomaly, ...] = ()
     """Anomalies of the record as a whole."""
     excess: str = ""
@@ -284,6 +291,11 @@ def _decode_one(record: Record, opened: Envelope, rules: Rules) -> Decoded:
             return Rejected("no_time", "no readable snapshot time")
         time = timestamps.to_text(time_ms)
         anomalies = (*anomalies, "time_of_body")
+    times = TimeReader(timestamps.to_text(min(latest_ms, timestamps.LATEST_MS)))
+    details = read_conversation(body, times)
+    if times.implausible:
+        implausible: list[Anomaly] = ["implausible_time"] * times.implausible
+        anomalies = (*anomalies, *implausible)
     spelling = framing.compare_key(record.key, body.id)
     if spelling is None:
         problem = "missing" if record.key is None else "different"
@@ -294,6 +306,7 @@ def _decode_one(record: Record, opened: Envelope, rules: Rules) -> Decoded:
         time=time,
         template=topic.template,
         participants=participants,
+        details=details,
         anomalies=anomalies,
         excess=excess,
         framings=(*opened.framings, *spelling),

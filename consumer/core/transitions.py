@@ -17,8 +17,15 @@ def derive(conversation_id: str, change: Change, source: Source) -> list[Transit
     If the new fold is the old one without a part (a dropped park cycle), what follows that part stands as well.
     """
     first, retracted_end, asserted_first = _diff(change.before, change.after)
-    participant = change.participant
-    context = Context(participant.purpose, participant.user_id, participant.queue_id, change.disconnect_type)
+    participant, communication = change.participant, change.communication
+    context = Context(
+        purpose=participant.purpose,
+        user_id=participant.user_id,
+        queue_id=participant.queue_id,
+        disconnect_type=communication.disconnect_type,
+        error_code=communication.error_code,
+        disconnect_reasons=communication.disconnect_reasons,
+    )
 
     def build(op: Operation, entry: Entry) -> Transition:
         since_ms = timestamps.to_ms(entry.since) if entry.since else None

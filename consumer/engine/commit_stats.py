@@ -112,7 +112,7 @@ class CommitStats(Struct):
         if connected is not None and _first(change.before, LIVE) is None and change.after[0].rank == BEFORE:
             self.connect_ms.append((change.media, _between(change.after[0], connected)))
         if ended is not None and _first(change.before, DISCONNECTED) is None:
-            self.disconnects[change.media, change.disconnect_type or ""] += 1
+            self.disconnects[change.media, change.communication.disconnect_type or ""] += 1
             if connected is not None:
                 self.duration_ms.append((change.media, _between(connected, ended)))
 

@@ -11,7 +11,14 @@ from consumer.core.refold import Change
 from consumer.core.timeline import Entry, fold
 from consumer.core.transitions import derive
 from schemas.query import CommunicationView, StandingTransition
-from schemas.state import CommunicationState, ConversationState, Media, Observation, ParticipantState
+from schemas.state import (
+    CommunicationDetails,
+    CommunicationState,
+    ConversationState,
+    Media,
+    Observation,
+    ParticipantState,
+)
 
 
 def communications(state: ConversationState, cycles_max: int, as_of: str | None = None) -> list[CommunicationView]:
@@ -87,7 +94,8 @@ def _derive_transitions(
     entries: list[Entry],
 ) -> list[StandingTransition]:
     """The transitions, with the ids with which they were published."""
-    change = Change(participant.participant_id, media, communication_id, [], entries, participant.details, None)
+    unused = CommunicationDetails()  # there is no context in the view
+    change = Change(participant.participant_id, media, communication_id, [], entries, participant.details, unused)
     return [
         StandingTransition(
             transition.id,

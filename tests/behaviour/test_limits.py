@@ -11,7 +11,7 @@ from consumer.core.outcomes import Outcome
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.state_codec import StoredState
-from schemas.inbound import TEXT_LENGTH_MAX
+from schemas.inbound import LIST_LENGTH_MAX, TEXT_LENGTH_MAX
 from tests.core.play import play
 from tests.core.play import process as process_record
 from tests.outcomes import expect_applied, expect_dead_letter
@@ -111,6 +111,23 @@ def test_text_length_max(members: Callable[[str], dict[str, Any]], character: st
     assert expect_dead_letter(outcome).detail.startswith("participants[0]: Expected `str` of length <= 256 - at `$.")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda some: {"divisions": some},
+        lambda some: {"recentTransfers": some},
+        lambda some: {"participants": [{"id": "p1", "conversationRoutingData": {"skills": some}}]},
+        lambda some: {"participants": [{"id": "p1", "calls": [{"id": "m1", "disconnectReasons": some}]}]},
+    ],
+)
+def test_list_length_max(body: Callable[[list[Any]], dict[str, Any]]) -> None:
+    longest = [None, *[{"id": "x"}] * (LIST_LENGTH_MAX - 1)]
+    assert disposition(process(make_record({"id": "c1", "participants": []} | body(longest)))) == ("applied", "")
+    outcome = process(make_record({"id": "c1", "participants": []} | body([*longest, None])))
+    assert disposition(outcome) == ("dead_lettered", "too_large")
+    assert "Expected `array` of length <= 100 - at `$." in expect_dead_letter(outcome).detail
+
+
 @pytest.mark.parametrize("frame", [lambda body: body, lambda body: {"eventBody": body}])
 def test_a_conversation_id_of_more_characters_is_too_large(frame: Callable[[Any], Any]) -> None:
     longest = "c" * TEXT_LENGTH_MAX
@@ -121,7 +138,14 @@ def test_a_conversation_id_of_more_characters_is_too_large(frame: Callable[[Any]
 
 def test_texts_that_are_not_kept_may_be_longer() -> None:
     secret = "s" * 5_000
-    session = {"id": "m1", "state": "connected", "viewerUrl": secret, "roomId": secret, "cobrowseSessionId": secret}
+    session: dict[str, Any] = {
+        "id": "m1",
+        "state": "connected",
+        "viewerUrl": secret,
+        "roomId": secret,
+        "cobrowseSessionId": secret,
+    }
+    session["self"] = {"addressNormalized": secret, "addressRaw": secret}
     participant = {"id": "p1", "cobrowsesessions": [session], "name": secret}
     event = eventbridge(NESTED_TOPICS[0], {"id": "c1", "participants": [participant]}) | {"id": secret}
     assert disposition(process(make_record(event))) == ("applied", "")

@@ -14,6 +14,7 @@ Step = tuple[str | None, str, float, str]
 
 TIME_NAMES = {
     "p": "providerEventTime",
+    "a": "startAlertingTime",
     "c": "connectedTime",
     "d": "disconnectedTime",
     "k": "parkTime",
@@ -40,7 +41,7 @@ def example(name: str, array: str, rows: list[dict[str, Any]], standing: list[St
         times = {TIME_NAMES[name]: at(row[name]) for name in row if name in TIME_NAMES}
         communication = {"id": "m1", "state": row["state"]} | times
         body = {"id": "c1", "participants": [{"id": "p1", array: [communication]}]}
-        newest = row.get("at", max((row[name] for name in "pcdk" if name in row), default=0))
+        newest = row.get("at", max((row[name] for name in "pacdk" if name in row), default=0))
         records.append(make_record(websocket(NESTED_TOPICS[0], body), seconds=newest, offset=offset))
     return Example(name, tuple(records), tuple(standing))
 
@@ -99,6 +100,12 @@ WORKED_EXAMPLES = (
             ("connected", "parked", 60, "state"),
             ("parked", "connected", 300, "snapshot"),
         ],
+    ),
+    example(
+        "a body of the REST API says when it was alerted",
+        "calls",
+        [{"state": "connected", "a": 2, "c": 5}],
+        [(None, "alerting", 2, "state"), ("alerting", "connected", 5, "state")],
     ),
     example(
         "first seen when it was over",

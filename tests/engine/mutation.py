@@ -24,12 +24,15 @@ from tests.behaviour.test_fuzz import HOSTILE, TOKENS, damage
 from tests.engine.documents import parse, write
 from tests.engine.traffic import (
     FLAG_NAMES,
+    OBJECTS,
     ODD_WORDS,
+    OF_CONVERSATION,
     REFERENCES,
     TEXT_NAMES,
     TIME_NAMES,
     WORDS,
     draw_array,
+    draw_object,
     draw_state,
     draw_word,
     iso,
@@ -92,9 +95,9 @@ RENAMES: Final[tuple[Callable[[str], str], ...]] = (
 )  # fmt: skip
 USED_NAMES: Final = (
     *TIME_NAMES, *TEXT_NAMES, *FLAG_NAMES, *REFERENCES, "state", "state", "state", "cobrowseSessionId", "controlling",
-    "wrapup", "afterCallWork",
+    "wrapup", "afterCallWork", *OBJECTS,
 )  # fmt: skip
-UNUSED: Final = frozenset(("attributes", "metadata", "divisions", "recentTransfers", "name", "address"))
+UNUSED: Final = frozenset(("attributes", "metadata", "name", "address"))
 
 ODD_TOKENS: Final = (*TOKENS, *(number.encode() for number in NUMBERS), *(text.encode() for text in STRINGS))
 HOSTILE_VALUES: Final = tuple(
@@ -177,6 +180,10 @@ class Source:
             body["id"] = (record.key or b"").decode()
         for _ in range(chance.choice((1, 1, 2, 3, 6))):
             draw = chance.random()
+            if draw < 0.05 and isinstance(body, dict):
+                name = chance.choice(OF_CONVERSATION)
+                body[name] = self._another(name, body, record.timestamp_ms)
+                continue
             if draw < 0.2 or not participants:
                 self._vary_participants(participants)
                 continue
@@ -296,6 +303,8 @@ class Source:
             case "afterCallWork":
                 times = {name: self._time(owner, near_ms) for name in ("startTime", "endTime")}
                 return {"state": draw_word(chance), **times}
+            case _ if name in OBJECTS:
+                return draw_object(chance, name)
             case _ if name in REFERENCES:
                 return {"id": draw_word(chance), "name": "x"}
             case _:

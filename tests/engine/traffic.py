@@ -31,14 +31,41 @@ ODD_WORDS: Final = ("é", "É", "\U0001f600", "�", "ǅ", "a\u0000b", 'a"b', "x
 """Words of which the case is not always folded natively, and words of the length that is kept and longer."""
 TIME_NAMES: Final = (
     "connectedTime", "disconnectedTime", "parkTime", "resumeTime", "providerEventTime", "endTime", "startAcwTime",
-    "endAcwTime", "callbackScheduledTime", "startTime",
+    "endAcwTime", "callbackScheduledTime", "startTime", "startHoldTime", "startAlertingTime",
 )  # fmt: skip
 TEXT_NAMES: Final = (
     "initialState", "provider", "disconnectType", "direction", "peerId", "peer", "type", "roomId", "cobrowseRole",
-    "purpose", "userId", "queueId", "teamId", "externalContactId", "viewerUrl", "scriptId",
+    "purpose", "userId", "queueId", "teamId", "externalContactId", "viewerUrl", "scriptId", "groupId",
+    "consultParticipantId", "monitoredParticipantId", "coachedParticipantId", "bargedParticipantId", "externalTag",
 )  # fmt: skip
 FLAG_NAMES: Final = ("held", "muted", "afterCallWorkRequired", "wrapupRequired")
-REFERENCES: Final = ("user", "queue", "team", "externalContact")
+REFERENCES: Final = ("user", "queue", "team", "externalContact", "group")
+OBJECTS: Final[dict[str, tuple[Any, ...]]] = {
+    "errorInfo": (None, {}, {"code": "error.x", "message": "m"}, {"code": ""}, {"code": "x" * 257}),
+    "self": (None, {}, {"addressNormalized": "a", "name": "n"}, {"addressNormalized": "", "addressRaw": "b"}, "x"),
+    "disconnectReasons": (
+        None, [], [{"type": "q850", "code": 16}, None, {"type": "SIP", "code": 486}], [{"type": "sip", "code": 12.0}],
+        [{"code": 1}, {"type": "q850"}], [{"type": "sip", "code": 2**53 + 1}], [None] * 101,
+    ),
+    "conversationRoutingData": (
+        None, {}, {"queue": {"id": "q"}, "language": {"id": "l"}, "priority": 3, "skills": [{"id": "b"}, {"id": "a"}]},
+        {"language": {}, "priority": None, "skills": []}, {"skills": [None, {}]}, {"priority": 2.5},
+        {"skills": [{"id": "a"}] * 101},
+    ),
+    "divisions": (
+        None, [], [{"division": {"id": "d2"}}, {"division": {"id": "d1"}}],
+        [{"division": {"id": "d1"}, "entities": []}], [None, {}, {"division": None}], [{"division": "d1"}],
+    ),
+    "recentTransfers": (
+        None, [], [None, {}, {"id": ""}],
+        [{"id": "t2", "state": "active", "transferType": "attended"}, {"id": "t1", "dateIssued": BASE_MS + 9}],
+        [{"id": "t1", "state": "COMPLETE", "dateIssued": BASE_MS, "initiator": {"userId": "u"}, "destination": {}}] * 2,
+        [{"id": "t1", "dateIssued": "soon"}], [{"id": 't"1', "destination": {"userId": "u", "address": "a"}}],
+        [{"id": "t1"}] * 101,
+    ),
+}  # fmt: skip
+"""Properties that are objects or lists, and some of their values."""
+OF_CONVERSATION: Final = ("externalTag", "divisions", "recentTransfers")
 
 
 iso = lru_cache(maxsize=100_000)(uncached_iso)
@@ -113,7 +140,7 @@ def _small(chance: random.Random, conversations: int, spread_ms: int) -> Iterato
             else _nested_participant(chance, participant_id, array, at_ms)
             for participant_id in _ids(chance, "p", chance.choice((1, 1, 1, 2, 3)))
         ]
-        body = {"id": conversation_id, "participants": participants}
+        body = {"id": conversation_id, "participants": participants} | _of_conversation(chance)
         topic = f"v2.users.u1.conversations.{suffix}" if is_flat else chance.choice(NESTED_TOPICS)
         frame: Any = websocket(topic, body)
         draw = chance.random()
@@ -126,6 +153,20 @@ def _small(chance: random.Random, conversations: int, spread_ms: int) -> Iterato
         offset += 1
 
 
+def draw_object(chance: random.Random, name: str) -> Any:
+    """A value of a property that is an object or a list; one in four is odd."""
+    values = OBJECTS[name]
+    return chance.choice(values if chance.random() < 0.25 else values[:3])
+
+
+def _of_conversation(chance: random.Random) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name in OF_CONVERSATION:
+        if chance.random() < 0.2:
+            members[name] = draw_word(chance) if name not in OBJECTS else draw_object(chance, name)
+    return members
+
+
 def _ids(chance: random.Random, kind: str, count: int) -> list[str]:
     """Ids of one kind, seldom one of them twice."""
     drawn = chance.choices(range(1, 4), k=count) if chance.random() < 0.05 else chance.sample(range(1, 4), count)
@@ -134,10 +175,14 @@ def _ids(chance: random.Random, kind: str, count: int) -> list[str]:
 
 def _nested_participant(chance: random.Random, participant_id: str, array: str, at_ms: int) -> dict[str, Any]:
     participant: dict[str, Any] = {"id": participant_id}
-    participant |= {
-        name: draw_word(chance)
-        for name in chance.sample(("purpose", "userId", "queueId", "teamId", "externalContactId"), 2)
-    }
+    names = ("purpose", "userId", "queueId", "teamId", "externalContactId", "groupId", "consultParticipantId")
+    participant |= {name: draw_word(chance) for name in chance.sample(names, 2)}
+    if chance.random() < 0.2:
+        participant |= {"startAcwTime": iso(at_ms), "endAcwTime": chance.choice((None, iso(at_ms + 9)))}
+    if chance.random() < 0.2:
+        participant["wrapup"] = make_wrapup(chance)
+    if chance.random() < 0.2:
+        participant["conversationRoutingData"] = draw_object(chance, "conversationRoutingData")
     for name in dict.fromkeys((array, *chance.sample(tuple(MEDIA), chance.choice((0, 0, 1, 2))))):
         ids = _ids(chance, "m", chance.choice((1, 1, 2, 3)))
         participant[name] = [_communication(chance, communication_id, at_ms) for communication_id in ids]
@@ -184,6 +229,9 @@ def _members(chance: random.Random, at_ms: int) -> dict[str, Any]:
         members["controlling"] = chance.choice((None, [], ["m2"], ["m1", None, "m3"]))
     if chance.random() < 0.2:
         members["wrapup"] = make_wrapup(chance)
+    for name in ("errorInfo", "self", "disconnectReasons"):
+        if chance.random() < 0.1:
+            members[name] = draw_object(chance, name)
     return members
 
 

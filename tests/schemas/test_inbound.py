@@ -14,6 +14,7 @@ from schemas import inbound
 from schemas.inbound import (
     COBROWSE_LEFT_OUT,
     FLAT_COBROWSE_LEFT_OUT,
+    Address,
     AfterCallWork,
     Call,
     Callback,
@@ -21,16 +22,22 @@ from schemas.inbound import (
     CobrowseSession,
     Conversation,
     Detail,
+    DisconnectReason,
+    DivisionMembership,
     Email,
+    ErrorInfo,
     FlatParticipant,
     InternalMessage,
     Message,
     Participant,
     Payload,
     Reference,
+    RoutingData,
     ScreenMonitoring,
     Screenshare,
     SocialExpression,
+    Transfer,
+    TransferUser,
     Video,
     WireTime,
     Wrapup,
@@ -53,12 +60,25 @@ NESTED: dict[str, type[msgspec.Struct]] = {
     "ScreenShare": Screenshare,
     "SocialExpression": SocialExpression,
     "Video": Video,
+    "ErrorDetails": ErrorInfo,
+    "DisconnectReason": DisconnectReason,
+    "Address": Address,
+    "TransferResponse": Transfer,
+    "TransferInitiator": TransferUser,
+    "TransferDestination": TransferUser,
 }
+SHARED: dict[str, type[msgspec.Struct]] = {
+    "ConversationRoutingData": RoutingData,
+    "ConversationDivisionMembership": DivisionMembership,
+    "UriReference": Reference,
+    "DomainEntityRef": Reference,
+}
+"""Of both shapes."""
 FLAT: dict[str, type[msgspec.Struct]] = {
     "Conversation": Conversation,
     "Participant": FlatParticipant,
     "Wrapup": Wrapup,
-    "UriReference": Reference,
+    "ErrorBody": ErrorInfo,
 }
 ENVELOPES = (Detail, Payload)
 STRUCTS = [
@@ -93,35 +113,44 @@ def official_names(declared: Any, names: Mapping[Any, set[str]]) -> Iterator[str
             yield member.__name__
 
 
-NESTED_NAMES: dict[Any, set[str]] = {struct: {name} for name, struct in NESTED.items()} | {msgspec.Raw: {"Participant"}}
-FLAT_NAMES: dict[Any, set[str]] = {
-    Reference: {"UriReference"},
-    Wrapup: {"Wrapup"},
-    msgspec.Raw: {
+def names_of(structs: dict[str, type[msgspec.Struct]], participants: set[str]) -> dict[Any, set[str]]:
+    """The official names by Struct. Participants are left as JSON."""
+    names: dict[Any, set[str]] = {msgspec.Raw: participants}
+    for name, struct in structs.items():
+        names.setdefault(struct, set()).add(name)
+    return names
+
+
+NESTED_NAMES = names_of(NESTED | SHARED, {"Participant"})
+FLAT_NAMES = names_of(
+    FLAT | SHARED | {"TransferResponse": Transfer},
+    {
         models["Conversation"]["participants"].removeprefix("list[").removesuffix("]")
         for models in OFFICIAL["flat"].values()
     },
-}
+)
 
 
-@pytest.mark.parametrize("name", sorted(NESTED))
+@pytest.mark.parametrize("name", sorted(NESTED | SHARED))
 def test_a_nested_model_declares_official_properties(name: str) -> None:
-    official = OFFICIAL["nested"][name]
-    for wire_name, declared in fields(NESTED[name]).items():
-        assert set(official_names(declared, NESTED_NAMES)) == {official[wire_name]}, wire_name
+    official = (OFFICIAL["nested"] | OFFICIAL["shared"])[name] | OFFICIAL["rest"].get(name, {})
+    for wire_name, declared in fields((NESTED | SHARED)[name]).items():
+        assert official[wire_name] in set(official_names(declared, NESTED_NAMES)), wire_name
 
 
 @pytest.mark.parametrize("name", sorted(FLAT))
 def test_a_flat_model_declares_official_properties(name: str) -> None:
     """One Struct serves all media: every field belongs to some medium, and has one type in all that have it."""
+    nested = OFFICIAL["nested"]["Conversation"] if name == "Conversation" else {}  # one Struct serves both shapes
     for wire_name, declared in fields(FLAT[name]).items():
-        known = {models[name][wire_name] for models in OFFICIAL["flat"].values() if wire_name in models[name]}
+        all_models = [(models | OFFICIAL["shared"])[name] for models in OFFICIAL["flat"].values()]
+        known = {model[wire_name] for model in all_models if wire_name in model} or {nested.get(wire_name)} - {None}
         assert known, wire_name
         assert known <= set(official_names(declared, FLAT_NAMES)), wire_name
 
 
 def test_every_struct_is_compared_to_a_model_or_an_envelope() -> None:
-    checked = {*NESTED.values(), *FLAT.values(), *ENVELOPES}
+    checked = {*NESTED.values(), *SHARED.values(), *FLAT.values(), *ENVELOPES}
     assert {struct.__name__ for struct in STRUCTS if struct not in checked} == COMMUNICATION_BASES
 
 
@@ -158,7 +187,9 @@ def test_all_of_cobrowse_is_declared_or_left_out_with_a_reason(
 
 def test_flat_fields_of_other_media_are_the_known_ones() -> None:
     cobrowse = OFFICIAL["flat"]["cobrowseSessions"]["Participant"]
-    assert fields(FlatParticipant).keys() - cobrowse.keys() == {"muted", "type"}
+    roles = {f"{role}ParticipantId" for role in ("consult", "monitored", "coached", "barged")}
+    others = {"muted", "type", "group", "callbackScheduledTime"} | roles
+    assert fields(FlatParticipant).keys() - cobrowse.keys() == others
 
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
@@ -172,7 +203,8 @@ def test_every_field_may_be_absent_or_null(struct: type[msgspec.Struct]) -> None
 @pytest.mark.parametrize("struct", ENVELOPES, ids=lambda struct: struct.__name__)
 def test_the_envelopes_have_their_names_on_the_wire(struct: type[msgspec.Struct]) -> None:
     expected = {"topicName", "eventBody"}
-    expected |= {"timestamp"} if struct is Detail else {"detail-type", "detail", "id", "participants"}
+    body = set(fields(Conversation))
+    expected |= {"timestamp"} if struct is Detail else {"detail-type", "detail"} | body
     assert fields(struct).keys() == expected
 
 

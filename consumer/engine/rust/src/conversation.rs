@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::lifecycle::Text;
 use crate::participant;
 use crate::refold::Change;
-use crate::state::{CommunicationState, Media, ParticipantState, Source, Summary};
+use crate::registers::{self, Older};
+use crate::state::{CommunicationState, ConversationDetails, Media, ParticipantState, Source, Summary};
 use crate::state_codec::{self, Header};
 use crate::timestamps::{NO_TIME, Time};
 use crate::updates::{Anomaly, ParticipantUpdate, Shown};
@@ -61,6 +62,11 @@ pub struct Conversation {
     /// Sorted by id.
     pub participants: Vec<KnownParticipant>,
     pub encoded_summary: Vec<u8>,
+    pub details: ConversationDetails,
+    /// Snapshot times of the details that the newest snapshot left out.
+    pub detail_times: Older<Time>,
+    /// The published JSON of both.
+    pub encoded_details: Vec<u8>,
     /// The indices of the participants that the newest record listed, in its order.
     pub listed: Vec<usize>,
 }
@@ -77,6 +83,9 @@ impl Conversation {
             source,
             participants: Vec::new(),
             encoded_summary,
+            details: ConversationDetails::default(),
+            detail_times: Older::new(),
+            encoded_details: Vec::new(),
             listed: Vec::new(),
         }
     }
@@ -107,6 +116,7 @@ impl Conversation {
             encoded_summary: &self.encoded_summary,
             conversation_id: &self.conversation_id,
             source: &self.source,
+            encoded_details: &self.encoded_details,
         }
     }
 
@@ -129,6 +139,7 @@ pub struct Applied {
     repeated: Vec<usize>,
     changed: Vec<(Option<usize>, KnownParticipant)>,
     summary: Option<(Summary, Vec<u8>)>,
+    details: Option<NewDetails>,
     pub changes: Vec<Change>,
     pub anomalies: Vec<Anomaly>,
     pub is_usable: bool,
@@ -136,9 +147,13 @@ pub struct Applied {
     pub is_changed: bool,
 }
 
+/// The details of a conversation, their times, and both as published.
+struct NewDetails(ConversationDetails, Older<Time>, Vec<u8>);
+
 /// Work out what a snapshot changes. Each participant is shown once.
 pub fn apply(
     known: &Conversation,
+    details: &ConversationDetails,
     shows: Vec<Shows<'_>>,
     snapshot_time: Time,
     source: Source,
@@ -150,11 +165,13 @@ pub fn apply(
         repeated: Vec::new(),
         changed: Vec::new(),
         summary: None,
+        details: merge_details(known, details, snapshot_time),
         changes: Vec::new(),
         anomalies: Vec::new(),
         is_usable: shows.is_empty(),
         is_changed: snapshot_time > known.snapshot_time,
     };
+    applied.is_changed |= applied.details.is_some();
     let mut is_refolded = false;
     for shown in shows {
         let (raw, medium, update) = match shown {
@@ -199,6 +216,17 @@ pub fn apply(
     applied
 }
 
+/// The details of the conversation after a snapshot, if they or their times change.
+fn merge_details(known: &Conversation, update: &ConversationDetails, snapshot_time: Time) -> Option<NewDetails> {
+    let merged = registers::merge(&known.details, known.snapshot_time, &known.detail_times, update, snapshot_time);
+    let (details, _, times) = merged?;
+    if details == known.details && times == known.detail_times {
+        return None;
+    }
+    let encoded = state_codec::encode_details(&details, &times);
+    Some(NewDetails(details, times, encoded))
+}
+
 impl Applied {
     /// The states of all participants after the snapshot, in any order.
     fn participants<'b>(&'b self, known: &'b Conversation) -> impl Iterator<Item = &'b KnownParticipant> {
@@ -220,6 +248,7 @@ impl Applied {
             encoded_summary: self.summary.as_ref().map_or(&known.encoded_summary, |(_, encoded)| encoded),
             conversation_id: &known.conversation_id,
             source: &self.source,
+            encoded_details: self.details.as_ref().map_or(&known.encoded_details, |NewDetails(_, _, encoded)| encoded),
         };
         (state_codec::measure(&header, size, count), communications)
     }
@@ -248,6 +277,11 @@ impl Applied {
         if let Some((summary, encoded)) = self.summary {
             conversation.summary = summary;
             conversation.encoded_summary = encoded;
+        }
+        if let Some(NewDetails(details, times, encoded)) = self.details {
+            conversation.details = details;
+            conversation.detail_times = times;
+            conversation.encoded_details = encoded;
         }
         conversation.snapshot_time = self.snapshot_time;
         conversation.source = self.source;

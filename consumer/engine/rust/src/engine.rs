@@ -444,8 +444,10 @@ impl Engine {
                 (&first, true)
             }
         };
-        let (shows, listed) = self.read_participants(envelope, known)?;
-        let applied = apply(known, shows, time, source.clone(), self.rules.park_cycles_max);
+        let normalizer = self.normalizer(envelope);
+        let details = normalizer.read_conversation(&envelope.properties)?;
+        let (shows, listed) = self.read_participants(envelope, known, &normalizer)?;
+        let applied = apply(known, &details, shows, time, source.clone(), self.rules.park_cycles_max);
         if !applied.is_usable {
             return Err(Decline::Participants);
         }
@@ -501,20 +503,20 @@ impl Engine {
         Ok(conversation_id)
     }
 
+    fn normalizer(&self, envelope: &Envelope) -> Normalizer<'_> {
+        let latest = envelope.time_ms + self.rules.future_skew_max_s * 1_000;
+        Normalizer::new(&self.rules.digest_key, latest.min(LATEST_MS), self.rules.communications_max)
+    }
+
     /// What the participants of a record show. With it the indices of the known ones, as far as they were found by what
     /// they repeat: the next snapshot lists them in the same order.
     fn read_participants<'a>(
         &self,
         envelope: &Envelope<'a>,
         known: &Conversation,
+        normalizer: &Normalizer,
     ) -> Result<(Vec<Shows<'a>>, Vec<usize>), Decline> {
         let time = envelope.time_ms;
-        let latest = time + self.rules.future_skew_max_s * 1_000;
-        let normalizer = Normalizer {
-            digest_key: &self.rules.digest_key,
-            latest: latest.min(LATEST_MS),
-            listed_max: self.rules.communications_max,
-        };
         let mut shows: Vec<Shows> = Vec::with_capacity(envelope.participants.len());
         let mut listed = Vec::with_capacity(envelope.participants.len());
         let (mut communications, mut lists_communications, mut has_state) = (0, false, false);
@@ -527,7 +529,7 @@ impl Engine {
             let repeated = same_as.and_then(|index| repeats(index).map(|shown| (index, shown)));
             let shown = match repeated {
                 Some((index, shown)) => {
-                    if shown.newest > latest {
+                    if shown.newest > normalizer.latest {
                         return Err(Decline::Time);
                     }
                     listed.push(index);

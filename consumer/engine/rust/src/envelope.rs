@@ -9,7 +9,7 @@ use crate::parser::{Member, Parser, Raw, Read};
 use crate::state::Media;
 use crate::timestamps::{DAY_MS, EARLIEST_MS, LATEST_MS, Time, parse, plausible};
 use crate::topics::{NO_TOPIC, Topic, classify};
-use crate::wire::{FlatParticipant, Name, Participant, Passing, WireTime, get};
+use crate::wire::{ConversationProperties, FlatParticipant, Name, Participant, Passing, WireTime, get};
 
 const NESTING_MAX: usize = 256;
 const ELEMENTS_MAX: usize = 65_536;
@@ -29,6 +29,7 @@ pub struct Envelope<'a> {
     pub topic: Topic,
     pub conversation_id: Name<'a>,
     pub participants: Vec<Listed<'a>>,
+    pub properties: ConversationProperties<'a>,
     pub time_ms: Time,
 }
 
@@ -61,6 +62,7 @@ struct Payload<'a> {
 struct Body<'a> {
     id: Option<Name<'a>>,
     participants: Option<Vec<Listed<'a>>>,
+    properties: ConversationProperties<'a>,
 }
 
 #[derive(Default)]
@@ -111,7 +113,8 @@ pub fn parse_value<'a>(
         return Err(Decline::Limits);
     }
     let time_ms = find_snapshot_time(event_time, timestamp_ms)?;
-    Ok(Opened::Update(Envelope { topic, conversation_id, participants, time_ms }))
+    let properties = body.properties;
+    Ok(Opened::Update(Envelope { topic, conversation_id, participants, properties, time_ms }))
 }
 
 /// Reads the members of envelopes.
@@ -129,7 +132,7 @@ impl EnvelopeReader<'_> {
             "eventBody" => self.read_body(parser, &mut payload.event_body, &payload.topic_name),
             "detail-type" => payload.detail_type.read_member(parser),
             "detail" => self.read_detail(parser, &mut payload.detail, &payload.detail_type),
-            _ => parser.skip_value(),
+            _ => payload.body.properties.read_member(parser, name),
         })?;
         Ok(payload)
     }
@@ -162,7 +165,7 @@ impl EnvelopeReader<'_> {
         read_once(parser, body, |parser, body: &mut Body<'a>, name| match name {
             "id" => body.id.read_member(parser),
             "participants" => self.read_participants(parser, body, topic),
-            _ => parser.skip_value(),
+            _ => body.properties.read_member(parser, name),
         })
     }
 

@@ -1,7 +1,7 @@
 //! When a communication entered its states, by the times that one record shows. As `core/event_time.py`.
 
 use crate::decline::Decline;
-use crate::lifecycle::{CONNECTED, DISCONNECTED, LIVE, PARKED, TERMINATED, Text, share};
+use crate::lifecycle::{ALERTING, BEFORE, CONNECTED, DISCONNECTED, LIVE, PARKED, TERMINATED, Text, share};
 use crate::state::{OF_PROVIDER, OF_SNAPSHOT, OF_STATE, Observation, TimeClass};
 use crate::timestamps::{NO_TIME, Time, parse, plausible};
 use crate::wire::WireTime;
@@ -21,6 +21,7 @@ pub fn read(wire: WireTime, latest: Time) -> Result<Time, Decline> {
 /// The plausible times of one communication.
 pub struct EventTimes {
     pub provider: Time,
+    pub alerting: Time,
     pub connected: Time,
     pub disconnected: Time,
     pub parked: Time,
@@ -33,6 +34,9 @@ pub fn observe(state: &Text, rank: u8, cycle: Time, times: &EventTimes) -> Vec<O
     let mut imply = |state: &str, rank, time, cycle| {
         observations.push(Observation { state: share(state), rank, time, time_class: OF_STATE, cycle });
     };
+    if times.alerting != NO_TIME && &**state != ALERTING {
+        imply(ALERTING, BEFORE, times.alerting, NO_TIME);
+    }
     if rank >= LIVE {
         if times.connected != NO_TIME && (cycle != NO_TIME || &**state != CONNECTED) {
             imply(CONNECTED, LIVE, times.connected, NO_TIME);
@@ -55,6 +59,8 @@ fn date_entry(state: &str, rank: u8, times: &EventTimes) -> (Time, TimeClass) {
         times.parked
     } else if state == CONNECTED && times.parked <= times.connected {
         times.connected
+    } else if state == ALERTING {
+        times.alerting
     } else {
         NO_TIME
     };

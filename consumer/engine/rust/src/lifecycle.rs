@@ -14,6 +14,7 @@ pub const TERMINATED: u8 = 3;
 
 pub const PARKED: &str = "parked";
 pub const CONNECTED: &str = "connected";
+pub const ALERTING: &str = "alerting";
 
 const BEFORE_ORDER: [&str; 6] = ["none", "scheduled", "offering", "contacting", "dialing", "alerting"];
 

@@ -1,6 +1,8 @@
 //! Normalize one participant of a record with its communications, in whichever shape it came. As `core/normalize.py`
 //! and `core/details.py`.
 
+use std::cell::Cell;
+
 use blake2b_simd::Params;
 
 use crate::decline::Decline;
@@ -9,23 +11,36 @@ use crate::event_time::{EventTimes, observe, read};
 use crate::lifecycle::{DISCONNECTED, LIVE, Text, fold_case, is_known_disconnect_type, rank, share};
 use crate::registers::Value;
 use crate::state::*;
-use crate::timestamps::{NO_TIME, Time};
+use crate::state_codec::put_objects;
+use crate::timestamps::{LATEST_MS, NO_TIME, Time};
 use crate::updates::{Anomaly, CommunicationUpdate, ParticipantUpdate, Shown};
-use crate::wire::{Communication, FlatParticipant, Name, Participant, Passing, Reference, WireTime, Wrapup, get};
+use crate::wire::{
+    self, Address, Communication, ConversationProperties, DisconnectReason, ErrorInfo, Few, FlatParticipant, Name,
+    Participant, Passing, Reference, RoutingData, TransferUser, WireTime, Wrapup, get,
+};
 
 const CONTROLLED_MAX: usize = 2_000;
-const DURATION_MAX_S: i64 = 1 << 53;
+const NUMBER_MAX: i64 = 1 << 53;
 
 /// Normalizes the participants of one record.
 pub struct Normalizer<'a> {
-    pub digest_key: &'a [u8],
+    digest_key: &'a [u8],
     /// The latest plausible time.
     pub latest: Time,
-    pub listed_max: usize,
+    listed_max: usize,
+    /// The newest time that the participant at hand shows.
+    newest: Cell<Time>,
+}
+
+impl<'a> Normalizer<'a> {
+    pub fn new(digest_key: &'a [u8], latest: Time, listed_max: usize) -> Self {
+        Normalizer { digest_key, latest, listed_max, newest: Cell::new(NO_TIME) }
+    }
 }
 
 impl Normalizer<'_> {
     pub fn normalize(&self, participant: &AnyParticipant) -> Result<ParticipantUpdate, Decline> {
+        self.newest.set(NO_TIME);
         match participant {
             AnyParticipant::Nested(participant) => self.normalize_nested(participant),
             AnyParticipant::Flat(participant, medium) => self.normalize_flat(participant, *medium),
@@ -33,14 +48,8 @@ impl Normalizer<'_> {
     }
 
     fn normalize_nested(&self, participant: &Participant) -> Result<ParticipantUpdate, Decline> {
-        let mut details = ParticipantDetails::default();
-        details.set_text(PURPOSE, fold(&participant.purpose)?);
-        details.set_text(USER_ID, text(&participant.user_id));
-        details.set_text(QUEUE_ID, text(&participant.queue_id));
-        details.set_text(TEAM_ID, text(&participant.team_id));
-        details.set_text(EXTERNAL_CONTACT_ID, text(&participant.external_contact_id));
-        details.set_flag(WRAPUP_REQUIRED, participant.wrapup_required);
         let participant_id = text(&participant.id);
+        let details = self.read_participant(participant)?;
         let has_state = participant.state.is_some_and(|state| !matches!(state.0, "null" | "\"\""));
         let mut shown = Shown { has_state, ..Shown::default() };
         let mut updates = Vec::new();
@@ -58,24 +67,78 @@ impl Normalizer<'_> {
                 updates.extend(self.normalize_communication(communication, media as Media, &mut shown.anomalies)?);
             }
         }
+        shown.newest = self.newest.get();
         Ok(complete(participant_id, details, updates, shown))
     }
 
     fn normalize_flat(&self, participant: &FlatParticipant, medium: Media) -> Result<ParticipantUpdate, Decline> {
-        let mut details = ParticipantDetails::default();
-        details.set_text(PURPOSE, fold(&participant.purpose)?);
-        details.set_text(USER_ID, id_of(&participant.user));
-        details.set_text(QUEUE_ID, id_of(&participant.queue));
-        details.set_text(TEAM_ID, id_of(&participant.team));
-        details.set_text(EXTERNAL_CONTACT_ID, id_of(&participant.external_contact));
-        details.set_flag(WRAPUP_REQUIRED, participant.wrapup_required);
         let participant_id = text(&participant.id);
+        let details = read_flat_participant(participant)?;
         let mut shown = Shown { listed: 1, ..Shown::default() };
         let mut updates = Vec::new();
         if participant_id.is_some() {
             updates.extend(self.normalize_flat_communication(participant, medium, &mut shown.anomalies)?);
         }
+        shown.newest = self.newest.get();
         Ok(complete(participant_id, details, updates, shown))
+    }
+
+    pub fn read_conversation(&self, properties: &ConversationProperties) -> Result<ConversationDetails, Decline> {
+        let mut details = ConversationDetails::default();
+        details.set_text(EXTERNAL_TAG, text(&properties.external_tag));
+        if let Some(memberships) = &properties.divisions {
+            details.set_texts(DIVISION_IDS, memberships.iter().filter_map(|member| id_of(&member.division)).collect());
+        }
+        if let Some(transfers) = &properties.recent_transfers {
+            details.0[RECENT_TRANSFERS] = Some(self.read_transfers(transfers)?);
+        }
+        Ok(details)
+    }
+
+    /// The transfers that have an id, in the order of their published bytes.
+    fn read_transfers(&self, listed: &Few<wire::Transfer>) -> Result<Value, Decline> {
+        let mut transfers = Vec::new();
+        for transfer in listed.iter() {
+            let Some(transfer_id) = text(&transfer.id) else { continue };
+            let user_id = |user: &Option<TransferUser>| user.as_ref().and_then(|user| text(&user.user_id));
+            let transfer = Transfer {
+                transfer_id,
+                state: fold(&transfer.state)?,
+                kind: fold(&transfer.kind)?,
+                time: read(transfer.date_issued, self.latest)?,
+                initiator_user_id: user_id(&transfer.initiator),
+                destination_user_id: user_id(&transfer.destination),
+            };
+            transfers.push(transfer.encode());
+        }
+        transfers.sort_unstable();
+        transfers.dedup();
+        Ok(if transfers.is_empty() { Value::Texts([].into()) } else { put_objects(&transfers) })
+    }
+
+    fn read_participant(&self, participant: &Participant) -> Result<ParticipantDetails, Decline> {
+        let mut details = ParticipantDetails::default();
+        details.set_text(PURPOSE, fold(&participant.purpose)?);
+        details.set_text(USER_ID, text(&participant.user_id));
+        details.set_text(QUEUE_ID, text(&participant.queue_id));
+        details.set_text(TEAM_ID, text(&participant.team_id));
+        details.set_text(EXTERNAL_CONTACT_ID, text(&participant.external_contact_id));
+        details.set_flag(WRAPUP_REQUIRED, participant.wrapup_required);
+        details.set_text(GROUP_ID, text(&participant.group_id));
+        details.set_text(CONSULT_PARTICIPANT_ID, text(&participant.consult_participant_id));
+        details.set_text(MONITORED_PARTICIPANT_ID, text(&participant.monitored_participant_id));
+        details.set_text(COACHED_PARTICIPANT_ID, text(&participant.coached_participant_id));
+        details.set_text(BARGED_PARTICIPANT_ID, text(&participant.barged_participant_id));
+        add_routing(&mut details, &participant.routing);
+        if let Some(wrapup) = &participant.wrapup {
+            details.set_text(PARTICIPANT_WRAPUP_CODE, text(&wrapup.code));
+            details.0[PARTICIPANT_WRAPUP_DURATION_SECONDS] = number(wrapup.duration_seconds);
+        }
+        if get(&participant.id).is_some() {
+            details.0[PARTICIPANT_WORK_START_TIME] = self.read_detail(participant.start_acw_time)?;
+            details.0[PARTICIPANT_WORK_END_TIME] = self.read_detail(participant.end_acw_time)?;
+        }
+        Ok(details)
     }
 
     /// A communication of the nested shape; None, and an anomaly, without an id or a state.
@@ -97,6 +160,7 @@ impl Normalizer<'_> {
         let only = |is_shown: bool, time| if is_shown { time } else { WireTime::Absent };
         let times = EventTimes {
             provider: self.read(only(media == COBROWSE, communication.provider_event_time))?,
+            alerting: self.read(only(media != SCREEN_MONITORING, communication.start_alerting_time))?,
             connected: self.read(communication.connected_time)?,
             disconnected: self.read(communication.disconnected_time)?,
             parked: self.read(only(media == EMAIL || media == MESSAGE, communication.park_time))?,
@@ -119,6 +183,7 @@ impl Normalizer<'_> {
         let provider = if medium == COBROWSE { participant.provider_event_time } else { WireTime::Absent };
         let times = EventTimes {
             provider: self.read(provider)?,
+            alerting: NO_TIME,
             connected: self.read(participant.connected_time)?,
             disconnected: self.read(participant.end_time)?,
             parked: self.read(participant.park_time)?,
@@ -136,15 +201,24 @@ impl Normalizer<'_> {
         }
         if matches!(media, CALL | CALLBACK | CHAT | EMAIL | MESSAGE | SOCIAL_EXPRESSION) {
             details.set_flag(HELD, communication.held);
+            details.0[HOLD_START_TIME] = self.read_detail(communication.start_hold_time)?;
+        }
+        if matches!(media, CALL | EMAIL | MESSAGE) {
+            details.set_text(ERROR_CODE, code_of(&communication.error_info));
         }
         match media {
-            CALL => details.set_flag(MUTED, communication.muted),
+            CALL => {
+                details.set_flag(MUTED, communication.muted);
+                add_reasons(&mut details, &communication.disconnect_reasons)?;
+            }
+            CALLBACK => details.0[CALLBACK_SCHEDULED_TIME] = read_plan(communication.callback_scheduled_time)?,
             MESSAGE => details.set_text(MESSAGE_TYPE, fold(&communication.message_type)?),
             COBROWSE => {
                 let (session, role) = (&communication.cobrowse_session_id, &communication.cobrowse_role);
                 let (controlling, viewer_url) = (&communication.controlling, &communication.viewer_url);
                 self.add_cobrowse(&mut details, session, role, controlling, viewer_url)?;
                 details.set_text(ROOM_DIGEST, self.digest(&communication.room_id));
+                details.set_text(ENDPOINT_DIGEST, self.digest_endpoint(&communication.endpoint));
             }
             _ => {}
         }
@@ -168,11 +242,14 @@ impl Normalizer<'_> {
         details.set_text(PROVIDER, text(&participant.provider));
         details.set_text(DIRECTION, fold(&participant.direction)?);
         details.set_flag(HELD, participant.held);
+        details.0[HOLD_START_TIME] = self.read_detail(participant.start_hold_time)?;
+        details.set_text(ERROR_CODE, code_of(&participant.error_info));
         details.set_text(PEER_ID, text(&participant.peer));
         details.0[AFTER_CALL_WORK_START_TIME] = self.read_detail(participant.start_acw_time)?;
         details.0[AFTER_CALL_WORK_END_TIME] = self.read_detail(participant.end_acw_time)?;
         match medium {
             CALL => details.set_flag(MUTED, participant.muted),
+            CALLBACK => details.0[CALLBACK_SCHEDULED_TIME] = read_plan(participant.callback_scheduled_time)?,
             MESSAGE => details.set_text(MESSAGE_TYPE, fold(&participant.message_type)?),
             COBROWSE => {
                 let (session, role) = (&participant.cobrowse_session_id, &participant.cobrowse_role);
@@ -199,10 +276,7 @@ impl Normalizer<'_> {
             if controlling.len() > CONTROLLED_MAX {
                 return Err(Decline::Limits);
             }
-            let mut controlled: Vec<&str> = controlling.iter().filter_map(get).collect();
-            controlled.sort_unstable();
-            controlled.dedup();
-            details.0[CONTROLLING] = Some(Value::Texts(controlled.into_iter().map(Text::from).collect()));
+            details.set_texts(CONTROLLING, controlling.iter().filter_map(get).map(Text::from).collect());
         }
         if get(viewer_url).is_some() {
             details.set_flag(VIEWABLE, Some(true));
@@ -211,12 +285,20 @@ impl Normalizer<'_> {
     }
 
     fn read(&self, wire: WireTime) -> Result<Time, Decline> {
-        read(wire, self.latest)
+        let time = read(wire, self.latest)?;
+        self.newest.set(self.newest.get().max(time));
+        Ok(time)
     }
 
     fn read_detail(&self, wire: WireTime) -> Result<Option<Value>, Decline> {
         let time = self.read(wire)?;
         Ok((time != NO_TIME).then_some(Value::Time(time)))
+    }
+
+    /// A digest of an address, where there is a key.
+    fn digest_endpoint(&self, endpoint: &Option<Address>) -> Option<Text> {
+        let address = endpoint.as_ref().filter(|_| !self.digest_key.is_empty())?;
+        self.digest(if get(&address.normalized).is_some() { &address.normalized } else { &address.raw })
     }
 
     /// What is kept of an id that grants access to what it names.
@@ -236,7 +318,6 @@ fn complete(
     if participant_id.is_none() {
         shown.anomalies.push(Anomaly::ParticipantWithoutId);
     }
-    shown.newest = updates.iter().map(|update| update.version.own_time).max().unwrap_or(NO_TIME);
     ParticipantUpdate { participant_id, details, updates, shown }
 }
 
@@ -284,8 +365,61 @@ fn update_communication(
 fn add_wrapup(details: &mut CommunicationDetails, wrapup: &Option<Wrapup>) {
     let Some(wrapup) = wrapup else { return };
     details.set_text(WRAPUP_CODE, text(&wrapup.code));
-    let duration = wrapup.duration_seconds.filter(|seconds| (-DURATION_MAX_S..=DURATION_MAX_S).contains(seconds));
-    details.0[WRAPUP_DURATION_SECONDS] = duration.map(Value::Integer);
+    details.0[WRAPUP_DURATION_SECONDS] = number(wrapup.duration_seconds);
+}
+
+fn add_routing(details: &mut ParticipantDetails, routing: &Option<RoutingData>) {
+    let Some(routing) = routing else { return };
+    details.set_text(ROUTING_LANGUAGE_ID, id_of(&routing.language));
+    details.0[ROUTING_PRIORITY] = number(routing.priority);
+    if let Some(skills) = &routing.skills {
+        details.set_texts(ROUTING_SKILL_IDS, skills.iter().filter_map(|skill| text(&skill.id)).collect());
+    }
+}
+
+/// The codes of disconnect reasons, each with its protocol.
+fn add_reasons(details: &mut CommunicationDetails, reasons: &Option<Few<DisconnectReason>>) -> Result<(), Decline> {
+    let Some(reasons) = reasons else { return Ok(()) };
+    let mut codes = Vec::new();
+    for reason in reasons.iter() {
+        if let (Some(kind), Some(Value::Integer(code))) = (fold(&reason.kind)?, number(reason.code)) {
+            codes.push(Text::from(format!("{kind}:{code}")));
+        }
+    }
+    details.set_texts(DISCONNECT_REASONS, codes);
+    Ok(())
+}
+
+fn read_flat_participant(participant: &FlatParticipant) -> Result<ParticipantDetails, Decline> {
+    let mut details = ParticipantDetails::default();
+    details.set_text(PURPOSE, fold(&participant.purpose)?);
+    details.set_text(USER_ID, id_of(&participant.user));
+    details.set_text(QUEUE_ID, id_of(&participant.queue));
+    details.set_text(TEAM_ID, id_of(&participant.team));
+    details.set_text(EXTERNAL_CONTACT_ID, id_of(&participant.external_contact));
+    details.set_flag(WRAPUP_REQUIRED, participant.wrapup_required);
+    details.set_text(GROUP_ID, id_of(&participant.group));
+    details.set_text(CONSULT_PARTICIPANT_ID, text(&participant.consult_participant_id));
+    details.set_text(MONITORED_PARTICIPANT_ID, text(&participant.monitored_participant_id));
+    details.set_text(COACHED_PARTICIPANT_ID, text(&participant.coached_participant_id));
+    details.set_text(BARGED_PARTICIPANT_ID, text(&participant.barged_participant_id));
+    add_routing(&mut details, &participant.routing);
+    Ok(details)
+}
+
+/// The time of a plan, which may be as late as it likes.
+fn read_plan(wire: WireTime) -> Result<Option<Value>, Decline> {
+    let time = read(wire, LATEST_MS)?;
+    Ok((time != NO_TIME).then_some(Value::Time(time)))
+}
+
+/// A number that every reader of JSON has exactly.
+fn number(shown: Option<i64>) -> Option<Value> {
+    shown.filter(|number| (-NUMBER_MAX..=NUMBER_MAX).contains(number)).map(Value::Integer)
+}
+
+fn code_of(error: &Option<ErrorInfo>) -> Option<Text> {
+    error.as_ref().and_then(|error| text(&error.code))
 }
 
 fn id_of(reference: &Option<Reference>) -> Option<Text> {

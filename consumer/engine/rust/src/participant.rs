@@ -8,8 +8,8 @@ use crate::matching::{find_match, match_flat};
 use crate::refold::{Change, refold};
 use crate::registers::{self, Register};
 use crate::state::{
-    COBROWSE, COBROWSE_SESSION_DIGEST, CommunicationDetails, CommunicationState, Media, ParticipantState, Standing,
-    Version,
+    COBROWSE, COBROWSE_SESSION_DIGEST, COMMUNICATION_DETAILS, CommunicationDetails, CommunicationState, Media,
+    ParticipantState, Standing, Version,
 };
 use crate::timeline;
 use crate::timestamps::{NO_TIME, Time};
@@ -30,6 +30,8 @@ struct Sessions {
     index: usize,
     digests: Vec<Option<Text>>,
 }
+
+type CommunicationRegister<'a> = Register<'a, { COMMUNICATION_DETAILS.len() }, Version>;
 
 struct Merge<'a> {
     before: &'a ParticipantState,
@@ -266,7 +268,7 @@ impl Merge<'_> {
         };
         for (index, known) in indices.into_iter().zip(&stored) {
             let own = known.own_details();
-            let mut parts: Vec<Register<19, Version>> = vec![self.to_register(known)];
+            let mut parts: Vec<CommunicationRegister> = vec![self.to_register(known)];
             if !known.is_flat() {
                 let flat = stored.iter().filter(|flat| flat.is_flat());
                 parts.extend(flat.filter(|flat| has_joined(flat, known)).map(|flat| self.to_register(flat)));
@@ -282,7 +284,7 @@ impl Merge<'_> {
     }
 
     /// A communication's own details with its whole version, after `complete_versions`.
-    fn to_register<'b>(&self, known: &'b CommunicationState) -> Register<'b, 19, Version> {
+    fn to_register<'b>(&self, known: &'b CommunicationState) -> CommunicationRegister<'b> {
         let mut version = known.version;
         if version.snapshot_time == NO_TIME {
             version.snapshot_time = self.newest;

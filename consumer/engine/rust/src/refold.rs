@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::lifecycle::{LIVE, Text};
 use crate::matching::{Match, Timelines, find_match, find_timeline, match_flat, merge_timelines};
 use crate::state::{
-    CommunicationState, DISCONNECT_TYPE, Media, Observation, ParticipantDetails, ParticipantState, Standing,
+    CommunicationDetails, CommunicationState, Media, Observation, ParticipantDetails, ParticipantState, Standing,
 };
 use crate::timeline::{Entry, fold};
 use crate::timestamps::NO_TIME;
@@ -19,7 +19,7 @@ pub struct Change {
     pub before: Vec<Entry>,
     pub after: Vec<Entry>,
     pub participant: ParticipantDetails,
-    pub disconnect_type: Option<Text>,
+    pub communication: CommunicationDetails,
 }
 
 /// What a fold changed, and how many communications are ambiguous.
@@ -29,7 +29,7 @@ pub struct Refolded {
 }
 
 type Folds = Vec<(Option<Text>, Vec<Entry>)>;
-type DisconnectTypes = Vec<(Option<Text>, Option<Text>)>;
+type Counted = Vec<(Option<Text>, CommunicationDetails)>;
 
 /// Compare the folds of `communications` with those of the participant before the snapshot, in one medium. The fields
 /// that derive from timelines are updated.
@@ -46,10 +46,9 @@ pub fn refold(
     let old = merge_timelines(&known, &if matches.is_empty() { Vec::new() } else { match_flat(&known) }, cycles_max);
     let new = merge_timelines(&updated, &matches, cycles_max);
     let mut folds = fold_changed(&old, &new, !matches.is_empty());
-    let mut disconnect_types = if matches.is_empty() { Vec::new() } else { list_disconnect_types(&known) };
+    let mut counted = if matches.is_empty() { Vec::new() } else { list_details(&known) };
     for communication in communications.iter_mut().filter(|known| known.media == media) {
         let mut effective_id = communication.communication_id.clone();
-        let disconnect_type = communication.details.text(DISCONNECT_TYPE).cloned();
         if effective_id.is_none() {
             let found = find_match(&matches, &communication.session_digest);
             store_match(Arc::make_mut(communication), found);
@@ -63,10 +62,7 @@ pub fn refold(
         {
             let timeline = find_timeline(&new, &effective_id).expect("it was folded");
             store_fold(Arc::make_mut(communication), entries, timeline);
-            match disconnect_types.iter_mut().find(|(known, _)| *known == effective_id) {
-                Some((_, known)) => *known = disconnect_type,
-                None => disconnect_types.push((effective_id, disconnect_type)),
-            }
+            put_details(&mut counted, effective_id, &communication.details);
         }
     }
     folds.sort_by(|(left, _), (right, _)| left.as_deref().unwrap_or("").cmp(right.as_deref().unwrap_or("")));
@@ -76,11 +72,11 @@ pub fn refold(
         if entries == after {
             continue;
         }
-        let disconnect_type = disconnect_types.iter().find(|(known, _)| *known == effective_id);
+        let details_of = counted.iter().find(|(known, _)| *known == effective_id);
         changes.push(Change {
             participant_id: before.participant_id.clone(),
             media,
-            disconnect_type: disconnect_type.and_then(|(_, value)| value.clone()),
+            communication: details_of.map(|(_, details)| details.clone()).unwrap_or_default(),
             communication_id: effective_id,
             before: entries,
             after,
@@ -132,17 +128,21 @@ fn store_fold(communication: &mut CommunicationState, entries: &[Entry], timelin
     communication.live = timeline[timeline.len() - 1].rank <= LIVE;
 }
 
-fn list_disconnect_types(communications: &[&Arc<CommunicationState>]) -> DisconnectTypes {
-    let mut types = DisconnectTypes::new();
+/// The details of communications that did not join another, by the id under which they count.
+fn list_details(communications: &[&Arc<CommunicationState>]) -> Counted {
+    let mut counted = Counted::new();
     for known in communications {
         if matches!(known.standing, None | Some(Standing::Alone)) {
             let effective_id = known.communication_id.clone().or_else(|| known.session_digest.clone());
-            let value = known.details.text(DISCONNECT_TYPE).cloned();
-            match types.iter_mut().find(|(listed, _)| *listed == effective_id) {
-                Some((_, listed)) => *listed = value,
-                None => types.push((effective_id, value)),
-            }
+            put_details(&mut counted, effective_id, &known.details);
         }
     }
-    types
+    counted
+}
+
+fn put_details(counted: &mut Counted, effective_id: Option<Text>, details: &CommunicationDetails) {
+    match counted.iter_mut().find(|(known, _)| *known == effective_id) {
+        Some((_, known)) => known.clone_from(details),
+        None => counted.push((effective_id, details.clone())),
+    }
 }

@@ -12,6 +12,8 @@ pub enum Value {
     Flag(bool),
     Integer(i64),
     Texts(std::sync::Arc<[Text]>),
+    /// At least one object, in the published bytes of their list.
+    Objects(Text),
 }
 
 impl Value {
@@ -29,6 +31,7 @@ impl Value {
             Value::Flag(flag) => out.extend_from_slice(if *flag { b"true" } else { b"false" }),
             Value::Integer(number) => json::put_integer(out, *number),
             Value::Texts(texts) => json::put_texts(out, texts),
+            Value::Objects(published) => out.extend_from_slice(published.as_bytes()),
         }
     }
 }
@@ -50,6 +53,13 @@ impl<const N: usize> Registers<N> {
 
     pub fn set_text(&mut self, field: usize, text: Option<Text>) {
         self.0[field] = text.map(Value::Text);
+    }
+
+    /// Set a list of texts, sorted and each once.
+    pub fn set_texts(&mut self, field: usize, mut texts: Vec<Text>) {
+        texts.sort_unstable();
+        texts.dedup();
+        self.0[field] = Some(Value::Texts(texts.into()));
     }
 
     pub fn set_flag(&mut self, field: usize, flag: Option<bool>) {

@@ -70,57 +70,86 @@ pub struct Version {
     pub snapshot_time: Time,
 }
 
-pub const COMMUNICATION_DETAILS: [&str; 19] = [
-    "initialState",
-    "disconnectType",
-    "provider",
-    "direction",
-    "held",
-    "muted",
-    "peerId",
-    "messageType",
-    "wrapupCode",
-    "wrapupDurationSeconds",
-    "afterCallWorkRequired",
-    "afterCallWorkState",
-    "afterCallWorkStartTime",
-    "afterCallWorkEndTime",
-    "cobrowseSessionDigest",
-    "roomDigest",
-    "cobrowseRole",
-    "controlling",
-    "viewable",
-];
-pub const INITIAL_STATE: usize = 0;
-pub const DISCONNECT_TYPE: usize = 1;
-pub const PROVIDER: usize = 2;
-pub const DIRECTION: usize = 3;
-pub const HELD: usize = 4;
-pub const MUTED: usize = 5;
-pub const PEER_ID: usize = 6;
-pub const MESSAGE_TYPE: usize = 7;
-pub const WRAPUP_CODE: usize = 8;
-pub const WRAPUP_DURATION_SECONDS: usize = 9;
-pub const AFTER_CALL_WORK_REQUIRED: usize = 10;
-pub const AFTER_CALL_WORK_STATE: usize = 11;
-pub const AFTER_CALL_WORK_START_TIME: usize = 12;
-pub const AFTER_CALL_WORK_END_TIME: usize = 13;
-pub const COBROWSE_SESSION_DIGEST: usize = 14;
-pub const ROOM_DIGEST: usize = 15;
-pub const COBROWSE_ROLE: usize = 16;
-pub const CONTROLLING: usize = 17;
-pub const VIEWABLE: usize = 18;
-pub type CommunicationDetails = Registers<19>;
+/// Declares the details of one kind of owner, in the order in which they are published: an index for each.
+macro_rules! details {
+    ($registers:ident = $names:ident { $($index:ident = $name:literal,)* }) => {
+        pub const $names: [&str; [$($name),*].len()] = [$($name),*];
+        pub type $registers = Registers<{ $names.len() }>;
+        details!(@index 0; $($index)*);
+    };
+    (@index $number:expr;) => {};
+    (@index $number:expr; $index:ident $($others:ident)*) => {
+        pub const $index: usize = $number;
+        details!(@index $number + 1; $($others)*);
+    };
+}
 
-pub const PARTICIPANT_DETAILS: [&str; 6] =
-    ["purpose", "userId", "queueId", "teamId", "externalContactId", "wrapupRequired"];
-pub const PURPOSE: usize = 0;
-pub const USER_ID: usize = 1;
-pub const QUEUE_ID: usize = 2;
-pub const TEAM_ID: usize = 3;
-pub const EXTERNAL_CONTACT_ID: usize = 4;
-pub const WRAPUP_REQUIRED: usize = 5;
-pub type ParticipantDetails = Registers<6>;
+details! {
+    CommunicationDetails = COMMUNICATION_DETAILS {
+        INITIAL_STATE = "initialState",
+        DISCONNECT_TYPE = "disconnectType",
+        PROVIDER = "provider",
+        DIRECTION = "direction",
+        HELD = "held",
+        MUTED = "muted",
+        PEER_ID = "peerId",
+        MESSAGE_TYPE = "messageType",
+        WRAPUP_CODE = "wrapupCode",
+        WRAPUP_DURATION_SECONDS = "wrapupDurationSeconds",
+        AFTER_CALL_WORK_REQUIRED = "afterCallWorkRequired",
+        AFTER_CALL_WORK_STATE = "afterCallWorkState",
+        AFTER_CALL_WORK_START_TIME = "afterCallWorkStartTime",
+        AFTER_CALL_WORK_END_TIME = "afterCallWorkEndTime",
+        COBROWSE_SESSION_DIGEST = "cobrowseSessionDigest",
+        ROOM_DIGEST = "roomDigest",
+        COBROWSE_ROLE = "cobrowseRole",
+        CONTROLLING = "controlling",
+        VIEWABLE = "viewable",
+        HOLD_START_TIME = "holdStartTime",
+        ERROR_CODE = "errorCode",
+        DISCONNECT_REASONS = "disconnectReasons",
+        CALLBACK_SCHEDULED_TIME = "callbackScheduledTime",
+        ENDPOINT_DIGEST = "endpointDigest",
+    }
+}
+
+details! {
+    ParticipantDetails = PARTICIPANT_DETAILS {
+        PURPOSE = "purpose",
+        USER_ID = "userId",
+        QUEUE_ID = "queueId",
+        TEAM_ID = "teamId",
+        EXTERNAL_CONTACT_ID = "externalContactId",
+        WRAPUP_REQUIRED = "wrapupRequired",
+        GROUP_ID = "groupId",
+        CONSULT_PARTICIPANT_ID = "consultParticipantId",
+        MONITORED_PARTICIPANT_ID = "monitoredParticipantId",
+        COACHED_PARTICIPANT_ID = "coachedParticipantId",
+        BARGED_PARTICIPANT_ID = "bargedParticipantId",
+        ROUTING_LANGUAGE_ID = "routingLanguageId",
+        ROUTING_PRIORITY = "routingPriority",
+        ROUTING_SKILL_IDS = "routingSkillIds",
+        PARTICIPANT_WRAPUP_CODE = "wrapupCode",
+        PARTICIPANT_WRAPUP_DURATION_SECONDS = "wrapupDurationSeconds",
+        PARTICIPANT_WORK_START_TIME = "afterCallWorkStartTime",
+        PARTICIPANT_WORK_END_TIME = "afterCallWorkEndTime",
+    }
+}
+
+details! {
+    ConversationDetails = CONVERSATION_DETAILS {
+        EXTERNAL_TAG = "externalTag",
+        DIVISION_IDS = "divisionIds",
+        RECENT_TRANSFERS = "recentTransfers",
+    }
+}
+
+/// The names of the details of the owner that has so many.
+pub fn detail_names(count: usize) -> &'static [&'static str] {
+    const OWNERS: [&[&str]; 3] = [&COMMUNICATION_DETAILS, &PARTICIPANT_DETAILS, &CONVERSATION_DETAILS];
+    const { assert!(OWNERS[0].len() != OWNERS[1].len() && OWNERS[1].len() != OWNERS[2].len()) };
+    OWNERS.into_iter().find(|names| names.len() == count).expect("it is the number of some owner's")
+}
 
 pub type Timeline = Arc<Vec<Observation>>;
 
@@ -175,6 +204,16 @@ impl ParticipantState {
             detail_times: Vec::new(),
         }
     }
+}
+
+/// A transfer of a conversation.
+pub struct Transfer {
+    pub transfer_id: Text,
+    pub state: Option<Text>,
+    pub kind: Option<Text>,
+    pub time: Time,
+    pub initiator_user_id: Option<Text>,
+    pub destination_user_id: Option<Text>,
 }
 
 /// What of a conversation derives from its communications.

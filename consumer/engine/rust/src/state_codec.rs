@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::conversation::{Conversation, KnownParticipant};
@@ -12,8 +13,9 @@ use crate::json::{put_integer, put_name, put_plain, put_separated, put_text, put
 use crate::lifecycle::{Text, share};
 use crate::registers::{Older, Registers, Value};
 use crate::state::{
-    COMMUNICATION_DETAILS, CommunicationState, MEDIA, Observation, PARTICIPANT_DETAILS, ParticipantState, STANDINGS,
-    Source, Standing, Summary, TIME_CLASSES, Version,
+    COMMUNICATION_DETAILS, CONVERSATION_DETAILS, CommunicationState, ConversationDetails, MEDIA, Observation,
+    PARTICIPANT_DETAILS, ParticipantState, STANDINGS, Source, Standing, Summary, TIME_CLASSES, Transfer, Version,
+    detail_names,
 };
 use crate::timestamps::{NO_TIME, PUBLISHED_LENGTH, Time, parse_published, to_text};
 
@@ -22,18 +24,22 @@ const STATE_BEGIN: &[u8] = b"{\"schema\":1,\"snapshotTime\":\"";
 const PARTICIPANTS: &[u8] = b",\"participants\":[";
 const SNAPSHOT_TIME: &[u8] = b",\"snapshotTime\":\"";
 
-/// What stands before the participants.
+/// A state but for its participants.
 pub struct Header<'a> {
     pub snapshot_time: Time,
     pub encoded_summary: &'a [u8],
     pub conversation_id: &'a str,
     pub source: &'a Source,
+    /// The details of the conversation, which follow the participants.
+    pub encoded_details: &'a [u8],
 }
 
 /// Encode a state from what its participants are encoded as.
 pub fn encode<'a>(header: &Header, participants: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
     let size = participants.clone().map(|encoded| encoded.len() + 1).sum::<usize>();
-    let mut out = Vec::with_capacity(size + header.encoded_summary.len() + header.conversation_id.len() + 256);
+    let mut out = Vec::with_capacity(
+        size + header.encoded_summary.len() + header.conversation_id.len() + header.encoded_details.len() + 256,
+    );
     out.extend_from_slice(STATE_BEGIN);
     out.extend_from_slice(&to_text(header.snapshot_time));
     out.extend_from_slice(b"\",");
@@ -47,6 +53,7 @@ pub fn encode<'a>(header: &Header, participants: impl Iterator<Item = &'a [u8]> 
         put_separated(&mut out, participants, |out, encoded| out.extend_from_slice(encoded));
         out.push(b']');
     }
+    out.extend_from_slice(header.encoded_details);
     out.push(b'}');
     out
 }
@@ -91,6 +98,20 @@ pub fn encode_summary(summary: &Summary) -> Vec<u8> {
         out.push(b']');
     });
     out.push(b'}');
+    out
+}
+
+/// The details of a conversation with their times, as they follow the participants; nothing where there are none.
+pub fn encode_details(details: &ConversationDetails, times: &Older<Time>) -> Vec<u8> {
+    let mut out = Vec::new();
+    if details.0.iter().any(Option::is_some) {
+        out.extend_from_slice(b",\"details\":");
+        put_details(&mut out, details, &CONVERSATION_DETAILS);
+    }
+    if !times.is_empty() {
+        out.extend_from_slice(b",\"detailTimes\":");
+        put_older(&mut out, times, &CONVERSATION_DETAILS, |out, time| put_time(out, *time));
+    }
     out
 }
 
@@ -242,6 +263,9 @@ pub fn decode(published: &[u8]) -> Result<Conversation, serde_json::Error> {
     summary.live_since =
         since.map(|(PublishedMedia(media), times)| (media, times.into_iter().map(|time| time.0).collect())).collect();
     let encoded_summary = encode_summary(&summary);
+    let details = state.details.map_or_else(ConversationDetails::default, |details| details.0);
+    let detail_times = state.detail_times.0.into_iter().map(|(field, time)| (field, time.0)).collect();
+    let encoded_details = encode_details(&details, &detail_times);
     Ok(Conversation {
         conversation_id: Text::from(&*state.conversation_id),
         snapshot_time: state.snapshot_time.0,
@@ -253,6 +277,9 @@ pub fn decode(published: &[u8]) -> Result<Conversation, serde_json::Error> {
         },
         participants: state.participants.into_iter().map(|known| KnownParticipant::new(known.into())).collect(),
         encoded_summary,
+        details,
+        detail_times,
+        encoded_details,
         listed: Vec::new(),
     })
 }
@@ -272,6 +299,10 @@ struct PublishedState<'a> {
     source: PublishedSource<'a>,
     #[serde(default, borrow)]
     participants: Vec<PublishedParticipant<'a>>,
+    #[serde(default)]
+    details: Option<Details<{ CONVERSATION_DETAILS.len() }>>,
+    #[serde(default)]
+    detail_times: OlderVersions<{ CONVERSATION_DETAILS.len() }, PublishedTime>,
 }
 
 #[derive(Deserialize)]
@@ -289,18 +320,18 @@ struct PublishedParticipant<'a> {
     #[serde(borrow)]
     participant_id: Name<'a>,
     snapshot_time: PublishedTime,
-    details: Details<6>,
+    details: Details<{ PARTICIPANT_DETAILS.len() }>,
     #[serde(default, borrow)]
     communications: Vec<PublishedCommunication<'a>>,
     #[serde(default)]
-    detail_times: OlderVersions<6, PublishedTime>,
+    detail_times: OlderVersions<{ PARTICIPANT_DETAILS.len() }, PublishedTime>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PublishedCommunication<'a> {
     media: PublishedMedia,
-    details: Details<19>,
+    details: Details<{ COMMUNICATION_DETAILS.len() }>,
     version: PublishedVersion,
     timeline: Vec<PublishedObservation>,
     #[serde(default, borrow)]
@@ -322,9 +353,9 @@ struct PublishedCommunication<'a> {
     #[serde(default)]
     live: bool,
     #[serde(default)]
-    detail_versions: OlderVersions<19, PublishedVersion>,
+    detail_versions: OlderVersions<{ COMMUNICATION_DETAILS.len() }, PublishedVersion>,
     #[serde(default)]
-    own_details: Option<Details<19>>,
+    own_details: Option<Details<{ COMMUNICATION_DETAILS.len() }>>,
     #[serde(default, borrow)]
     other_session_digests: Vec<Name<'a>>,
 }
@@ -528,8 +559,7 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K
 
 /// Fields of details, by name.
 fn find_field<E: Error>(name: &str, fields: usize) -> Result<usize, E> {
-    let names: &[&str] = if fields == 6 { &PARTICIPANT_DETAILS } else { &COMMUNICATION_DETAILS };
-    names.iter().position(|known| *known == name).ok_or_else(|| E::custom("an unknown detail"))
+    detail_names(fields).iter().position(|known| *known == name).ok_or_else(|| E::custom("an unknown detail"))
 }
 
 /// Versions by detail, which stand in the order of the fields.
@@ -606,13 +636,107 @@ impl<'de> Deserialize<'de> for Value {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-                let mut texts: Vec<Text> = Vec::new();
-                while let Some(text) = seq.next_element::<Cow<str>>()? {
-                    texts.push(Text::from(&*text));
+                let (mut texts, mut transfers) = (Vec::new(), Vec::new());
+                while let Some(element) = seq.next_element()? {
+                    match element {
+                        Element::Text(text) => texts.push(text),
+                        Element::Transfer(transfer) => transfers.push(transfer.encode()),
+                    }
                 }
-                Ok(Value::Texts(texts.into()))
+                match (texts.is_empty(), transfers.is_empty()) {
+                    (_, true) => Ok(Value::Texts(texts.into())),
+                    (true, false) => Ok(put_objects(&transfers)),
+                    (false, false) => Err(A::Error::custom("texts and objects in one list")),
+                }
             }
         }
         deserializer.deserialize_any(ValueVisitor)
     }
+}
+
+/// An element of a list that is a detail.
+enum Element {
+    Text(Text),
+    Transfer(Transfer),
+}
+
+impl<'de> Deserialize<'de> for Element {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ElementVisitor;
+        impl<'de> Visitor<'de> for ElementVisitor {
+            type Value = Element;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a text or a transfer")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Element, E> {
+                Ok(Element::Text(Text::from(text)))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Element, A::Error> {
+                PublishedTransfer::deserialize(MapAccessDeserializer::new(map))
+                    .map(|known| Element::Transfer(known.into()))
+            }
+        }
+        deserializer.deserialize_any(ElementVisitor)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PublishedTransfer<'a> {
+    #[serde(borrow)]
+    transfer_id: Name<'a>,
+    #[serde(default, borrow)]
+    state: Option<Name<'a>>,
+    #[serde(default, borrow)]
+    kind: Option<Name<'a>>,
+    #[serde(default)]
+    time: PublishedTime,
+    #[serde(default, borrow)]
+    initiator_user_id: Option<Name<'a>>,
+    #[serde(default, borrow)]
+    destination_user_id: Option<Name<'a>>,
+}
+
+impl From<PublishedTransfer<'_>> for Transfer {
+    fn from(known: PublishedTransfer) -> Self {
+        let text = |name: Option<Name>| name.map(|name| name.text());
+        Transfer {
+            transfer_id: known.transfer_id.text(),
+            state: text(known.state),
+            kind: text(known.kind),
+            time: known.time.0,
+            initiator_user_id: text(known.initiator_user_id),
+            destination_user_id: text(known.destination_user_id),
+        }
+    }
+}
+
+impl Transfer {
+    /// The published bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        out.extend_from_slice(b"{\"transferId\":");
+        put_text(&mut out, &self.transfer_id);
+        put_optional(&mut out, b",\"state\":", &self.state);
+        put_optional(&mut out, b",\"kind\":", &self.kind);
+        if self.time != NO_TIME {
+            out.extend_from_slice(b",\"time\":");
+            put_time(&mut out, self.time);
+        }
+        put_optional(&mut out, b",\"initiatorUserId\":", &self.initiator_user_id);
+        put_optional(&mut out, b",\"destinationUserId\":", &self.destination_user_id);
+        out.push(b'}');
+        out
+    }
+}
+
+/// A list of at least one published object.
+pub fn put_objects(objects: &[Vec<u8>]) -> Value {
+    let mut out = vec![b'['];
+    put_separated(&mut out, objects, |out, object| out.extend_from_slice(object));
+    out.push(b']');
+    Value::Objects(Text::from(String::from_utf8(out).expect("it was written as text")))
 }

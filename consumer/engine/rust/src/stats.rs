@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use crate::lifecycle::{BEFORE, DISCONNECTED, LIVE, Text};
 use crate::refold::Change;
-use crate::state::{MEDIA, Media, OF_SNAPSHOT, TIME_CLASSES, TimeClass};
+use crate::state::{DISCONNECT_TYPE, MEDIA, Media, OF_SNAPSHOT, TIME_CLASSES, TimeClass};
 use crate::timeline::Entry;
 use crate::timestamps::{EARLIEST_MS, LATEST_MS, NO_TIME, Time};
 use crate::topics::OTHER;
@@ -115,7 +115,10 @@ impl Stats {
         if let Some(ended) = first(&change.after, is_ended)
             && first(&change.before, is_ended).is_none()
         {
-            *self.disconnects.entry((change.media, change.disconnect_type.clone())).or_default() += 1;
+            *self
+                .disconnects
+                .entry((change.media, change.communication.text(DISCONNECT_TYPE).cloned()))
+                .or_default() += 1;
             if let Some(connected) = connected {
                 self.duration_ms.push((change.media, ended - connected));
             }

@@ -5,7 +5,10 @@ use blake2b_simd::Params;
 use crate::json::{put_integer, put_name, put_plain, put_separated, put_text, put_time};
 use crate::lifecycle::Text;
 use crate::refold::Change;
-use crate::state::{MEDIA, PURPOSE, QUEUE_ID, Source, TIME_CLASSES, USER_ID};
+use crate::state::{
+    COMMUNICATION_DETAILS, DISCONNECT_REASONS, DISCONNECT_TYPE, ERROR_CODE, MEDIA, PARTICIPANT_DETAILS, PURPOSE,
+    QUEUE_ID, Source, TIME_CLASSES, USER_ID,
+};
 use crate::state_codec::put_source;
 use crate::timeline::Entry;
 use crate::timestamps::{NO_TIME, to_text};
@@ -72,16 +75,14 @@ pub fn encode(operation: &str, conversation_id: &str, change: &Change, entry: &E
     }
     out.extend_from_slice(b",\"context\":{");
     let details = &change.participant;
-    let context = [
-        ("purpose", details.text(PURPOSE)),
-        ("userId", details.text(USER_ID)),
-        ("queueId", details.text(QUEUE_ID)),
-        ("disconnectType", change.disconnect_type.as_ref()),
-    ];
-    let known = context.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+    let of_participant = [PURPOSE, USER_ID, QUEUE_ID].map(|field| (PARTICIPANT_DETAILS[field], &details.0[field]));
+    let of_communication = [DISCONNECT_TYPE, ERROR_CODE, DISCONNECT_REASONS]
+        .map(|field| (COMMUNICATION_DETAILS[field], &change.communication.0[field]));
+    let context = of_participant.into_iter().chain(of_communication);
+    let known = context.filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
     put_separated(&mut out, known, |out, (name, value)| {
         put_name(out, name);
-        put_text(out, value);
+        value.encode(out);
     });
     out.extend_from_slice(b"},\"source\":");
     put_source(&mut out, source);

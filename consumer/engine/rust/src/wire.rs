@@ -11,6 +11,8 @@ use crate::parser::{Member, Parser, Raw, Read};
 
 /// Characters of a text that is kept.
 const TEXT_LENGTH_MAX: usize = 256;
+/// Elements of a list that is kept whole.
+const LIST_LENGTH_MAX: usize = 100;
 
 /// A text of the wire that is not kept as it came, borrowed where it is not escaped.
 pub struct Passing<'a>(Cow<'a, str>);
@@ -47,6 +49,23 @@ impl<'a> Read<'a> for Name<'a> {
             return Err(Decline::Json);
         }
         Ok(Name(text))
+    }
+}
+
+/// A list that is kept whole, of bounded length.
+pub struct Few<T>(pub Vec<Option<T>>);
+
+impl<'a, T: Read<'a>> Read<'a> for Few<T> {
+    fn read(parser: &mut Parser<'a>) -> Result<Self, Decline> {
+        let elements = Vec::read(parser)?;
+        if elements.len() > LIST_LENGTH_MAX { Err(Decline::Json) } else { Ok(Few(elements)) }
+    }
+}
+
+impl<T> Few<T> {
+    /// Those that are not null.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flatten()
     }
 }
 
@@ -119,6 +138,43 @@ objects! {
         end_time: WireTime<'a> = "endTime",
     }
 
+    ErrorInfo {
+        code: Option<Name<'a>> = "code",
+    }
+
+    DisconnectReason {
+        kind: Option<Name<'a>> = "type",
+        code: Option<i64> = "code",
+    }
+
+    Address {
+        normalized: Option<Passing<'a>> = "addressNormalized",
+        raw: Option<Passing<'a>> = "addressRaw",
+    }
+
+    RoutingData {
+        language: Option<Reference<'a>> = "language",
+        priority: Option<i64> = "priority",
+        skills: Option<Few<Reference<'a>>> = "skills",
+    }
+
+    TransferUser {
+        user_id: Option<Name<'a>> = "userId",
+    }
+
+    Transfer {
+        id: Option<Name<'a>> = "id",
+        state: Option<Name<'a>> = "state",
+        kind: Option<Name<'a>> = "transferType",
+        date_issued: WireTime<'a> = "dateIssued",
+        initiator: Option<TransferUser<'a>> = "initiator",
+        destination: Option<TransferUser<'a>> = "destination",
+    }
+
+    DivisionMembership {
+        division: Option<Reference<'a>> = "division",
+    }
+
     /// A communication of the nested shape, with the properties of all media.
     Communication {
         id: Option<Name<'a>> = "id",
@@ -128,6 +184,12 @@ objects! {
         disconnect_type: Option<Name<'a>> = "disconnectType",
         connected_time: WireTime<'a> = "connectedTime",
         disconnected_time: WireTime<'a> = "disconnectedTime",
+        start_alerting_time: WireTime<'a> = "startAlertingTime",
+        start_hold_time: WireTime<'a> = "startHoldTime",
+        callback_scheduled_time: WireTime<'a> = "callbackScheduledTime",
+        error_info: Option<ErrorInfo<'a>> = "errorInfo",
+        disconnect_reasons: Option<Few<DisconnectReason<'a>>> = "disconnectReasons",
+        endpoint: Option<Address<'a>> = "self",
         peer_id: Option<Name<'a>> = "peerId",
         wrapup: Option<Wrapup<'a>> = "wrapup",
         after_call_work: Option<AfterCallWork<'a>> = "afterCallWork",
@@ -153,6 +215,15 @@ objects! {
         queue_id: Option<Name<'a>> = "queueId",
         team_id: Option<Name<'a>> = "teamId",
         external_contact_id: Option<Name<'a>> = "externalContactId",
+        group_id: Option<Name<'a>> = "groupId",
+        consult_participant_id: Option<Name<'a>> = "consultParticipantId",
+        monitored_participant_id: Option<Name<'a>> = "monitoredParticipantId",
+        coached_participant_id: Option<Name<'a>> = "coachedParticipantId",
+        barged_participant_id: Option<Name<'a>> = "bargedParticipantId",
+        routing: Option<RoutingData<'a>> = "conversationRoutingData",
+        wrapup: Option<Wrapup<'a>> = "wrapup",
+        start_acw_time: WireTime<'a> = "startAcwTime",
+        end_acw_time: WireTime<'a> = "endAcwTime",
         wrapup_required: Option<bool> = "wrapupRequired",
         // On the participant itself, as only the flat shape has it.
         state: Option<Raw<'a>> = "state",
@@ -181,6 +252,12 @@ objects! {
         queue: Option<Reference<'a>> = "queue",
         team: Option<Reference<'a>> = "team",
         external_contact: Option<Reference<'a>> = "externalContact",
+        group: Option<Reference<'a>> = "group",
+        consult_participant_id: Option<Name<'a>> = "consultParticipantId",
+        monitored_participant_id: Option<Name<'a>> = "monitoredParticipantId",
+        coached_participant_id: Option<Name<'a>> = "coachedParticipantId",
+        barged_participant_id: Option<Name<'a>> = "bargedParticipantId",
+        routing: Option<RoutingData<'a>> = "conversationRoutingData",
         wrapup_required: Option<bool> = "wrapupRequired",
         state: Option<Name<'a>> = "state",
         initial_state: Option<Name<'a>> = "initialState",
@@ -188,6 +265,9 @@ objects! {
         disconnect_type: Option<Name<'a>> = "disconnectType",
         direction: Option<Name<'a>> = "direction",
         held: Option<bool> = "held",
+        start_hold_time: WireTime<'a> = "startHoldTime",
+        callback_scheduled_time: WireTime<'a> = "callbackScheduledTime",
+        error_info: Option<ErrorInfo<'a>> = "errorInfo",
         muted: Option<bool> = "muted",
         peer: Option<Name<'a>> = "peer",
         message_type: Option<Name<'a>> = "type",
@@ -202,6 +282,26 @@ objects! {
         controlling: Option<Vec<Option<Name<'a>>>> = "controlling",
         viewer_url: Option<Passing<'a>> = "viewerUrl",
         provider_event_time: WireTime<'a> = "providerEventTime",
+    }
+}
+
+/// What a body shows of the conversation as a whole.
+#[derive(Default)]
+pub struct ConversationProperties<'a> {
+    pub external_tag: Option<Name<'a>>,
+    pub divisions: Option<Few<DivisionMembership<'a>>>,
+    pub recent_transfers: Option<Few<Transfer<'a>>>,
+}
+
+impl<'a> ConversationProperties<'a> {
+    /// Read a member of the body, or skip it.
+    pub fn read_member(&mut self, parser: &mut Parser<'a>, name: &str) -> Result<(), Decline> {
+        match name {
+            "externalTag" => self.external_tag.read_member(parser),
+            "divisions" => self.divisions.read_member(parser),
+            "recentTransfers" => self.recent_transfers.read_member(parser),
+            _ => parser.skip_value(),
+        }
     }
 }
 
