@@ -15,8 +15,8 @@ import yaml
 from tests.deploy.binaries import HERE
 from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind
 
-BASE: Final = "docker.io/library/python:3.13-slim-trixie"
-RUST: Final = "docker.io/library/rust:1.95-slim-trixie"
+DOCKERFILE: Final = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+BASE, RUST = (DOCKERFILE.partition(f"\nARG {name}=")[2].partition("\n")[0] for name in ("BASE", "RUST"))
 _STAND_IN: Final = "localhost/python-stand-in:3.13-trixie"
 _RUST_STAND_IN: Final = "localhost/rust-stand-in:trixie"
 _SUITE: Final = "trixie"

@@ -1,6 +1,7 @@
 """The compose file is valid, and its parts fit together."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from consumer.__main__ import main
 from consumer.environment import parse
 from consumer.settings import is_unspecified
 from tests.deploy.binaries import HERE
+from tests.deploy.containers import BASE, RUST
 from tests.deploy.manifests import DEPLOY
 from tests.live.broker import PINNED_VERSION
 
@@ -53,7 +55,15 @@ def test_the_live_page_of_every_worker_is_published_on_this_machine_only() -> No
 
 
 def test_the_broker_has_the_version_of_the_tests() -> None:
-    assert SERVICES["kafka"]["image"] == f"apache/kafka:{PINNED_VERSION}"
+    assert SERVICES["kafka"]["image"].startswith(f"apache/kafka:{PINNED_VERSION}@")
+
+
+def test_images_of_others_are_pinned_by_digest() -> None:
+    """A tag may be moved to another image; Dependabot moves tag and digest together."""
+    images = {service["image"] for service in SERVICES.values() if "image" in service} - {"conversation-consumer"}
+    assert len(images) > 2
+    for image in (*images, BASE, RUST):
+        assert re.fullmatch(r"[a-z./]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
 
 
 def test_every_file_that_is_mounted_exists() -> None:
