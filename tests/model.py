@@ -1520,12 +1520,19 @@ def check_log(operations: Iterable[dict[str, Any]], *, parks_fall_out: bool = Fa
     `millisecondsInFrom` is exact. A retraction therefore removes the last standing transition, with the values of its
     assertion, and an assertion is appended.
 
-    With `parks_fall_out` parks may disappear from the middle. Consistency then holds after the last operation of a
-    record, and `millisecondsInFrom` may be shorter, because the state was left and entered again.
+    A park may disappear from the middle, if the flat communication that showed it does not belong there any more. For a
+    record that retracts one, consistency holds after its last operation. With `parks_fall_out` that goes for all
+    records, and `millisecondsInFrom` may be shorter, because the state was left and entered again.
     """
     stories: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     ids: set[str] = set()
     log = list(operations)
+    sources = [tuple(sorted(operation.get("source", {}).items())) for operation in log]
+    unparking = {
+        source
+        for source, operation in zip(sources, log, strict=True)
+        if source and operation["op"] == "retract" and "parked" in (operation["from"], operation["to"])
+    }
     for number, operation in enumerate(log):
         transition = {name: operation[name] for name in STANDING_KEYS}
         names = ("conversationId", "participantId", "media", "communicationId")
@@ -1541,7 +1548,8 @@ def check_log(operations: Iterable[dict[str, Any]], *, parks_fall_out: bool = Fa
             assert transition in story, f"stands with other values: {where}"
             ids.remove(transition["id"])
             story.remove(transition)
-        is_within = parks_fall_out and number + 1 < len(log) and log[number + 1]["source"] == operation["source"]
+        is_within = number + 1 < len(log) and sources[number + 1] == sources[number]
+        is_within = is_within and (parks_fall_out or sources[number] in unparking)
         if not is_within:
             check_story(story, where, parks_fall_out=parks_fall_out)
 

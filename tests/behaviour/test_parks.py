@@ -149,3 +149,26 @@ def test_park_cycles_max_holds_for_joined_communications() -> None:
         played = play(recorded, Rules(park_cycles_max=3))
         assert_equals_model(played, recorded, 3)
         assert json.loads(played.states["c1"])["communications"] == {"message": {"connected": 1}}
+
+
+def test_a_park_leaves_with_the_flat_communication_that_showed_it() -> None:
+    """What follows it stands: the session was connected at the same time before the park and after it."""
+    nested = {"id": "m1", "state": "disconnected", "connectedTime": at(0), "disconnectedTime": at(20)}
+    flat = {"state": "connected", "connectedTime": at(0), "parkTime": at(0)}
+    shown: list[tuple[str, dict[str, Any], float]] = [
+        (NESTED_TOPICS[0], {"calls": [nested]}, 21),
+        ("v2.users.u1.conversations.calls", flat, 0),
+        (NESTED_TOPICS[0], {"calls": [{"id": "m2", "state": "alerting"}]}, 30),
+    ]
+    recorded = number_offsets(
+        make_record(websocket(topic, {"id": "c1", "participants": [{"id": "p1"} | calls]}), seconds=seconds)
+        for topic, calls, seconds in shown
+    )
+    played = play(recorded)
+    assert played.documents() == model.conversations(recorded, model.Rules())
+    model.check_log(played.log)
+    assert [(operation["op"], operation["to"]) for operation in played.log if operation["source"]["offset"] == 2] == [
+        ("retract", "connected"),
+        ("retract", "parked"),
+        ("assert", "alerting"),
+    ]
