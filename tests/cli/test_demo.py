@@ -20,7 +20,7 @@ def test_the_demo_ends_in_the_state_of_true_order() -> None:
         with urllib.request.urlopen(metrics, timeout=60) as answer:
             assert b"conversation_records_total" in answer.read()
         with urllib.request.urlopen(page, timeout=60) as answer:
-            assert b">Lanes<" in answer.read()
+            assert b"What is live?" in answer.read()
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "a correction: " in output
