@@ -43,7 +43,7 @@ async def test_tutorial(kafka: str, unique_name: UniqueName, tmp_path: Path) -> 
     finally:
         await pipeline.close()
     (explained,) = [text for call, text in printed.items() if call.endswith("--why")]
-    changes = re.findall(r"#1 cobrowse: ([-+] .*?) @", explained)
+    changes = re.findall(r"#2 cobrowse: ([-+] .*?) @", explained)
     at = changes.index(CORRECTION[0])
     assert changes[at : at + len(CORRECTION)] == CORRECTION
     assert "0 different" in printed["verify"]
