@@ -135,7 +135,7 @@ lock: $(TOOLS)/.tools ## Resolve the dependencies again
 	$(COMPILE) --extra demo pyproject.toml -o requirements/demo.txt
 	printf '%s\n' 'setuptools>=77' 'setuptools-rust>=1.10' | $(COMPILE) - -o requirements/build.txt
 	printf '%s\n' 'uv' 'cyclonedx-bom>=7.5' 'pip-audit>=2.9' | $(COMPILE) - -o requirements/tools.txt
-	$(COMPILE) --extra demo --group dev pyproject.toml -o requirements/test.txt
+	$(COMPILE) --extra demo --extra parquet --group dev pyproject.toml -o requirements/test.txt
 
 clean: ## Remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info $(CRATE)/target $(ENGINE)
