@@ -1,4 +1,4 @@
-"""Read the four topics for `inspect` and `verify`, without any effect on the cluster.
+"""Read the four topics for `inspect`, `verify` and `export`, without any effect on the cluster.
 
 No group is joined, and nothing is written, committed or created. A client that asks for the metadata of a topic could
 create it, so the topics are known to exist before any client asks.
