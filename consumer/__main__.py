@@ -24,6 +24,7 @@ import click
 from consumer.cli.check import check
 from consumer.cli.dead_letters import dead_letters
 from consumer.cli.demo import demo
+from consumer.cli.export import export
 from consumer.cli.generate import generate
 from consumer.cli.group import HELP_OPTIONS, CommandGroup
 from consumer.cli.inspect import inspect
@@ -49,7 +50,7 @@ def main() -> None:
     """  # noqa: D301 - click's own mark for lines to be left as they are
 
 
-for subcommand in (run, demo, check, topics, generate, inspect, verify, dead_letters, rekey):
+for subcommand in (run, demo, check, topics, generate, inspect, verify, export, dead_letters, rekey):
     main.add_command(subcommand)
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ SOFTWARE = 70
 CONFIG = 78
 """Settings, permissions or topics are wrong. The message names the setting and the remedy; a restart does not help."""
 INTERRUPTED = 130
-"""Interrupted with Ctrl-C. `dead-letters redrive` and `rekey` continue when run again."""
+"""Interrupted with Ctrl-C. `dead-letters redrive`, `export` and `rekey` continue when run again."""
 TERMINATED = 143
-"""Ended by SIGTERM or SIGHUP before it was done. `dead-letters redrive` and `rekey` continue when run again."""
+"""Ended by SIGTERM or SIGHUP too early. `dead-letters redrive`, `export` and `rekey` continue when run again."""
 
 
 def settings_or_exit(**overrides: str) -> Settings:

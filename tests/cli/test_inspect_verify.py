@@ -1,5 +1,7 @@
 """`inspect`, `verify` and the repair tools without a broker: exit codes, help and output."""
 
+from pathlib import Path
+
 import click
 import msgspec
 import pytest
@@ -7,6 +9,7 @@ from click.testing import CliRunner
 
 from consumer.cli.dead_letters import dead_letters
 from consumer.cli.exit_codes import CONFIG, UNAVAILABLE
+from consumer.cli.export import export
 from consumer.cli.inspect import inspect
 from consumer.cli.rekey import rekey
 from consumer.cli.render import end_lines, format_duration, number_communications, record_lines, state_lines
@@ -25,8 +28,8 @@ ID = "e2628953-79cc-bc7a-1162-cc1772e12779"
 COMMANDS = pytest.mark.parametrize(
     ("command", "arguments"), [(inspect, ["c1"]), (inspect, ["c1", "--why"]), (verify, []),
      (dead_letters, ["list"]), (dead_letters, ["show"]), (dead_letters, ["redrive"]),
-     (dead_letters, ["redrive", "--yes"]), (rekey, ["a", "b"])],
-    ids=["inspect", "inspect --why", "verify", "list", "show", "redrive", "redrive --yes", "rekey"],
+     (dead_letters, ["redrive", "--yes"]), (rekey, ["a", "b"]), (export, ["out", "--format", "csv"])],
+    ids=["inspect", "inspect --why", "verify", "list", "show", "redrive", "redrive --yes", "rekey", "export"],
 )  # fmt: skip
 
 
@@ -40,8 +43,9 @@ def test_a_problem_of_the_settings_is_one_line(command: click.Command, arguments
 
 @COMMANDS
 def test_a_missing_broker_is_reported_in_one_line(
-    command: click.Command, arguments: list[str], dead_address: str
+    command: click.Command, arguments: list[str], dead_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     result = CliRunner(env={"CC_BOOTSTRAP_SERVERS": dead_address}).invoke(command, arguments)
     assert result.exit_code == UNAVAILABLE
     assert len(result.stderr.splitlines()) == 1
@@ -62,7 +66,7 @@ def test_a_past_time_has_no_conclusion() -> None:
     assert "--brief is about now" in result.stderr
 
 
-@pytest.mark.parametrize("command", [inspect, verify])
+@pytest.mark.parametrize("command", [inspect, verify, export])
 def test_help_has_examples_and_exit_codes(command: click.Command) -> None:
     text = CliRunner().invoke(command, ["--help"]).stdout
     examples = [line for line in text.splitlines() if line.strip().startswith("conversation-consumer ")]

@@ -302,8 +302,8 @@ async def _wait_for_groups(pipeline: Pipeline) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_inspect_and_verify_need_only_to_read(
-    pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
+async def test_inspect_verify_and_export_need_only_to_read(
+    pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker, tmp_path: Path
 ) -> None:
     """They need Read on the topics and Describe on the group; a user that may only write is refused."""
     user = new_user(secure_broker)
@@ -317,7 +317,7 @@ async def test_inspect_and_verify_need_only_to_read(
     assert await worker.end(signal.SIGTERM) == OK
     secure_broker.allow(user, [*topics, Grant(group.resource, group.name, group.setting, ("Describe",))])
     key = next(iter(await pipeline.states()))
-    for command in (f"inspect {key} --why", "verify"):
+    for command in (f"inspect {key} --why", "verify", f"export {tmp_path / 'out'} --format csv --table states"):
         result = await ended(command, environ_of(readers.settings))
         assert result.exit_code == OK, result.printed
     secure_broker.forbid(user, next(grant for grant in topics if grant.setting == "CC_TRANSITIONS_TOPIC"))
