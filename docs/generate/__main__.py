@@ -12,6 +12,7 @@ from docs.generate import (
     permissions,
     schema_evolution,
     settings,
+    tables,
     topics,
 )
 
@@ -25,6 +26,7 @@ _PAGES: Final = {
     "permissions": permissions.page,
     "schema-evolution": schema_evolution.page,
     "settings": settings.page,
+    "tables": tables.page,
     "topics": topics.page,
 }
 

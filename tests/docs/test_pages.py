@@ -12,11 +12,13 @@ from consumer.cli import exit_codes
 from consumer.environment import describe_all
 from consumer.telemetry.event_catalog import LOG_EVENTS
 from consumer.telemetry.metrics import Metrics
+from consumer.tools.export_rows import ROWS
 from tests.docs.pages import PAGES, PROGRAM, ROOT, anchors, calls, console_lines, name_of, parse, quoted, text_of
 
 SETTINGS = {name for name, _, _ in describe_all()}
 METRICS = {metric.name for metric in Metrics().describe_all()}
 SAMPLES = {f"{name}{suffix}" for name in METRICS for suffix in ("", "_bucket", "_count", "_sum")}
+COLUMNS = {name for row in ROWS.values() for name in row.__struct_fields__}
 EVENTS = {event.name for event in LOG_EVENTS}
 EVENT = re.compile(rf"(?:{'|'.join(sorted({name.partition('.')[0] for name in EVENTS}))})\.[a-z_]+")
 EXIT_CODES = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
@@ -84,7 +86,7 @@ def test_settings_exist(page: Path) -> None:
 
 @for_each_page
 def test_metrics_exist(page: Path) -> None:
-    assert set(re.findall(r"(?<![:\w])conversation_[a-z_]*[a-z]", current_text(page))) <= SAMPLES
+    assert set(re.findall(r"(?<![:\w])conversation_[a-z_]*[a-z]", current_text(page))) <= SAMPLES | COLUMNS
 
 
 @for_each_page
