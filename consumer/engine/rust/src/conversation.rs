@@ -62,7 +62,7 @@ pub struct Conversation {
     /// Sorted by id.
     pub participants: Vec<KnownParticipant>,
     pub encoded_summary: Vec<u8>,
-    pub details: ConversationDetails,
+    pub details: Arc<ConversationDetails>,
     /// Snapshot times of the details that the newest snapshot left out.
     pub detail_times: Older<Time>,
     /// The published JSON of both.
@@ -83,7 +83,7 @@ impl Conversation {
             source,
             participants: Vec::new(),
             encoded_summary,
-            details: ConversationDetails::default(),
+            details: Arc::default(),
             detail_times: Older::new(),
             encoded_details: Vec::new(),
             listed: Vec::new(),
@@ -148,12 +148,12 @@ pub struct Applied {
 }
 
 /// The details of a conversation, their times, and both as published.
-struct NewDetails(ConversationDetails, Older<Time>, Vec<u8>);
+struct NewDetails(Arc<ConversationDetails>, Older<Time>, Vec<u8>);
 
 /// Work out what a snapshot changes. Each participant is shown once.
 pub fn apply(
     known: &Conversation,
-    details: &ConversationDetails,
+    details: &Arc<ConversationDetails>,
     shows: Vec<Shows<'_>>,
     snapshot_time: Time,
     source: Source,
@@ -217,7 +217,7 @@ pub fn apply(
 }
 
 /// The details of the conversation after a snapshot, if they or their times change.
-fn merge_details(known: &Conversation, update: &ConversationDetails, snapshot_time: Time) -> Option<NewDetails> {
+fn merge_details(known: &Conversation, update: &Arc<ConversationDetails>, snapshot_time: Time) -> Option<NewDetails> {
     let merged = registers::merge(&known.details, known.snapshot_time, &known.detail_times, update, snapshot_time);
     let (details, _, times) = merged?;
     if details == known.details && times == known.detail_times {

@@ -445,7 +445,7 @@ impl Engine {
             }
         };
         let normalizer = self.normalizer(envelope);
-        let details = normalizer.read_conversation(&envelope.properties)?;
+        let details = Arc::new(normalizer.read_conversation(&envelope.properties)?);
         let (shows, listed) = self.read_participants(envelope, known, &normalizer)?;
         let applied = apply(known, &details, shows, time, source.clone(), self.rules.park_cycles_max);
         if !applied.is_usable {

@@ -2,6 +2,7 @@
 //! and `core/details.py`.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use blake2b_simd::Params;
 
@@ -318,7 +319,7 @@ fn complete(
     if participant_id.is_none() {
         shown.anomalies.push(Anomaly::ParticipantWithoutId);
     }
-    ParticipantUpdate { participant_id, details, updates, shown }
+    ParticipantUpdate { participant_id, details: Arc::new(details), updates, shown }
 }
 
 fn update_communication(
@@ -358,7 +359,7 @@ fn update_communication(
         session_digest,
         version: Version { rank, cycle, own_time, snapshot_time: NO_TIME },
         observations: observe(&state, rank, cycle, times),
-        details,
+        details: Arc::new(details),
     })
 }
 

@@ -8,8 +8,8 @@ use crate::matching::{find_match, match_flat};
 use crate::refold::{Change, refold};
 use crate::registers::{self, Register};
 use crate::state::{
-    COBROWSE, COBROWSE_SESSION_DIGEST, COMMUNICATION_DETAILS, CommunicationDetails, CommunicationState, Media,
-    ParticipantState, Standing, Version,
+    COBROWSE, COBROWSE_SESSION_DIGEST, COMMUNICATION_DETAILS, CommunicationState, Media, ParticipantState, Standing,
+    Version,
 };
 use crate::timeline;
 use crate::timestamps::{NO_TIME, Time};
@@ -273,9 +273,9 @@ impl Merge<'_> {
                 let flat = stored.iter().filter(|flat| flat.is_flat());
                 parts.extend(flat.filter(|flat| has_joined(flat, known)).map(|flat| self.to_register(flat)));
             }
-            let details: CommunicationDetails = if parts.len() > 1 { registers::combine(&parts) } else { own.clone() };
+            let details = if parts.len() > 1 { registers::combine(&parts) } else { own.clone() };
             if details != known.details || (details == *own) != known.own_details.is_none() {
-                let own_details = (details != *own).then(|| Box::new(own.clone()));
+                let own_details = (details != *own).then(|| own.clone());
                 let changed = Arc::make_mut(&mut self.communications[index]);
                 changed.details = details;
                 changed.own_details = own_details;

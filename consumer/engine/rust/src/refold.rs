@@ -18,8 +18,8 @@ pub struct Change {
     pub communication_id: Option<Text>,
     pub before: Vec<Entry>,
     pub after: Vec<Entry>,
-    pub participant: ParticipantDetails,
-    pub communication: CommunicationDetails,
+    pub participant: Arc<ParticipantDetails>,
+    pub communication: Arc<CommunicationDetails>,
 }
 
 /// What a fold changed, and how many communications are ambiguous.
@@ -29,7 +29,7 @@ pub struct Refolded {
 }
 
 type Folds = Vec<(Option<Text>, Vec<Entry>)>;
-type Counted = Vec<(Option<Text>, CommunicationDetails)>;
+type Counted = Vec<(Option<Text>, Arc<CommunicationDetails>)>;
 
 /// Compare the folds of `communications` with those of the participant before the snapshot, in one medium. The fields
 /// that derive from timelines are updated.
@@ -37,7 +37,7 @@ pub fn refold(
     media: Media,
     before: &ParticipantState,
     communications: &mut [Arc<CommunicationState>],
-    details: &ParticipantDetails,
+    details: &Arc<ParticipantDetails>,
     cycles_max: usize,
 ) -> Refolded {
     let known: Vec<_> = before.communications.iter().filter(|known| known.media == media).collect();
@@ -140,7 +140,7 @@ fn list_details(communications: &[&Arc<CommunicationState>]) -> Counted {
     counted
 }
 
-fn put_details(counted: &mut Counted, effective_id: Option<Text>, details: &CommunicationDetails) {
+fn put_details(counted: &mut Counted, effective_id: Option<Text>, details: &Arc<CommunicationDetails>) {
     match counted.iter_mut().find(|(known, _)| *known == effective_id) {
         Some((_, known)) => known.clone_from(details),
         None => counted.push((effective_id, details.clone())),

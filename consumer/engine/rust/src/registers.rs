@@ -1,5 +1,7 @@
 //! Last-writer-wins registers: each detail keeps its newest value. As `core/lww.py`.
 
+use std::sync::Arc;
+
 use crate::json;
 use crate::lifecycle::Text;
 use crate::timestamps::Time;
@@ -11,7 +13,7 @@ pub enum Value {
     Time(Time),
     Flag(bool),
     Integer(i64),
-    Texts(std::sync::Arc<[Text]>),
+    Texts(Arc<[Text]>),
     /// At least one object, in the published bytes of their list.
     Objects(Text),
 }
@@ -71,7 +73,7 @@ impl<const N: usize> Registers<N> {
 pub type Older<V> = Vec<(u8, V)>;
 
 /// Details with the version of their owner, and the older versions.
-pub type Register<'a, const N: usize, V> = (&'a Registers<N>, V, &'a [(u8, V)]);
+pub type Register<'a, const N: usize, V> = (&'a Arc<Registers<N>>, V, &'a [(u8, V)]);
 
 fn version_of<V: Copy>(field: usize, version: V, older: &[(u8, V)]) -> V {
     older.iter().find(|(index, _)| usize::from(*index) == field).map_or(version, |(_, older)| *older)
@@ -79,12 +81,12 @@ fn version_of<V: Copy>(field: usize, version: V, older: &[(u8, V)]) -> V {
 
 /// Merge an update at `version`: details, version and older versions afterwards; None if nothing changed.
 pub fn merge<const N: usize, V: Copy + Ord>(
-    known: &Registers<N>,
+    known: &Arc<Registers<N>>,
     known_version: V,
     older: &Older<V>,
-    update: &Registers<N>,
+    update: &Arc<Registers<N>>,
     version: V,
-) -> Option<(Registers<N>, V, Older<V>)> {
+) -> Option<(Arc<Registers<N>>, V, Older<V>)> {
     if update == known {
         if version > known_version {
             return Some((known.clone(), version, Older::new()));
@@ -99,7 +101,7 @@ pub fn merge<const N: usize, V: Copy + Ord>(
 }
 
 /// The newest value of each detail over several owners.
-pub fn combine<const N: usize, V: Copy + Ord>(registers: &[Register<N, V>]) -> Registers<N> {
+pub fn combine<const N: usize, V: Copy + Ord>(registers: &[Register<N, V>]) -> Arc<Registers<N>> {
     let (first, others) = registers.split_first().expect("at least one owner");
     let mut combined = first.0.clone();
     for field in 0..N {
@@ -112,7 +114,7 @@ pub fn combine<const N: usize, V: Copy + Ord>(registers: &[Register<N, V>]) -> R
                 Some(newest) => wins(value, value_version, newest, newest_version),
             };
             if is_newer {
-                combined.0[field] = Some(value.clone());
+                Arc::make_mut(&mut combined).0[field] = Some(value.clone());
                 newest_version = value_version;
             }
         }
@@ -125,12 +127,12 @@ fn covers<const N: usize>(update: &Registers<N>, known: &Registers<N>) -> bool {
 }
 
 fn merge_fields<const N: usize, V: Copy + Ord>(
-    known: &Registers<N>,
+    known: &Arc<Registers<N>>,
     known_version: V,
     older: &Older<V>,
-    update: &Registers<N>,
+    update: &Arc<Registers<N>>,
     version: V,
-) -> Option<(Registers<N>, V, Older<V>)> {
+) -> Option<(Arc<Registers<N>>, V, Older<V>)> {
     let newest = version.max(known_version);
     let mut merged = known.clone();
     let mut has_news = false;
@@ -145,7 +147,7 @@ fn merge_fields<const N: usize, V: Copy + Ord>(
             && old.as_ref().is_none_or(|known| wins(value, version, known, value_version))
         {
             if new != old {
-                merged.0[field] = Some(value.clone());
+                Arc::make_mut(&mut merged).0[field] = Some(value.clone());
                 has_news = true;
             }
             value_version = version;

@@ -156,7 +156,7 @@ pub type Timeline = Arc<Vec<Observation>>;
 #[derive(Clone, Debug)]
 pub struct CommunicationState {
     pub media: Media,
-    pub details: CommunicationDetails,
+    pub details: Arc<CommunicationDetails>,
     pub version: Version,
     pub timeline: Timeline,
     pub communication_id: Option<Text>,
@@ -169,14 +169,14 @@ pub struct CommunicationState {
     pub began: Time,
     pub live: bool,
     pub detail_versions: Older<Version>,
-    pub own_details: Option<Box<CommunicationDetails>>,
+    pub own_details: Option<Arc<CommunicationDetails>>,
     pub other_session_digests: Vec<Text>,
 }
 
 impl CommunicationState {
     /// The details that a communication showed itself.
-    pub fn own_details(&self) -> &CommunicationDetails {
-        self.own_details.as_deref().unwrap_or(&self.details)
+    pub fn own_details(&self) -> &Arc<CommunicationDetails> {
+        self.own_details.as_ref().unwrap_or(&self.details)
     }
 
     pub fn is_flat(&self) -> bool {
@@ -188,14 +188,14 @@ impl CommunicationState {
 pub struct ParticipantState {
     pub participant_id: Text,
     pub snapshot_time: Time,
-    pub details: ParticipantDetails,
+    pub details: Arc<ParticipantDetails>,
     pub communications: Vec<Arc<CommunicationState>>,
     pub detail_times: Older<Time>,
 }
 
 impl ParticipantState {
     /// A participant before its first update.
-    pub fn new(participant_id: Text, details: ParticipantDetails) -> Self {
+    pub fn new(participant_id: Text, details: Arc<ParticipantDetails>) -> Self {
         ParticipantState {
             participant_id,
             snapshot_time: NO_TIME,

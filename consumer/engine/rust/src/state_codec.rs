@@ -263,7 +263,7 @@ pub fn decode(published: &[u8]) -> Result<Conversation, serde_json::Error> {
     summary.live_since =
         since.map(|(PublishedMedia(media), times)| (media, times.into_iter().map(|time| time.0).collect())).collect();
     let encoded_summary = encode_summary(&summary);
-    let details = state.details.map_or_else(ConversationDetails::default, |details| details.0);
+    let details = Arc::new(state.details.map_or_else(ConversationDetails::default, |details| details.0));
     let detail_times = state.detail_times.0.into_iter().map(|(field, time)| (field, time.0)).collect();
     let encoded_details = encode_details(&details, &detail_times);
     Ok(Conversation {
@@ -412,7 +412,7 @@ impl From<PublishedParticipant<'_>> for ParticipantState {
         ParticipantState {
             participant_id: known.participant_id.text(),
             snapshot_time: known.snapshot_time.0,
-            details: known.details.0,
+            details: Arc::new(known.details.0),
             communications: known.communications.into_iter().map(|known| Arc::new(known.into())).collect(),
             detail_times: known.detail_times.0.into_iter().map(|(field, time)| (field, time.0)).collect(),
         }
@@ -423,7 +423,7 @@ impl From<PublishedCommunication<'_>> for CommunicationState {
     fn from(known: PublishedCommunication) -> Self {
         CommunicationState {
             media: known.media.0,
-            details: known.details.0,
+            details: Arc::new(known.details.0),
             version: known.version.into(),
             timeline: Arc::new(known.timeline.into_iter().map(Observation::from).collect()),
             communication_id: known.communication_id.map(|id| id.text()),
@@ -436,7 +436,7 @@ impl From<PublishedCommunication<'_>> for CommunicationState {
             began: known.began.0,
             live: known.live,
             detail_versions: known.detail_versions.0.into_iter().map(|(field, older)| (field, older.into())).collect(),
-            own_details: known.own_details.map(|own| Box::new(own.0)),
+            own_details: known.own_details.map(|own| Arc::new(own.0)),
             other_session_digests: known.other_session_digests.into_iter().map(|digest| digest.text()).collect(),
         }
     }

@@ -1,5 +1,7 @@
 //! What one record shows of a participant and its communications, normalized. As `core/updates.py`.
 
+use std::sync::Arc;
+
 use crate::lifecycle::Text;
 use crate::state::{CommunicationDetails, Media, Observation, ParticipantDetails, Version};
 use crate::timestamps::Time;
@@ -12,7 +14,7 @@ pub struct CommunicationUpdate {
     pub session_digest: Option<Text>,
     /// Without the snapshot time, which is that of the record.
     pub version: Version,
-    pub details: CommunicationDetails,
+    pub details: Arc<CommunicationDetails>,
     /// No time stands for that of the snapshot.
     pub observations: Vec<Observation>,
 }
@@ -21,7 +23,7 @@ pub struct CommunicationUpdate {
 #[derive(Debug)]
 pub struct ParticipantUpdate {
     pub participant_id: Option<Text>,
-    pub details: ParticipantDetails,
+    pub details: Arc<ParticipantDetails>,
     pub updates: Vec<CommunicationUpdate>,
     pub shown: Shown,
 }
