@@ -70,7 +70,7 @@ def test_the_wheel_has_all_files_of_the_packages_and_no_others(
         assert "conversation-consumer = consumer.__main__:main" in archive.read(scripts).decode()
         (found,) = [name for name in archive.namelist() if name.endswith("METADATA")]
         metadata = message_from_bytes(archive.read(found))
-    assert metadata.get_all("Provides-Extra") == ["demo"], "what only developers need is not published"
+    assert metadata.get_all("Provides-Extra") == ["demo", "parquet"], "what only developers need is not published"
     sources = {
         path.relative_to(ROOT).as_posix()
         for folder in ("consumer", "schemas")
