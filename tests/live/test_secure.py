@@ -15,7 +15,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from consumer.app.service import running
-from consumer.kafka.acls import GROUP, TOPIC, Grant, autoscaler_grants, grants
+from consumer.kafka.acls import GROUP, TOPIC, TRANSACTIONAL_ID, Grant, autoscaler_grants, grants
 from consumer.kafka.publisher import TransactionalPublisher
 from consumer.preflight.topic_admin import TopicAdmin
 from consumer.settings import Settings
@@ -190,6 +190,38 @@ async def _run_until_failure(settings: Settings) -> ConfigurationError | None:
     except TimeoutError:
         pass
     return None
+
+
+async def test_permission_is_taken_away_and_given_back(
+    pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
+) -> None:
+    """The worker ends and names what is missing. A worker that starts afterwards goes on, and no effect is repeated."""
+    user = new_user(secure_broker)
+    workers = secured(sasl_username=user, sasl_password=PASSWORD)
+    needed = grants(workers.settings)
+    secure_broker.allow(user, needed)
+    taken = (
+        (TOPIC, "CC_INPUT_TOPIC", "Read", "Read on the input topic"),
+        (TOPIC, "CC_STATE_TOPIC", "Write", "Read and Write on the state"),
+        (GROUP, "CC_GROUP_ID", "Read", "Read on the group of CC_GROUP_ID"),
+        (TRANSACTIONAL_ID, "CC_GROUP_ID, CC_INPUT_TOPIC", "Write", "Write on transactional ids"),
+    )
+    for part, (resource, setting, operation, phrase) in enumerate(taken):
+        worker = await workers.start_worker()
+        await worker.logged("lane.opened")
+        name, is_prefix = next((g.name, g.is_prefix) for g in needed if (g.resource, g.setting) == (resource, setting))
+        grant = Grant(resource, name, setting, (operation,), is_prefix)
+        secure_broker.forbid(user, grant)
+        await pipeline.write_traffic(traffic(6), 200, skip=200 * part)
+        assert await worker.ended() == CONFIG, worker.text()
+        (failed,) = worker.events("consumer.failed")
+        assert "a permission is missing: grant" in failed["error"]
+        assert phrase in failed["error"]
+        secure_broker.allow(user, [grant])
+    last = await workers.start_worker()
+    await pipeline.caught_up()
+    assert await last.end(signal.SIGTERM) == OK
+    assert (await pipeline.judge()).records == 200 * len(taken)
 
 
 async def test_token_is_read_again_for_every_connection(
