@@ -175,5 +175,12 @@ LOG_EVENTS: Final = (
         "A wrong token, by the `form`, the `header` or the `signature` of a worker; a line a minute for each address "
         "and ten for all. `repeated` failures of this address and `others` of further ones were left out.",
     ),
+    LogEvent("tls.files_renewed", "info", (), "New connections use certificate files that have changed."),
+    LogEvent(
+        "tls.files_unusable",
+        "warning",
+        ("error", "remedy"),
+        "Certificate files have changed and cannot be used: new connections use the ones before.",
+    ),
 )
 """Sorted by name."""
