@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import get_args
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from consumer.engine import choice
@@ -55,6 +56,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.getreports("rerun"):
         terminalreporter.section(f"RERUN {report.nodeid}")
         terminalreporter.write_line(report.longreprtext[-_SHOWN_MAX:])
+
+
+@pytest.fixture(autouse=True)
+def restored_log() -> Iterator[None]:
+    """A command mutes the log of its process, in which here other tests follow."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module", params=get_args(EngineName))

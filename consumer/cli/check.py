@@ -39,7 +39,7 @@ def check(*, as_json: bool) -> None:
     Exit codes: 0 `run` would start; 69 Kafka does not answer, or a certificate or token has expired; 78 settings,
     permissions or topics are wrong.
     """  # noqa: D301 - click's own mark for lines to be left as they are
-    logs.mute_libraries()
+    logs.mute()
     sys.exit(asyncio.run(_check(as_json=as_json)))
 
 

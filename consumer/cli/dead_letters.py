@@ -248,7 +248,7 @@ def _describe_decision(decision: Decision, fault: Reason, *, executed: bool) -> 
 
 def _load_settings() -> Settings:
     settings = settings_or_exit()
-    logs.mute_libraries()
+    logs.mute()
     return settings
 
 

@@ -83,7 +83,7 @@ def export(
     if file_format == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise click.ClickException("Parquet needs pyarrow: install conversation-consumer[parquet]")
     settings = settings_or_exit()
-    logs.mute_libraries()
+    logs.mute()
     since_typed, since_time = since or _NOT_GIVEN
     until_typed, until_time = until or _NOT_GIVEN
     selection = Selection(since_time, until_time, sorted(set(media)), sorted(set(queues)))

@@ -83,7 +83,7 @@ def inspect(
     if brief and as_of is not None:
         raise click.UsageError("--brief is about now: leave --as-of out")
     settings = settings_or_exit()
-    logs.mute_libraries()
+    logs.mute()
     request = _Request(conversation_id, as_of, why, brief, as_json, partition)
     with exit_on_external_error():
         sys.exit(asyncio.run(_inspect(settings, request)))

@@ -38,7 +38,7 @@ def rekey(*, source: str, target: str, follow: bool, as_json: bool) -> None:
     if source == target:
         raise click.UsageError("SOURCE and TARGET must differ")
     settings = settings_or_exit()
-    logs.mute_libraries()
+    logs.mute()
     latest = Progress()
     try:
         with exit_on_external_error(), progress("copying", None) as advance:

@@ -45,7 +45,7 @@ def topics(*, create: bool, partitions: int, replication_factor: int, as_json: b
     Exit codes: 0 all four fit; 2 wrong options; 69 Kafka does not answer; 78 settings, permissions or topics are wrong.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
-    logs.mute_libraries()
+    logs.mute()
     with exit_on_external_error():
         created, found = asyncio.run(
             _create_and_find(settings, partitions, replication_factor) if create else _find(settings)

@@ -51,7 +51,7 @@ def verify(*, limit: int, only: tuple[int, ...], as_json: bool) -> None:
     are wrong; 130 interrupted.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     settings = settings_or_exit()
-    logs.mute_libraries()
+    logs.mute()
 
     def show(difference: ListedDifference) -> None:
         if as_json:

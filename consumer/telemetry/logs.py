@@ -76,9 +76,10 @@ def _render_json(_logger: Any, _method: str, event: structlog.typing.EventDict) 
     return escape_json(json.dumps(event))
 
 
-def mute_libraries() -> None:
-    """Silence libraries in commands that print their own message: without a handler Python logs to stderr."""
-    logging.getLogger().addHandler(logging.NullHandler())
+def mute() -> None:
+    """Silence libraries and the service's own logger, in commands that print a message or a document themselves."""
+    logging.getLogger().addHandler(logging.NullHandler())  # without a handler Python logs to stderr
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def logger() -> Any:

@@ -241,3 +241,11 @@ async def test_unhandled_exceptions_are_logged_by_type_and_place(stream: Stream)
 
 def test_an_exception_that_was_never_raised_has_no_place() -> None:
     assert logs.place_of(KeyError(MARK)) == "KeyError"
+
+
+def test_muted_process_prints_what_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """The standard output of a command may be a JSON document."""
+    logs.mute()
+    logs.logger().warning("lane.failed")
+    logging.getLogger("aiokafka").error("Unable to connect")
+    assert tuple(capsys.readouterr()) == ("", "")
