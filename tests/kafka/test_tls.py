@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from consumer.environment import parse
 from consumer.kafka.tls import find_remedy, is_outdated, load_context
 from consumer.settings import Settings
+from consumer.worker.ports import ConfigurationError
 from tests.live.authority import Authority, Issued
 
 WITHIN_S = 60
@@ -99,6 +101,29 @@ async def test_new_connection_trusts_an_added_authority(authority: Authority, tm
         assert "CC_SSL_CA_FILE" in (find_remedy(refused.value) or "")
         trusted.write_bytes(trusted.read_bytes() + authority.ca_file.read_bytes())
         assert await greet(server, context) == b"hello"
+
+
+async def test_encrypted_key_is_read_with_its_password(authority: Authority, tmp_path: Path) -> None:
+    """PKCS#8, with the password from a file. A wrong password is an error, and so is none: no terminal is asked."""
+    issued = authority.issue("client", key_password="hunter2-key")
+    assert issued.key_file.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    password = tmp_path / "password"
+    environ = {
+        "CC_BOOTSTRAP_SERVERS": "localhost",
+        "CC_SSL_CA_FILE": str(authority.ca_file),
+        "CC_SSL_CERT_FILE": str(issued.cert_file),
+        "CC_SSL_KEY_FILE": str(issued.key_file),
+        "CC_SSL_KEY_PASSWORD_FILE": str(password),
+    }
+    for wrong in ("hunter2-wrong", ""):
+        password.write_text(wrong)
+        with pytest.raises(ConfigurationError, match="CC_SSL_KEY_PASSWORD") as refused:
+            load_context(parse(environ, lambda path: Path(path).read_text()))
+        assert "hunter2" not in str(refused.value)
+    password.write_text("hunter2-key\n")
+    async with Server(authority).running() as server:
+        assert await greet(server, load_context(parse(environ, lambda path: Path(path).read_text()))) == b"hello"
+    assert server.certificates == [read_certificate(issued)]
 
 
 @pytest.mark.parametrize("damage", ["half", "gone"])
