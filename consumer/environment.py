@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from consumer import secret_files
-from consumer.settings import SECRET_FILES, SECRETS, Settings, is_loopback, parse_address
+from consumer.settings import SECRET_FILES, SECRETS, Settings, is_loopback, is_token_endpoint, parse_address
 
 PREFIX: Final = "CC_"
 _DIGEST_KEY_BYTES_MAX: Final = 64  # the limit of BLAKE2b
@@ -160,6 +160,7 @@ def _conflicts_of_sizes(s: Settings) -> list[tuple[bool, str]]:
 
 def _conflicts_of_access(s: Settings) -> list[tuple[bool, str]]:
     has_token = s.security_protocol.startswith("SASL") and s.sasl_mechanism == "OAUTHBEARER"
+    fetches_token = has_token and bool(s.sasl_oauth_token_endpoint)
     has_password = s.security_protocol.startswith("SASL") and not has_token
     advertised = parse_address(s.query_advertised or "localhost")
     shows_credentials = s.security_protocol == "SASL_PLAINTEXT" and s.sasl_mechanism in {"PLAIN", "OAUTHBEARER"}
@@ -169,8 +170,19 @@ def _conflicts_of_access(s: Settings) -> list[tuple[bool, str]]:
             "CC_SECURITY_PROTOCOL needs CC_SASL_USERNAME and CC_SASL_PASSWORD (or CC_SASL_PASSWORD_FILE)",
         ),
         (
-            has_token and not s.sasl_oauth_token_file,
-            "CC_SASL_MECHANISM=OAUTHBEARER needs CC_SASL_OAUTH_TOKEN_FILE",
+            has_token and bool(s.sasl_oauth_token_file) == bool(s.sasl_oauth_token_endpoint),
+            "CC_SASL_MECHANISM=OAUTHBEARER needs either CC_SASL_OAUTH_TOKEN_FILE or CC_SASL_OAUTH_TOKEN_ENDPOINT",
+        ),
+        (
+            fetches_token and not (s.sasl_oauth_client_id and s.sasl_oauth_client_secret_file),
+            "CC_SASL_OAUTH_TOKEN_ENDPOINT needs CC_SASL_OAUTH_CLIENT_ID and CC_SASL_OAUTH_CLIENT_SECRET_FILE",
+        ),
+        (
+            fetches_token and not is_token_endpoint(s.sasl_oauth_token_endpoint),
+            (
+                "CC_SASL_OAUTH_TOKEN_ENDPOINT is no `https://` URL, or has a user name in it; `http://` is for "
+                "loopback only, for the client's secret is sent there"
+            ),
         ),
         (
             shows_credentials and s.allow_cleartext_credentials == "no",

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
@@ -14,12 +15,13 @@ OutputName = Literal["state", "transitions", "dead_letters"]
 OUTPUTS: Final[tuple[OutputName, ...]] = ("state", "transitions", "dead_letters")
 SECRETS: Final = frozenset(("digest_key", "query_token", "sasl_password", "ssl_key_password"))
 """Settings whose values no text may show."""
-SECRET_FILES: Final = frozenset(("sasl_oauth_token_file", "ssl_key_file"))
+SECRET_FILES: Final = frozenset(("sasl_oauth_client_secret_file", "sasl_oauth_token_file", "ssl_key_file"))
 """Settings that name a file with a secret in it."""
 
 _RULES: Final = Rules()
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?")
 _PORT_MAX: Final = 65_535
+_URL_CHARACTERS: Final = re.compile(r"[\x21-\x7e]+")
 
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -71,6 +73,23 @@ class Settings(Struct, frozen=True, kw_only=True):
     sasl_password: Annotated[str, Meta(description="password for SASL (secret)")] = ""
     sasl_oauth_token_file: Annotated[
         str, Meta(description="file of the token for OAUTHBEARER, read again for every connection")
+    ] = ""
+    sasl_oauth_token_endpoint: Annotated[
+        str,
+        Meta(
+            description=(
+                "`https://` URL (on this machine also `http://`) where tokens for OAUTHBEARER are fetched with client "
+                "credentials, ahead of their expiry; in place of a token file"
+            )
+        ),
+    ] = ""
+    sasl_oauth_client_id: Annotated[str, Meta(description="client id for the token endpoint")] = ""
+    sasl_oauth_client_secret_file: Annotated[
+        str, Meta(description="file of the client's secret, read again for every token")
+    ] = ""
+    sasl_oauth_scope: Annotated[str, Meta(description="scope of the tokens; empty for the provider's default")] = ""
+    sasl_oauth_ca_file: Annotated[
+        str, Meta(description="PEM file of authorities to trust at the token endpoint; empty for the system's")
     ] = ""
     ssl_ca_file: Annotated[str, Meta(description="PEM file of authorities to trust; empty for the system's")] = ""
     ssl_cert_file: Annotated[str, Meta(description="PEM file of the client certificate")] = ""
@@ -262,6 +281,18 @@ def parse_address(text: str) -> tuple[str, int | None] | None:
     if port is not None and not 0 < int(port) <= _PORT_MAX:
         return None
     return host, None if port is None else int(port)
+
+
+def is_token_endpoint(url: str) -> bool:
+    """Whether a client's secret may be sent to this URL: over TLS, or to this machine."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not _URL_CHARACTERS.fullmatch(url) or "@" in parts.netloc or not host or port == 0:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 
 
 def join_address(host: str, port: int) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import FieldInfo
 
 from consumer.core.rules import Rules
 from consumer.environment import SettingsError, conflicts, describe_all, find_secret_files, parse
-from consumer.settings import SECRETS, Settings
+from consumer.settings import SECRETS, Settings, is_token_endpoint
 from consumer.tuning import Tuning
 from tests.worker.scenes import settings_of
 
@@ -35,6 +35,8 @@ def change(field: FieldInfo) -> Any:
     default = getattr(DEFAULTS, field.name)
     if field.name == "log_level":
         return "debug"  # the audit needs it
+    if field.name == "sasl_mechanism":
+        return "PLAIN"  # tokens have one of two sources
     if choices := choices_of(field):
         return choices[-1] if choices[-1] != default else choices[0]
     if isinstance(default, str):
@@ -68,6 +70,14 @@ LIMITS = [
     ("query_token", "-._~+/=0aZ" * 2, "with some space in it"),
     ("query_token", "", "ends-with-a-newline\n"),
 ]
+
+CLIENT_CREDENTIALS = {
+    "security_protocol": "SASL_SSL",
+    "sasl_mechanism": "OAUTHBEARER",
+    "sasl_oauth_token_endpoint": "https://id.example/token",
+    "sasl_oauth_client_id": "worker",
+    "sasl_oauth_client_secret_file": "/s",
+}
 
 CONFLICTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
@@ -134,7 +144,7 @@ CONFLICTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
                 "sasl_username": "u",
                 "sasl_password": "p",
             },
-            "CC_SASL_MECHANISM=OAUTHBEARER needs CC_SASL_OAUTH_TOKEN_FILE",
+            "CC_SASL_MECHANISM=OAUTHBEARER needs either CC_SASL_OAUTH_TOKEN_FILE or CC_SASL_OAUTH_TOKEN_ENDPOINT",
         )
         for protocol in ("SASL_PLAINTEXT", "SASL_SSL")
     ),
@@ -148,6 +158,24 @@ CONFLICTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
             {"sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": SECRET},
             {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_file": "/t"},
         )
+    ),
+    (
+        CLIENT_CREDENTIALS,
+        CLIENT_CREDENTIALS | {"sasl_oauth_token_file": "/t"},
+        "CC_SASL_MECHANISM=OAUTHBEARER needs either CC_SASL_OAUTH_TOKEN_FILE or CC_SASL_OAUTH_TOKEN_ENDPOINT",
+    ),
+    *(
+        (
+            CLIENT_CREDENTIALS,
+            CLIENT_CREDENTIALS | {name: ""},
+            "CC_SASL_OAUTH_TOKEN_ENDPOINT needs CC_SASL_OAUTH_CLIENT_ID and CC_SASL_OAUTH_CLIENT_SECRET_FILE",
+        )
+        for name in ("sasl_oauth_client_id", "sasl_oauth_client_secret_file")
+    ),
+    (
+        CLIENT_CREDENTIALS | {"sasl_oauth_token_endpoint": "http://127.0.0.1:8080/token"},
+        CLIENT_CREDENTIALS | {"sasl_oauth_token_endpoint": f"http://id.example/{SECRET}"},
+        "CC_SASL_OAUTH_TOKEN_ENDPOINT is no `https://` URL",
     ),
     *(
         (
@@ -278,6 +306,32 @@ def test_a_file_that_cannot_be_read_is_a_problem(name: str, error: Exception, tm
         assert caught.value.problems == [f"{variable}: cannot read {named}: {type(error).__name__}"]
 
 
+@pytest.mark.parametrize(
+    ("url", "is_usable"),
+    [
+        ("https://id.example/realms/a/token?x=1", True),
+        ("https://10.0.0.1:8443/token", True),
+        ("HTTPS://[2001:db8::1]/token", True),
+        ("http://localhost:8080/token", True),
+        ("http://[::1]:8080/token", True),
+        ("http://id.example/token", False),
+        ("http://localhost.example/token", False),
+        ("http://127.0.0.1@id.example/token", False),
+        ("https://user:password@id.example/token", False),
+        ("https:///token", False),
+        ("https://id.example:0/token", False),
+        ("https://id.example:99999/token", False),
+        ("https://[::1/token", False),
+        ("https://id.example/to ken", False),
+        ("https://id.example/t\u00f6ken", False),
+        ("id.example/token", False),
+        ("file:///etc/token", False),
+    ],
+)
+def test_secret_of_a_client_is_sent_over_tls_or_stays_here(url: str, *, is_usable: bool) -> None:
+    assert is_token_endpoint(url) == is_usable
+
+
 def test_the_problem_of_a_wrong_file_does_not_show_its_content() -> None:
     with pytest.raises(SettingsError) as caught:
         parse({"CC_BOOTSTRAP_SERVERS": "b:1", "CC_ADMIN_PORT_FILE": "/mnt/key"}, lambda _: SECRET)
@@ -286,7 +340,7 @@ def test_the_problem_of_a_wrong_file_does_not_show_its_content() -> None:
 
 def test_files_of_secrets_are_found_by_variable() -> None:
     environ = {f"{variable_of(name)}_FILE": f"/{name}" for name in FIELDS} | ENVIRON
-    found = {variable_of(name) for name in ("sasl_oauth_token_file", "ssl_key_file")}
+    found = {variable_of(name) for name in ("sasl_oauth_client_secret_file", "sasl_oauth_token_file", "ssl_key_file")}
     found |= {f"{variable_of(name)}_FILE" for name in SECRETS}
     assert find_secret_files(environ) == {variable: environ[variable] for variable in found}
     assert find_secret_files({"CC_SSL_KEY_FILE": ""}) == {}
@@ -435,7 +489,11 @@ def test_every_conflict_at_its_limit_and_past_it(
     assert problems_of({variable_of(name): str(value) for name, value in at_limit.items()}) == []
 
 
-OF_ONE_SETTING = ("CC_DIGEST_KEY must be at most", "CC_QUERY_ADVERTISED is no address")
+OF_ONE_SETTING = (
+    "CC_DIGEST_KEY must be at most",
+    "CC_QUERY_ADVERTISED is no address",
+    "CC_SASL_OAUTH_TOKEN_ENDPOINT is no",
+)
 """A limit of one setting that its type cannot say."""
 
 

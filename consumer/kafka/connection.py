@@ -16,7 +16,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from consumer import secret_files
 from consumer.kafka import oauth, patches, tls
-from consumer.kafka.errors import AUTHENTICATION, Expired, Renewable, call, map_error
+from consumer.kafka.client_credentials import share_endpoint
+from consumer.kafka.errors import AUTHENTICATION, Expired, Renewable, TokenAwaited, call, map_error
+from consumer.kafka.token_answers import TokenNotIssuedError
 from consumer.settings import Settings
 from consumer.worker.ports import ConfigurationError, ExternalError, RetriableError
 
@@ -46,7 +48,11 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
     if settings.security_protocol.startswith("SASL"):
         arguments["sasl_mechanism"] = settings.sasl_mechanism
         if settings.sasl_mechanism == "OAUTHBEARER":
-            arguments["sasl_oauth_token_provider"] = oauth.TokenFile(settings.sasl_oauth_token_file)
+            arguments["sasl_oauth_token_provider"] = (
+                share_endpoint(settings)
+                if settings.sasl_oauth_token_endpoint
+                else oauth.TokenFile(settings.sasl_oauth_token_file)
+            )
         else:
             arguments["sasl_plain_username"] = settings.sasl_username
             arguments["sasl_plain_password"] = settings.sasl_password
@@ -94,7 +100,7 @@ async def diagnose_connection(settings: Settings, error: ExternalError) -> Exter
     Returns a ConfigurationError for wrong credentials, else a RetriableError.
     """
     cause = await find_connection_error(settings)
-    if isinstance(cause, ConfigurationError | Expired):
+    if isinstance(cause, ConfigurationError | Expired | TokenAwaited):
         return cause
     return RetriableError(
         f"{cause or error}: are CC_BOOTSTRAP_SERVERS and CC_SECURITY_PROTOCOL right, and does the broker run?"
@@ -169,24 +175,32 @@ async def _probe(settings: Settings, host: str, port: int) -> list[tuple[str, in
             f"{doing}: CC_SASL_OAUTH_TOKEN_FILE: cannot use {file}: {error.args[0]}: name a readable file that holds "
             f"one token"
         )
+    except TokenNotIssuedError as error:
+        return (TokenAwaited if error.is_transient else Renewable)(f"{doing}: {error.args[0]}")
     except AUTHENTICATION as error:
         if settings.sasl_mechanism == "OAUTHBEARER" and isinstance(error, errors.SaslAuthenticationFailed):
-            return _diagnose_token(settings.sasl_oauth_token_file, doing)
+            return _diagnose_token(settings, doing)
         return map_error(error, doing)
     except (errors.KafkaError, TimeoutError, OSError) as error:
         return map_error(error, doing)
     return [(broker_host, broker_port) for _, broker_host, broker_port, *_ in metadata.brokers]
 
 
-def _diagnose_token(file: str, doing: str) -> ExternalError:
+def _diagnose_token(settings: Settings, doing: str) -> ExternalError:
     """Why a broker refused a token. It does not say, but a token that has expired shows it."""
-    refusal = f"{doing}: the broker refused the token of CC_SASL_OAUTH_TOKEN_FILE"
-    try:
-        expires = oauth.parse_expiry(oauth.read_token(file))
-    except oauth.TokenUnusableError:
-        expires = None
+    file = settings.sasl_oauth_token_file
+    source = "CC_SASL_OAUTH_TOKEN_FILE" if file else "CC_SASL_OAUTH_TOKEN_ENDPOINT"
+    refusal = f"{doing}: the broker refused the token of {source}"
+    expires = _find_expiry(file) if file else None  # one of the endpoint is not used for so long
     if expires is not None and expires <= dt.datetime.now(dt.UTC):
         return Expired(f"{refusal}: it expired at {expires:%Y-%m-%dT%H:%M:%SZ}: find out why nothing renews the file")
     return Renewable(
         f"{refusal}: check its issuer, audience and signing key against the broker's sasl.oauthbearer settings"
     )
+
+
+def _find_expiry(file: str) -> dt.datetime | None:
+    try:
+        return oauth.parse_expiry(oauth.read_token(file))
+    except oauth.TokenUnusableError:
+        return None

@@ -80,8 +80,12 @@ class Expired(RetriableError):
     """A certificate or a token has expired. It is renewed without a change of settings."""
 
 
+class TokenAwaited(RetriableError):
+    """The provider has not issued a token yet. That heals without a change of settings."""
+
+
 class Renewable(ConfigurationError):
-    """A certificate or a token is not accepted. Its file is read again for every connection, so it may be replaced."""
+    """A certificate, a token or a client's secret is not accepted. Its file is read again, so it may be replaced."""
 
 
 def map_error(error: BaseException, doing: str) -> ExternalError:

@@ -40,7 +40,11 @@ def read_token(path: str) -> str:
         content = secret_files.read(path, _TOKEN_BYTES_MAX)
     except OSError as error:
         raise TokenUnusableError(secret_files.describe_error(error)) from error
-    text = content.decode("ascii", "replace").strip()
+    return check_token(content.decode("ascii", "replace").strip())
+
+
+def check_token(text: str) -> str:
+    """The text, if it can be sent as a token. Raises TokenUnusableError."""
     if not _TOKEN.fullmatch(text):
         raise TokenUnusableError("it holds no token" if text else "it is empty")
     return text

@@ -162,6 +162,13 @@ LOG_EVENTS: Final = (
     LogEvent("library.suppressed", "warning", ("logger", "lines"), "How many lines of a library were left out."),
     LogEvent("loop.exception", "error", ("error",), "An exception that no task awaited, by its type and place."),
     LogEvent(
+        "oauth.renewal_failed",
+        "warning",
+        ("error",),
+        "There is no new token; the last one stays in use until it expires. Repeated when the cause changes.",
+    ),
+    LogEvent("oauth.token_renewed", "info", ("failures",), "There is a new token, after failures in a row."),
+    LogEvent(
         "query.asked",
         "info",
         ("peer", "session", "path", "conversation"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from consumer.telemetry.event_catalog import LOG_EVENTS
 
 PACKAGE = Path(__file__).parents[2] / "consumer"
-EVENT = re.compile(r"(breaker|consumer|group|lane|library|loop|query|tls)\.[a-z_]+")
+EVENT = re.compile(r"(breaker|consumer|group|lane|library|loop|oauth|query|tls)\.[a-z_]+")
 DECLARED = {event.name: event for event in LOG_EVENTS}
 
 
