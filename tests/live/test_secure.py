@@ -5,6 +5,7 @@ import contextlib
 import signal
 import uuid
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from tests.live.commands import WAIT_S, ended, environ_of
 from tests.live.conftest import UniqueName
 from tests.live.harness import Pipeline, now_ms
 from tests.live.secure_broker import SecureBroker
+from tests.live.token_endpoint import TokenProvider
 from tests.live.tokens import put
 
 COUNT = 3_000
-OK, CONFIG = 0, 78
+OK, UNAVAILABLE, CONFIG = 0, 69, 78
 PASSWORD = "hunter2-password"
 READ = ("Read", "DescribeConfigs")
 Secured = Callable[..., Pipeline]
@@ -251,6 +253,66 @@ async def test_token_is_read_again_for_every_connection(
     assert await worker.end(signal.SIGTERM) == OK
     assert (await pipeline.judge()).records == 1_500
     assert "eyJ" not in worker.text()
+
+
+async def test_token_is_fetched_ahead_of_its_expiry(
+    pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker, tmp_path: Path
+) -> None:
+    """With client credentials. While the provider is away the last token works, and after that the worker waits."""
+    user, secret = f"user-{uuid.uuid4().hex}", tmp_path / "secret"
+    put(secret, f"{PASSWORD}\n")
+    async with TokenProvider(tmp_path, secure_broker.authority, secure_broker.tokens, user, PASSWORD) as provider:
+        workers = secured(
+            sasl_mechanism="OAUTHBEARER", sasl_oauth_token_endpoint=provider.url, sasl_oauth_client_id=user,
+            sasl_oauth_client_secret_file=str(secret), sasl_oauth_scope="kafka",
+            sasl_oauth_ca_file=str(secure_broker.authority.ca_file), log_level="debug",
+        )  # fmt: skip
+        secure_broker.allow(user, grants(workers.settings))
+        environ = environ_of(workers.settings) | {"CC_ADMIN_PORT": "0", "CC_QUERY_PORT": "0"}
+        put(secret, "hunter2-wrong")
+        for command in ("run", "check"):
+            refused = await ended(command, environ)
+            assert refused.exit_code == CONFIG, refused.printed
+            assert "the provider refused the client (401, invalid_client): check CC_SASL_OAUTH" in refused.printed
+        put(secret, PASSWORD)
+        await provider.stop()
+        for command in ("run", "check"):
+            unreachable = await ended(command, environ)
+            assert unreachable.exit_code == UNAVAILABLE, unreachable.printed
+            assert "CC_SASL_OAUTH_TOKEN_ENDPOINT: the provider cannot be reached" in unreachable.printed
+            assert ("oauth.renewal_failed" in unreachable.printed) == (command == "run")
+        await provider.start()
+        provider.change(lifetime_s=5.0)
+        refusals = len(provider.answers())
+        worker = await workers.start_worker()
+        await worker.logged("lane.opened")
+        for part in range(4):
+            await pipeline.write_traffic(traffic(4), 250, skip=250 * part)
+            await asyncio.sleep(1.5)
+        await pipeline.caught_up()
+        assert not worker.events("group.disconnected", "oauth.renewal_failed")
+        issued = [answered_s for answered_s, status in provider.answers()[refusals:] if status == 200]
+        between = [later - earlier for earlier, later in pairwise(issued)]
+        assert min(between) > 2.5  # 70 % of 4 s are 2.8: no client has requests of its own
+        await provider.stop()
+        failed = await worker.logged("oauth.renewal_failed")
+        disconnected = await worker.logged("group.disconnected")
+        assert "CC_SASL_OAUTH_TOKEN_ENDPOINT: the provider cannot be reached" in disconnected["error"]
+        assert failed["timestamp"] < disconnected["timestamp"]
+        await pipeline.write_traffic(traffic(4), 250, skip=1_000)
+        assert (await worker.readiness())[0] == 503
+        provider.change(secret="hunter2-new")
+        await provider.start()
+        async with asyncio.timeout(WAIT_S):
+            while provider.answers()[-1][1] != 401:
+                await asyncio.sleep(0.1)
+        put(secret, "hunter2-new")
+        await worker.logged("oauth.token_renewed")
+        await pipeline.caught_up()
+        assert await worker.end(signal.SIGTERM) == OK
+    assert (await pipeline.judge()).records == 1_250
+    printed = refused.printed + unreachable.printed + worker.text()
+    assert [text for text in ("eyJ", "hunter2", "Basic ") if text in printed] == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 ISSUER, AUDIENCE = "https://issuer.test", "kafka"
 _KEY_ID = "tests"
@@ -15,8 +16,15 @@ _KEY_ID = "tests"
 class TokenIssuer:
     """An identity provider."""
 
-    def __init__(self) -> None:
-        self._key = rsa.generate_private_key(65_537, 2_048)
+    def __init__(self, pem: bytes | None = None) -> None:
+        """With the key that `to_pem` gave, or a new one."""
+        key = rsa.generate_private_key(65_537, 2_048) if pem is None else load_pem_private_key(pem, None)
+        assert isinstance(key, rsa.RSAPrivateKey)
+        self._key = key
+
+    def to_pem(self) -> bytes:
+        """The key that signs, for another process."""
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def key_set(self) -> str:
         """The JWKS document."""
