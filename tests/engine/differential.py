@@ -101,6 +101,8 @@ class Tally(Struct):
     """By disposition and reason."""
     declined: Counter[str] = field(default_factory=Counter)
     """Records that the right engine declined, by reason."""
+    framings: Counter[str] = field(default_factory=Counter)
+    """Frames of records that were used, and spellings of their keys."""
     media: Counter[str] = field(default_factory=Counter)
     """Asserted transitions by medium."""
     evicted: int = 0
@@ -114,6 +116,7 @@ class Tally(Struct):
         self.records += left.consumed
         self.evicted += left.evicted
         self.declined.update(right.declined)
+        self.framings.update(left.framings)
         for (media, _, _), count in left.asserted.items():
             self.media[media] += count
 
@@ -126,7 +129,8 @@ class Tally(Struct):
         """A report."""
         yield f"{self.summary()}, {self.evicted} evicted, {self.opened} breakers"
         total = max(1, self.records)
-        for title, counts in (("dispositions", self.dispositions), ("declined", self.declined), ("media", self.media)):
+        for title in ("dispositions", "declined", "framings", "media"):
+            counts: Counter[str] = getattr(self, title)
             yield f"{title}, {counts.total()} ({counts.total() / total:.1%} of the records):"
             yield from (f"  {name:32}{count:10}  {count / total:7.2%}" for name, count in counts.most_common())
 

@@ -60,6 +60,51 @@ ESCAPED: Final = 0.05
 """The share of mutated records that are written with escapes and space, which takes longest."""
 FRAMED: Final = 0.04
 """The share of those that are put into a frame."""
+RELAYED: Final = 0.25
+"""The share of streams that one relay frames."""
+RELAYS: Final[tuple[tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]], ...]] = (
+    (lambda value: b"\xef\xbb\xbf" + value, lambda key: key),
+    (lambda value: b"\0\0\0\xff\x07" + value, lambda key: b"\0\0\0\0\x05" + key),
+    (lambda value: b"\0\0\0\0\x07\xef\xbb\xbf" + value, lambda key: b'\0\0\0\0\x05"' + key + b'"'),
+    (lambda value: b'{"schema":{"type":"struct"},"payload":' + value + b"}", lambda key: b'"' + key + b'"'),
+    (lambda value: b'\xef\xbb\xbf { "schema" : null , "payload" : ' + value + b" }\r\n", lambda key: key),
+)
+"""How common relays frame values and spell keys: natively processed."""
+ODD_FRAMES: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    lambda value: b"\xef\xbb\xbf\xef\xbb\xbf" + value,
+    lambda value: b"\xef\xbb\xbf\0\0\0\0\x07" + value,
+    lambda value: b"\0" * 11 + value,
+    lambda value: b"\0\0\0\0" + value,
+    lambda value: b"\xef\xbb" + value,
+    lambda value: b" \xef\xbb\xbf" + value,
+    lambda value: b'{"payload":' + value + b',"schema":{}}',
+    lambda value: b'{"schema":{},"payload":' + value + b',"version":1}',
+    lambda value: b'{"schema":{},"schema":1,"payload":' + value + b"}",
+    lambda value: b'{"schema":{},"payload":' + value + b',"payload":{}}',
+    lambda value: b'{"schema":{},"payload":' + value + b',"participants":[]}',
+    lambda value: b'{"schema":{},"payload":{},"topicName":"' + value[:9].hex().encode() + b'"}',
+    lambda value: b'{"schema":{},"payload":{"schema":{},"payload":' + value + b"}}",
+    lambda value: b'{"schema":{},"payload":' + value + b"}}",
+    lambda value: b'{"schema":{},"payload":' + value,
+    lambda value: b'{"schema":{,"payload":' + value + b"}",
+    lambda value: b'{"schema":{"\\ud800":1},"payload":' + value + b"}",
+    lambda value: b'{"schem\\u0061":{},"payload":' + value + b"}",
+    lambda value: b'{"schema":' + b"[" * 256 + b"]" * 256 + b',"payload":' + value + b"}",
+    lambda value: b'{"schema":{},"payload":' + b"[" + value + b"]}",
+)
+"""Frames that are nearly those of common relays."""
+ODD_SPELLINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    lambda key: b'"\\u0063' + key[1:] + b'"',
+    lambda key: b' "' + key + b'"',
+    lambda key: b'"' + key + b'" ',
+    lambda key: b'"' + key,
+    lambda key: b'""' + key + b'""',
+    lambda key: b'"' + key[:0],
+    lambda key: b"\0\0\0\0" + key,
+    lambda key: b"\0" * 10 + key,
+    lambda key: b'"\0\0\0\0\x05' + key + b'"',
+)
+"""Spellings that are nearly those of common relays."""
 IDS: Final = ("p1", "p2", "p3", "m1", "m2", "m3", "s1", "s2")
 ODD_IDS: Final = ("é", "\U0001f600", "x" * 300, 'm"1', "")
 TIMES_OFF_MS: Final = (
@@ -112,14 +157,23 @@ class Source:
         self._chance = chance
         self._mutated = mutated
         self._ordinary = ordinary
+        self._relay = chance.choice(RELAYS) if chance.random() < RELAYED else None
         self._left = iter(ordinary)
 
     def draw(self, count: int) -> list[Record]:
         """The next records, as they would be in order."""
-        return [
+        drawn = [
             self._mutate(record) if self._chance.random() < self._mutated else record
             for record in islice(self._left, count)
         ]
+        return [self._relayed(record) for record in drawn]
+
+    def _relayed(self, record: Record) -> Record:
+        """A record as the relay of the stream writes it, but for a few."""
+        if self._relay is None or record.value is None or self._chance.random() < 0.02:
+            return record
+        frame, spell = self._relay
+        return replace(record, value=frame(record.value), key=record.key and spell(record.key))
 
     def _mutate(self, record: Record) -> Record:
         draw = self._chance.random()
@@ -157,8 +211,9 @@ class Source:
     def _frame(self, record: Record) -> Record:
         """A record as another relay would write it."""
         chance = self._chance
-        value = chance.choice(FRAMES)(record.value or b"null")
-        key = chance.choice(SPELLINGS)(record.key) if record.key and chance.random() < 0.3 else record.key
+        value = chance.choice((*FRAMES, *ODD_FRAMES))(record.value or b"null")
+        spell = chance.choice((*SPELLINGS, *ODD_SPELLINGS))
+        key = spell(record.key) if record.key and chance.random() < 0.3 else record.key
         return replace(record, key=key, value=chance.choice(FRAMES)(value) if chance.random() < 0.2 else value)
 
     def _vary(self, record: Record) -> Record:

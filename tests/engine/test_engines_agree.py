@@ -63,6 +63,7 @@ def test_scenarios_reach_all_that_an_engine_does() -> None:
     for seed in range(30):
         replay(make_scenario(seed), PythonEngine, PythonEngine, tally)
     assert set(tally.media) >= set(MEDIA)
+    assert set(tally.framings) >= {"byte_order_mark", "confluent", "connect", "key_confluent", "key_text"}
     assert {disposition.split()[0] for disposition in tally.dispositions} == {
         "applied", "unchanged", "ignored", "dead_lettered",
     }  # fmt: skip

@@ -4,6 +4,8 @@ import itertools
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,8 +19,9 @@ from consumer.engine.circuit_breaker import BreakerLimits
 from consumer.engine.dead_letters import DeadLetterFormat
 from consumer.engine.protocol import EngineFailedError
 from consumer.engine.python import EngineOptions, PythonEngine
+from tests.engine.mutation import ODD_FRAMES, ODD_SPELLINGS
 from tests.engines import as_fetched, engine_class, list_outputs
-from tests.strategies import NESTED_TOPICS, at, eventbridge, make_record, websocket
+from tests.strategies import NESTED_TOPICS, at, eventbridge, make_record, number_offsets, websocket
 from tests.worker.scenes import call, rubbish
 
 OPTIONS = EngineOptions(
@@ -254,3 +257,62 @@ def test_state_with_names_in_the_wrong_place_is_left_to_python(native: Any) -> N
     engine.process([call(1, "connected", 1)], 0, 60.0, now_s=0.0, now_ms=0)
     assert engine.stats.declined == {"state": 1}
     assert engine.stats.records == {("dead_lettered", "internal_error"): 1}
+
+
+COMMON_FRAMES: list[tuple[Callable[[bytes], bytes], list[str]]] = [
+    (lambda value: b"\xef\xbb\xbf" + value, ["byte_order_mark"]),
+    (lambda value: b"\0\xff\xff\xff\xff" + value, ["confluent"]),
+    (lambda value: b"\0\0\0\0\x07\xef\xbb\xbf" + value, ["confluent", "byte_order_mark"]),
+    (lambda value: b'{"schema":{"type":"struct"},"payload":' + value + b"}", ["connect"]),
+    (lambda value: b' {\n"schema" : null ,\t"payload" : ' + value + b" }\r\n", ["connect"]),
+    (
+        lambda value: b'\0\0\0\0\x07\xef\xbb\xbf{"schema":[],"payload":' + value + b"}",
+        ["confluent", "byte_order_mark", "connect"],
+    ),
+]
+COMMON_SPELLINGS: list[tuple[Callable[[bytes], bytes], list[str]]] = [
+    (lambda key: key, []),
+    (lambda key: b'"' + key + b'"', ["key_text"]),
+    (lambda key: b"\0\0\0\0\x05" + key, ["key_confluent"]),
+    (lambda key: b'\0\0\0\0\x05"' + key + b'"', ["key_confluent", "key_text"]),
+]
+
+
+@pytest.mark.parametrize("number", range(len(COMMON_FRAMES)))
+def test_common_frames_and_spellings_are_not_declined(native: Any, number: int) -> None:
+    """What they hold may be of either envelope, or bare; a repeated participant is recognized within them."""
+    frame, framings = COMMON_FRAMES[number]
+    legs = [{"id": "m1", "state": "connected"}, {"id": "m1", "state": "disconnected"}]
+    body: dict[str, Any] = {"id": "c1", "participants": [{"id": f"p{leg['state']}", "calls": [leg]} for leg in legs]}
+    events = [body, websocket(NESTED_TOPICS[0], body), eventbridge(NESTED_TOPICS[0], body), websocket("v2.system", {})]
+    expected: Counter[str] = Counter()
+    records: list[Record] = []
+    for (spell, spellings), event in itertools.product(COMMON_SPELLINGS, events):
+        plain = make_record(event, seconds=9 + len(records), key="c1", offset=len(records))
+        records.append(replace(plain, key=spell(b"c1"), value=frame(plain.value or b"")))
+        if event is not events[-1]:
+            expected.update([*framings, *spellings])
+    engine, reference = process_on_both(native, *records)
+    assert not engine.stats.declined
+    assert engine.stats == reference.stats
+    assert engine.stats.framings == expected
+    assert list_outputs(engine) == list_outputs(reference)
+
+
+def test_odd_frames_and_spellings_are_left_to_python(native: Any) -> None:
+    plain = make_record({"id": "c1", "participants": [{"id": "p1", "calls": [{"id": "m1"}]}]}, seconds=9, key="c1")
+    records = [replace(plain, value=frame(plain.value or b"")) for frame in ODD_FRAMES]
+    records += [replace(plain, key=spell(b"c1")) for spell in ODD_SPELLINGS]
+    engine, reference = process_on_both(native, *number_offsets(records))
+    assert engine.stats.declined.total() == len(records)
+    assert list_outputs(engine) == list_outputs(reference)
+    assert engine.stats.framings == reference.stats.framings
+
+
+def test_id_in_quotes_is_not_the_id_that_its_key_spells(native: Any) -> None:
+    """The key `"c1"` is the id with its quotes where the body says so."""
+    record = make_record({"id": '"c1"', "participants": [{"id": "p1", "calls": [{"id": "m1"}]}]}, seconds=9, key='"c1"')
+    engine, reference = process_on_both(native, record)
+    assert engine.stats.declined == {"key": 1}
+    assert list_outputs(engine) == list_outputs(reference)
+    assert not engine.stats.framings

@@ -12,6 +12,7 @@ use crate::conversation::{Conversation, Shows, apply};
 use crate::decline::Decline;
 use crate::envelope::{AnyParticipant, Envelope, Listed, Opened, parse_value};
 use crate::fetched::FetchedRecords;
+use crate::framing::{Framing, strip_key};
 use crate::lifecycle::Text;
 use crate::normalize::Normalizer;
 use crate::outputs::{Records, Transition};
@@ -363,19 +364,21 @@ impl Engine {
     }
 
     fn process_one(&mut self, py: Python, record: &Record, clock: &mut Clock) -> PyResult<Result<Processed, Decline>> {
-        let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+        let mut spelling = Vec::new();
+        let key = record.key.and_then(|key| std::str::from_utf8(strip_key(key, &mut spelling)).ok());
         let held = match key.map(|key| self.hold(py, key)).transpose()?.transpose() {
             Ok(held) => held,
             Err(decline) => return Ok(Err(decline)),
         };
-        Ok(self.process_held(record, held, clock))
+        Ok(self.process_held(record, held, spelling, clock))
     }
 
-    /// Process one record whose key names a conversation that is held, if there is one.
+    /// Process one record whose key names a conversation that is held, if there is one. `spelling` is how the key does so.
     fn process_held(
         &mut self,
         record: &Record,
         conversation_id: Option<Text>,
+        spelling: Vec<Framing>,
         clock: &mut Clock,
     ) -> Result<Processed, Decline> {
         let next_offset = record.offset + 1;
@@ -385,7 +388,8 @@ impl Engine {
                 self.stats.add_ignored(reason, record.value.len(), record.timestamp_ms, clock.now_ms);
                 Ok(Processed { next_offset, conversation_id: None })
             }
-            Opened::Update(envelope) => {
+            Opened::Update(mut envelope) => {
+                envelope.framings.extend(spelling);
                 let conversation_id = conversation_id.filter(|id| **id == *envelope.conversation_id);
                 let conversation_id = self.apply(record, &envelope, conversation_id.ok_or(Decline::Key)?, clock)?;
                 Ok(Processed { next_offset, conversation_id: Some(conversation_id) })
@@ -467,6 +471,7 @@ impl Engine {
             stream_ms,
             now_ms: clock.now_ms,
             anomalies: &applied.anomalies,
+            framings: &envelope.framings,
         });
         if !is_applied {
             return Ok(conversation_id);

@@ -5,6 +5,7 @@ use memchr::memchr_iter;
 
 use crate::conversation::Conversation;
 use crate::decline::Decline;
+use crate::framing::{Framing, enter_connect, strip};
 use crate::parser::{Member, Parser, Raw, Read};
 use crate::state::Media;
 use crate::timestamps::{DAY_MS, EARLIEST_MS, LATEST_MS, Time, parse, plausible};
@@ -31,6 +32,8 @@ pub struct Envelope<'a> {
     pub participants: Vec<Listed<'a>>,
     pub properties: ConversationProperties<'a>,
     pub time_ms: Time,
+    /// What was around the value.
+    pub framings: Vec<Framing>,
 }
 
 /// A participant as a record lists it.
@@ -80,7 +83,12 @@ pub fn parse_value<'a>(
     record_bytes_max: usize,
     known: Option<&Conversation>,
 ) -> Result<Opened<'a>, Decline> {
-    if value.len() > record_bytes_max || value.len() >= LONG_BYTES || is_large(value) {
+    if value.len() > record_bytes_max || value.len() >= LONG_BYTES {
+        return Err(Decline::Limits);
+    }
+    let mut framings = Vec::new();
+    let value = strip(value, &mut framings);
+    if is_large(value) {
         return Err(Decline::Limits);
     }
     let text = std::str::from_utf8(value).map_err(|_| Decline::Json)?;
@@ -88,7 +96,12 @@ pub fn parse_value<'a>(
         return Err(Decline::Json);
     }
     let mut parser = Parser::new(text);
+    let is_connect = enter_connect(&mut parser);
     let payload = EnvelopeReader { known }.read_payload(&mut parser)?;
+    if is_connect {
+        parser.expect(b'}')?;
+        framings.push(Framing::Connect);
+    }
     parser.finish()?;
     let (topic, body, event_time) = match payload.detail {
         Some(detail) => {
@@ -114,7 +127,7 @@ pub fn parse_value<'a>(
     }
     let time_ms = find_snapshot_time(event_time, timestamp_ms)?;
     let properties = body.properties;
-    Ok(Opened::Update(Envelope { topic, conversation_id, participants, properties, time_ms }))
+    Ok(Opened::Update(Envelope { topic, conversation_id, participants, properties, time_ms, framings }))
 }
 
 /// Reads the members of envelopes.

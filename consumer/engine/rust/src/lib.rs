@@ -9,6 +9,7 @@ mod engine;
 mod envelope;
 mod event_time;
 mod fetched;
+mod framing;
 mod json;
 mod lifecycle;
 mod matching;

@@ -67,6 +67,7 @@ impl Read<'_> for i64 {
 }
 
 /// A position in a JSON text.
+#[derive(Clone, Copy)]
 pub struct Parser<'a> {
     text: &'a str,
     position: usize,
@@ -266,12 +267,22 @@ impl<'a> Parser<'a> {
         if number == "-0" { Err(Decline::Json) } else { number.parse().map_err(|_| Decline::Json) }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), Decline> {
+    pub fn expect(&mut self, byte: u8) -> Result<(), Decline> {
         if self.take(byte) { Ok(()) } else { Err(Decline::Json) }
     }
 
+    /// Skip the name of a member and its colon, if that is the next one.
+    pub fn take_name(&mut self, name: &str) -> bool {
+        let quoted = self.take(b'"').then(|| self.rest().strip_prefix(name.as_bytes())).flatten();
+        let is_next = quoted.is_some_and(|rest| rest.first() == Some(&b'"'));
+        if is_next {
+            self.position += name.len() + 1;
+        }
+        is_next && self.take(b':')
+    }
+
     /// Skip this byte, and space before it, if it is the next one.
-    fn take(&mut self, byte: u8) -> bool {
+    pub fn take(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.position += usize::from(is_next);
         is_next

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::framing::{FRAMINGS, Framing};
 use crate::lifecycle::{BEFORE, DISCONNECTED, LIVE, Text};
 use crate::refold::Change;
 use crate::state::{DISCONNECT_TYPE, MEDIA, Media, OF_SNAPSHOT, TIME_CLASSES, TimeClass};
@@ -23,6 +24,7 @@ pub struct Stats {
     ignored: HashMap<&'static str, u64>,
     templates: HashMap<&'static str, u64>,
     anomalies: [u64; ANOMALIES.len()],
+    framings: [u64; FRAMINGS.len()],
     record_bytes: u64,
     asserted: HashMap<(Media, Option<Text>, Text), u64>,
     retracted: HashMap<Media, u64>,
@@ -46,6 +48,8 @@ pub struct Counted<'a> {
     pub stream_ms: Option<Time>,
     pub now_ms: i64,
     pub anomalies: &'a [Anomaly],
+    /// Of the value and of the key.
+    pub framings: &'a [Framing],
 }
 
 impl Stats {
@@ -58,6 +62,9 @@ impl Stats {
         self.add_value(record.template, record.bytes, record.timestamp_ms, record.now_ms);
         for anomaly in record.anomalies {
             self.anomalies[*anomaly as usize] += 1;
+        }
+        for framing in record.framings {
+            self.framings[*framing as usize] += 1;
         }
         if let Some(stream_ms) = record.stream_ms
             && record.snapshot_ms < stream_ms
@@ -140,13 +147,8 @@ impl Stats {
         }
         drained.set_item("records", records)?;
         drained.set_item("templates", stats.templates)?;
-        let anomalies = PyDict::new(py);
-        for (name, count) in ANOMALIES.iter().zip(stats.anomalies) {
-            if count > 0 {
-                anomalies.set_item(name, count)?;
-            }
-        }
-        drained.set_item("anomalies", anomalies)?;
+        drained.set_item("anomalies", by_name(py, &ANOMALIES, &stats.anomalies)?)?;
+        drained.set_item("framings", by_name(py, &FRAMINGS, &stats.framings)?)?;
         let asserted = PyDict::new(py);
         for ((media, from_state, to_state), count) in &stats.asserted {
             let key = (MEDIA[usize::from(*media)], from_state.as_deref().unwrap_or(""), &**to_state);
@@ -179,4 +181,13 @@ impl Stats {
         drained.set_item("record_bytes", stats.record_bytes)?;
         Ok(drained)
     }
+}
+
+/// The counts that are not 0.
+fn by_name<'py>(py: Python<'py>, names: &[&str], counts: &[u64]) -> PyResult<Bound<'py, PyDict>> {
+    let named = PyDict::new(py);
+    for (name, count) in names.iter().zip(counts).filter(|(_, count)| **count > 0) {
+        named.set_item(name, count)?;
+    }
+    Ok(named)
 }
