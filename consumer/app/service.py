@@ -123,7 +123,7 @@ async def _serve_ports(
             yield admin_port, None
             return
         rules = settings.rules()
-        lookup = Lookup(worker.lanes, KafkaStateLookup(settings, LOOK_S), input_consumer.partition_of)
+        lookup = Lookup(worker.lanes, KafkaStateLookup(settings, LOOK_S), input_consumer.find_candidates)
         overviews = OverviewReader(
             worker.lanes, recent_activity, lambda: worker.outage, worker.awaited, lambda: input_consumer.address
         )

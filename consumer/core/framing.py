@@ -7,6 +7,7 @@
 
 import base64
 import binascii
+import json
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -174,6 +175,31 @@ def compare_key(key: bytes | None, conversation_id: str) -> tuple[Framing, ...] 
             return None
         framings.append("key_case")
     return tuple(framings)
+
+
+def spell_like(key: bytes, conversation_id: str) -> bytes:
+    """The key that a relay writes for a conversation id, if it wrote this key for another one."""
+    prefix = key[:_CONFLUENT_BYTES] if key.startswith(_CONFLUENT) and len(key) > _CONFLUENT_BYTES else b""
+    content = key[len(prefix) :]
+    plain = _encode_key(conversation_id)
+    try:
+        if content.startswith(b'"'):
+            text = _TEXT.decode(content)
+            return prefix + _quote(conversation_id.upper() if text.isupper() else conversation_id)
+        if content.startswith(b"{"):
+            before, _, after = content.rpartition(_quote(_KEY_FRAME.decode(content).payload))
+            return prefix + before + _quote(conversation_id) + after
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return plain
+    return prefix + (plain.upper() if content.isupper() else plain)
+
+
+def _quote(text: str) -> bytes:
+    return _encode_key(json.dumps(text, ensure_ascii=False))
+
+
+def _encode_key(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _try_unwrap(value: bytes) -> tuple[Framing, bytes] | None:

@@ -32,7 +32,7 @@ from consumer.kafka.offsets import Offsets, find_begins, find_ends, find_topic_i
 from consumer.kafka.patches.internals import client_of, find_connected, is_connected, mark_polled
 from consumer.kafka.patches.whole_batches import WholeBatches
 from consumer.kafka.protocol import TopicsRequest
-from consumer.kafka.records import partition_of, to_record
+from consumer.kafka.records import find_candidates, to_record
 from consumer.kafka.timeouts import stop_client, wait
 from consumer.settings import Settings
 from consumer.worker.ports import Committed, ExternalError, RetriableError, UnreadableError
@@ -100,6 +100,8 @@ class GroupConsumer:
         self._client = client_of(self._consumer)
         self._membership = Membership(settings, self._consumer)
         self._has_known_topic = False
+        self._newest_key: bytes | None = None
+        """The last key of the records that were fetched last, if they have one."""
 
     async def start(self, listener: Listener) -> None:
         """Join the group. Raises RetriableError or ConfigurationError."""
@@ -143,6 +145,12 @@ class GroupConsumer:
 
     async def fetch(self, partition: int, records_max: int, timeout_s: float) -> Sequence[Record]:
         """See `InputConsumer.fetch`."""
+        records = await self._fetch(partition, records_max, timeout_s)
+        if records:
+            self._newest_key = records[len(records) - 1].key or self._newest_key
+        return records
+
+    async def _fetch(self, partition: int, records_max: int, timeout_s: float) -> Sequence[Record]:
         tp, most = self._partition(partition), records_max
         if self._whole is not None:
             self._whole.records_max, most = records_max, 1
@@ -233,10 +241,13 @@ class GroupConsumer:
         except (KafkaError, TimeoutError):
             return None
 
-    def partition_of(self, key: bytes) -> int | None:
-        """The partition that Kafka's own partitioner chooses for a key; None while the topic is not known yet."""
+    def find_candidates(self, conversation_id: str) -> list[int] | None:
+        """The partitions in which the topic may have a conversation; None while the topic is not known yet.
+
+        How the relay spells ids is known from the newest records.
+        """
         partitions = self.partitions()
-        return None if partitions is None else partition_of(key, partitions)
+        return None if partitions is None else find_candidates(conversation_id, self._newest_key, partitions)
 
     def partitions(self) -> int | None:
         """How many partitions the input topic has, by the last metadata; None if not known yet."""

@@ -6,6 +6,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.partitioner import murmur2
 from msgspec import Struct
 
+from consumer.core.framing import spell_like
 from consumer.core.record import Record
 from consumer.kafka.connection import connection_arguments
 from consumer.kafka.patches.internals import client_of
@@ -55,3 +56,13 @@ def to_record(fetched: Any) -> Record:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's own partitioner chooses for a key, of so many."""
     return int(murmur2(key) & _POSITIVE) % partitions
+
+
+def find_candidates(conversation_id: str, like: bytes | None, partitions: int) -> list[int]:
+    """The partitions that Kafka's own partitioner chooses for a conversation, of so many, the likely one first.
+
+    That of the key which the relay writes if it spells ids as in the key `like`, and that of the id itself.
+    """
+    plain = conversation_id.encode("utf-8", "surrogateescape")
+    keys = [plain] if like is None else [spell_like(like, conversation_id), plain]
+    return list(dict.fromkeys(partition_of(key, partitions) for key in keys))

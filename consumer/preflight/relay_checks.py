@@ -16,7 +16,7 @@ from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.snapshot import NoUpdate, Rejected, Snapshot, decode
 from consumer.kafka.partition_reader import PartitionReader
-from consumer.kafka.records import partition_of
+from consumer.kafka.records import find_candidates
 from consumer.preflight.check_result import CheckResult
 from consumer.settings import Settings
 from consumer.worker.ports import ExternalError
@@ -44,7 +44,7 @@ class Habits:
         self.framings: Counter[str] = Counter()
         """How values are framed, and keys spelled, of updates."""
         self.misplaced = 0
-        """Updates that lie in another partition than Kafka's own partitioner chooses for their id."""
+        """Updates that lie in another partition than Kafka's own partitioner chooses for their key and for their id."""
         self.timeless = 0
         """Records whose timestamp is no plausible time."""
 
@@ -57,8 +57,8 @@ class Habits:
             case Snapshot():
                 self.updates += 1
                 self.framings.update(decoded.framings)
-                home = partition_of(decoded.conversation_id.encode(), self._partitions)
-                self.misplaced += home != record.partition
+                homes = find_candidates(decoded.conversation_id, record.key, self._partitions)
+                self.misplaced += record.partition not in homes
             case NoUpdate():
                 self.ignored[decoded.reason] += 1
             case Rejected():
@@ -137,7 +137,7 @@ def _describe_keys(habits: Habits) -> CheckResult:
             "relay",
             "warn",
             f"keys are {spelled}; {habits.misplaced} of {habits.updates} updates lie in another partition than Kafka's "
-            f"own partitioner (murmur2) chooses for the id",
+            f"own partitioner (murmur2) chooses",
             "nothing is lost as long as each conversation keeps to one partition; `inspect` finds what no worker has "
             "in memory only with --partition",
         )

@@ -2,6 +2,7 @@
 
 Only an open lane is asked: while a lane restores, its state may be old, and a fenced lane may have lost its partition.
 A conversation is expected in the partition that Kafka's own partitioner, which its producer used, gives for its key.
+Where it is uncertain how the producer spells keys, there are several candidates.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,14 +46,17 @@ class StateTopic(Protocol):
 
 
 class Lookup:
-    """Finds conversations. `partition_of` gives the partition of a key; None while the topic is not known."""
+    """Finds conversations.
+
+    `find_candidates` gives the partitions that an id may be in, the likely one first; None while the topic is unknown.
+    """
 
     def __init__(
-        self, lanes: Mapping[int, LaneStatus], topic: StateTopic, partition_of: Callable[[bytes], int | None]
+        self, lanes: Mapping[int, LaneStatus], topic: StateTopic, find_candidates: Callable[[str], list[int] | None]
     ) -> None:
         self._lanes = lanes
         self._topic = topic
-        self._partition_of = partition_of
+        self._find_candidates = find_candidates
 
     def held(self, conversation_id: str) -> Found | None:
         """A conversation in an open lane of this worker; None if there is none."""
@@ -67,10 +71,17 @@ class Lookup:
         held = self.held(conversation_id)
         if held is not None:
             return held
+        answers: list[Found | NotOpen | Unfinished] = []
+        for home in self._find_candidates(conversation_id) or ():
+            answer = await self._look_into(home, conversation_id)
+            if isinstance(answer, Found) and answer.state is not None:
+                return answer
+            answers.append(answer)
+        uncertain = [answer for answer in answers if not isinstance(answer, Found)]
+        return next(iter([*uncertain, *answers]), None)
+
+    async def _look_into(self, home: int, conversation_id: str) -> Found | NotOpen | Unfinished:
         key = conversation_id.encode("utf-8", "surrogateescape")
-        home = self._partition_of(key)
-        if home is None:
-            return None
         lane = self._lanes.get(home)
         if lane is None:
             return await self._topic.newest(home, key)

@@ -7,7 +7,7 @@ import msgspec
 
 from consumer.core.record import Record
 from consumer.core.state_codec import without_source
-from consumer.kafka.records import OffsetRange, partition_of
+from consumer.kafka.records import OffsetRange, find_candidates
 from consumer.kafka.state_lookup import KafkaStateLookup
 from consumer.query.lookup import Unfinished
 from consumer.settings import Settings
@@ -26,7 +26,8 @@ _STATE = msgspec.json.Decoder(ConversationState)
 class Inspection:
     """One conversation on the topics. Every method raises ExternalError.
 
-    Without `partition` it is looked for where Kafka's own partitioner puts it.
+    Without `partition` it is looked for where Kafka's own partitioner puts its id, spelled as in the newest records and
+    as it stands. Which of the two it is in is known once the state was read.
     """
 
     def __init__(
@@ -36,29 +37,44 @@ class Inspection:
         self._reader = reader
         self._conversation_id = conversation_id
         self._key = conversation_id.encode("utf-8", "surrogateescape")
-        self.partition = partition_of(self._key, reader.partitions) if partition is None else partition
-        reader.check_partition(self.partition)
+        self._given_partition = partition
+        if partition is not None:
+            reader.check_partition(partition)
+        self.partition = partition or 0
         self._published: bytes | None = None
 
     async def read_state(self) -> ConversationState | None:
         """The newest committed state; None if there is none."""
-        settings, partition = self._settings, self.partition
-        found = await KafkaStateLookup(settings, _LOOKUP_S).newest(partition, self._key)
-        if isinstance(found, Unfinished):
-            raise RetriableError(
-                f"partition {partition} of {settings.state_topic!r} could not be read within {_LOOKUP_S:g} s, only "
-                f"back to offset {found.read_from}: try again nearer to the brokers"
-            )
-        self._published = found.state
-        if found.state is None:
+        settings, partitions = self._settings, await self._find_candidates()
+        for partition in partitions:
+            self._published = await self._read_published(partition)
+            if self._published is not None:
+                break
+        self.partition = partitions[0] if self._published is None else partition
+        if self._published is None:
             return None
         try:
-            return _STATE.decode(found.state)
+            return _STATE.decode(self._published)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(
                 f"{settings.state_topic!r} (CC_STATE_TOPIC) holds something else than a state of this conversation: "
                 f"another producer writes to it, or another version of this service did"
             ) from error
+
+    async def _find_candidates(self) -> list[int]:
+        if self._given_partition is not None:
+            return [self._given_partition]
+        newest_key = await self._reader.find_newest_key()
+        return find_candidates(self._conversation_id, newest_key, self._reader.partitions)
+
+    async def _read_published(self, partition: int) -> bytes | None:
+        found = await KafkaStateLookup(self._settings, _LOOKUP_S).newest(partition, self._key)
+        if isinstance(found, Unfinished):
+            raise RetriableError(
+                f"partition {partition} of {self._settings.state_topic!r} could not be read within {_LOOKUP_S:g} s, "
+                f"only back to offset {found.read_from}: try again nearer to the brokers"
+            )
+        return found.state
 
     async def find_undecided(self) -> LogEnd | None:
         """The end of the input partition if records there wait for the end of a transaction; None otherwise."""
@@ -126,7 +142,7 @@ class ConversationReplay:
     def _apply(self, record: Record) -> Explanation | None:
         explanation = None
         # Only a record that contains the id can belong to the conversation; all others just move stream time.
-        if record.key == self._key or self._key in (record.value or b""):
+        if self._key in (record.key or b"") or self._key in (record.value or b""):
             before, outcome = self._replay.apply(record)
             mentions = outcome.conversation_id == self._conversation_id or outcome.reason == "key_mismatch"
             if mentions or record.key == self._key:

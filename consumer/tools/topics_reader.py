@@ -5,7 +5,7 @@ create it, so the topics are known to exist before any client asks.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Self
 
 from consumer.core.record import Record
@@ -19,11 +19,13 @@ from consumer.preflight.topic_admin import TopicAdmin
 from consumer.preflight.topic_checks import compaction, plans
 from consumer.settings import Settings
 from consumer.tools.read_spans import OnRead, read_spans
-from consumer.worker.ports import Committed, ConfigurationError
+from consumer.worker.ports import Committed, ConfigurationError, UnreadableError
 from consumer.worker.standstill import LogEnd
 
 _WAIT_MS = 20
 """A fetch that waits at the end of one partition delays the first fetch of the next."""
+_NEWEST_RECORDS = 10
+"""Of each partition, of which one has to have a key."""
 _OPEN_TRANSACTIONS_S = 20.0
 """How long after its timeout a transaction may stay open: the broker looks for such transactions every 10 s."""
 
@@ -75,6 +77,18 @@ class TopicsReader:
             timeout_s, fetching, "reading the committed offset of the group"
         )
         return committed[partition]
+
+    async def find_newest_key(self) -> bytes | None:
+        """The key of one of the newest records of the input; None if none of them has one, or they cannot be read."""
+        begins, ends = await self._reader.bounds(self._settings.input_topic, range(self.partitions))
+        starts = {number: max(begins[number], ends[number] - _NEWEST_RECORDS) for number in ends}
+        with suppress(UnreadableError):
+            async with aclosing(self._reader.read(self._settings.input_topic, starts, ends)) as slices:
+                async for records in slices:
+                    for record in records:
+                        if record.key:
+                            return record.key
+        return None
 
     async def find_undecided(self, partitions: Sequence[int]) -> Mapping[int, LogEnd]:
         """The ends of those partitions of the input where records wait for the end of a transaction."""

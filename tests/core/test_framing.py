@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from consumer.core import framing
 from consumer.core.envelope import LONG_BYTES
-from consumer.core.framing import FRAMINGS, FRAMINGS_MAX, SNAPSHOTS_MAX, Framed, Framing
+from consumer.core.framing import FRAMINGS, FRAMINGS_MAX, SNAPSHOTS_MAX, Framed, Framing, compare_key, spell_like
 from consumer.core.record import Record
 from consumer.core.rules import Rules
 from consumer.core.snapshot import Identity, NoUpdate, Rejected, Snapshot, decode, identify, split
@@ -286,3 +286,33 @@ def test_states_of_a_framed_topic_are_those_of_a_plain_one() -> None:
         for record, (wrap, _) in zip(plain, list(WRAPS.values())[:3], strict=True)
     ]
     assert play(framed).states == play(plain).states
+
+
+@pytest.mark.parametrize(
+    ("key", "spelled"),
+    [
+        (b"x1", b"c\xc3\xa91"),
+        (b'"x1"', b'"c\xc3\xa91"'),
+        (b"\0\0\0\1\x05x1", b"\0\0\0\1\x05c\xc3\xa91"),
+        (b'\0\xff\0\0\x05"x1"', b'\0\xff\0\0\x05"c\xc3\xa91"'),
+        (b'{"schema":{"type":"x1"},"payload":"x1"}', b'{"schema":{"type":"x1"},"payload":"c\xc3\xa91"}'),
+        (b"X1", b"C\xc3\xa91"),
+        (b'"X1"', '"C\u00c91"'.encode()),
+        (b'"x1', b"c\xc3\xa91"),
+        (b"{}", b"c\xc3\xa91"),
+        (b'"\xff"', b"c\xc3\xa91"),
+        (b"\0c1", b"c\xc3\xa91"),
+        (b"", b"c\xc3\xa91"),
+    ],
+)
+def test_id_is_spelled_as_another_key_is(key: bytes, spelled: bytes) -> None:
+    assert spell_like(key, "c\u00e91") == spelled
+
+
+@given(st.binary(max_size=20) | st.text(max_size=9).map(lambda text: json.dumps(text).encode()), st.text(max_size=9))
+def test_any_id_is_spelled_like_any_key(key: bytes, conversation_id: str) -> None:
+    """In a spelling that is understood as that id, whatever the id has in it: one of them is its escaped byte."""
+    assert spell_like(key, "\udcff").endswith((b"\xff", b'\xff"'))
+    spelled = spell_like(key, conversation_id)
+    if conversation_id.isascii() and conversation_id.isalnum():
+        assert compare_key(spelled, conversation_id) is not None

@@ -309,10 +309,11 @@ def test_odd_frames_and_spellings_are_left_to_python(native: Any) -> None:
     assert engine.stats.framings == reference.stats.framings
 
 
-def test_id_in_quotes_is_not_the_id_that_its_key_spells(native: Any) -> None:
-    """The key `"c1"` is the id with its quotes where the body says so."""
-    record = make_record({"id": '"c1"', "participants": [{"id": "p1", "calls": [{"id": "m1"}]}]}, seconds=9, key='"c1"')
-    engine, reference = process_on_both(native, record)
+@pytest.mark.parametrize(("conversation_id", "key"), [('"c1"', '"c1"'), (r"c\n1", r'"c\n1"'), ("c\n1", '"c\n1"')])
+def test_id_with_marks_is_not_the_id_that_its_key_seems_to_spell(native: Any, conversation_id: str, key: str) -> None:
+    """A key is the id with its quotes where the body says so; what escapes stand for is left to Python."""
+    body = {"id": conversation_id, "participants": [{"id": "p1", "calls": [{"id": "m1"}]}]}
+    engine, reference = process_on_both(native, make_record(body, seconds=9, key=key))
     assert engine.stats.declined == {"key": 1}
     assert list_outputs(engine) == list_outputs(reference)
     assert not engine.stats.framings

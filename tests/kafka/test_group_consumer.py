@@ -4,12 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumer.kafka import group_consumer
 from consumer.kafka.group_consumer import GroupConsumer
+from consumer.kafka.records import partition_of
+from tests.strategies import make_record
 from tests.worker.scenes import settings_of
 
 MURMUR2 = {
@@ -27,10 +30,24 @@ MURMUR2 = {
 async def test_key_is_in_the_partition_that_kafka_chooses(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     input_consumer = GroupConsumer(settings_of())
     try:
-        assert input_consumer.partition_of(b"abc") is None
+        assert input_consumer.find_candidates("abc") is None
         monkeypatch.setattr(AIOKafkaConsumer, "partitions_for_topic", lambda _, __: set(range(count)))
         for key, digest in MURMUR2.items():
-            assert input_consumer.partition_of(key) == (digest & 0x7FFF_FFFF) % count
+            assert input_consumer.find_candidates(key.decode()) == [(digest & 0x7FFF_FFFF) % count]
+    finally:
+        await input_consumer.stop()
+
+
+async def test_candidates_are_those_of_the_newest_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    input_consumer = GroupConsumer(settings_of())
+    fetched = [make_record({}, key='"x"'), make_record({}, key=None)]
+    monkeypatch.setattr(AIOKafkaConsumer, "partitions_for_topic", lambda _, __: set(range(1_000)))
+    monkeypatch.setattr(input_consumer, "_fetch", AsyncMock(side_effect=[fetched, fetched[:1], fetched[1:], []]))
+    plain, spelled = partition_of(b"abc", 1_000), partition_of(b'"abc"', 1_000)
+    try:
+        for candidates in ([plain], [spelled, plain], [spelled, plain], [spelled, plain]):
+            await input_consumer.fetch(0, 500, 0)
+            assert input_consumer.find_candidates("abc") == candidates
     finally:
         await input_consumer.stop()
 

@@ -1,6 +1,9 @@
 """Where a conversation is looked up, and the answer if it is not found."""
 
+from unittest.mock import AsyncMock
+
 import pytest
+from msgspec.structs import replace
 
 from consumer.query.lookup import Found, Lookup, NotOpen, Unfinished
 from consumer.worker.worker import Worker
@@ -27,7 +30,7 @@ FOUND = Found(ELSEWHERE, "state_topic", b"state")
 
 def lookup_in(worker: Worker, home: int | None, answer: Found | Unfinished = FOUND) -> tuple[Lookup, FakeTopic]:
     topic = FakeTopic(answer)
-    return Lookup(worker.lanes, topic, lambda _: home), topic
+    return Lookup(worker.lanes, topic, lambda _: None if home is None else [home]), topic
 
 
 async def test_own_conversation_is_found_in_any_partition() -> None:
@@ -53,6 +56,30 @@ async def test_other_partition_is_looked_up_in_the_state_topic(answer: Found | U
         lookup, topic = lookup_in(worker, ELSEWHERE, answer)
         assert await lookup.find("\udcff-é") == answer
         assert topic.lookups == [(ELSEWHERE, b"\xff-\xc3\xa9")]
+
+
+NOTHING = Found(ELSEWHERE, "state_topic", None)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([FOUND], FOUND),
+        ([NOTHING, FOUND], FOUND),
+        ([NOTHING, replace(NOTHING, partition=8)], NOTHING),
+        ([NOTHING, Unfinished(8, 50, 0)], Unfinished(8, 50, 0)),
+        ([Unfinished(7, 50, 0), FOUND], FOUND),
+        ([Unfinished(7, 50, 0), NOTHING], Unfinished(7, 50, 0)),
+    ],
+)
+async def test_candidates_are_looked_up_in_turn(
+    answers: list[Found | Unfinished], expected: Found | Unfinished
+) -> None:
+    """What could not be read may have it: that is said before what has it not."""
+    topic = AsyncMock()
+    topic.newest.side_effect = answers
+    assert await Lookup({}, topic, lambda _: [7, 8]).find("c1") == expected
+    assert [call.args for call in topic.newest.await_args_list] == [(7, b"c1"), (8, b"c1")][: len(answers)]
 
 
 @pytest.mark.parametrize("phase", ["opening", "fenced", "failing", "closed"])

@@ -67,7 +67,7 @@ class Site:
         self.topic = Topic()
         self.home: int | None = 7
         cycles_max = Rules().park_cycles_max
-        lookup = Lookup(worker.lanes, self.topic, lambda _: self.home)
+        lookup = Lookup(worker.lanes, self.topic, lambda _: None if self.home is None else [self.home])
         self.recent_activity = RecentActivity(lambda: NOW_MS)
         self.group = SetGroup()
         self.address = ""

@@ -2,7 +2,7 @@
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decline {
-    /// A tombstone, or an envelope without a conversation.
+    /// A tombstone, an envelope without a conversation, or a frame that is not common.
     Envelope,
     /// JSON that is broken, odd or of other types.
     Json,
@@ -10,7 +10,7 @@ pub enum Decline {
     Topic,
     /// A time that is missing, unreadable or implausible, or that a republished record brings along.
     Time,
-    /// A key that is not the conversation's id.
+    /// A key that is not the conversation's id, and not in a common spelling.
     Key,
     /// Participants or communications that are listed twice, or in the other shape, or not usable.
     Participants,
