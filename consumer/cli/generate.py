@@ -16,11 +16,14 @@ from consumer.cli.output import write_line
 from consumer.cli.progress import progress
 from consumer.settings import Settings
 from consumer.simulator.recording import LINE_BYTES_MAX, RecordingError, lines, read
+from consumer.simulator.relay import FRAMES, frame
 from consumer.simulator.traffic import Draft, Traffic, records
 from consumer.tools.traffic_writer import TrafficWriter
 
 _COUNT = 10_000
 _COUNT_MAX = 100_000_000
+_FRAMINGS_MAX = 8
+"""Each may double the size of a value."""
 _SHARE = click.FloatRange(0, 1)
 _TICK_S = 0.05
 _BURST = 500
@@ -51,6 +54,15 @@ _option = partial(click.option, show_default=True)
 @_option("--eventbridge", type=_SHARE, default=_DEFAULT.eventbridge, help="Share in that envelope.")
 @_option("--bare", type=_SHARE, default=_DEFAULT.bare, help="Share without an envelope; the rest is WebSocket.")
 @_option("--ignorable", type=_SHARE, default=_DEFAULT.ignorable, help="Share of frames that are not updates.")
+@click.option(
+    "--framing",
+    "framings",
+    metavar="FRAME",
+    type=click.Choice(FRAMES),
+    multiple=True,
+    help=f"What a relay puts around each record, or how it spells keys; several times from the outermost on, of "
+    f"{', '.join(FRAMES)}. Nothing if not given.",
+)
 @click.option("--output", type=click.File("wb", lazy=True), help="Write JSON lines to a file instead, - for stdout.")
 @click.option("--input", "recording", type=click.File("rb"), help="Replay such a file, - for stdin.")
 def generate(
@@ -61,6 +73,7 @@ def generate(
     start_ms: int | None,
     output: BinaryIO | None,
     recording: BinaryIO | None,
+    framings: tuple[str, ...],
     **shape: Any,
 ) -> None:
     """Write realistic conversation updates to the input topic, or to a file.
@@ -70,17 +83,22 @@ def generate(
       conversation-consumer generate --count 20000 --rate 500 --seed 1
       conversation-consumer generate --disorder 0.5 --duplicates 0.2 --output traffic.jsonl
       conversation-consumer generate --input traffic.jsonl --topic conversation-updates
+      conversation-consumer generate --framing confluent --framing key_text
 
     Exit codes: 0 written; 1 not a recording, or the file cannot be written; 2 wrong options;
     69 the broker does not answer; 78 settings, permissions or topic are wrong; 130 interrupted.
     """  # noqa: D301 - click's own mark for lines to be left as they are
     if output is not None and recording is not None:
         raise click.UsageError("--output and --input exclude each other: a recording is already a file")
+    if len(framings) > _FRAMINGS_MAX:
+        raise click.UsageError(f"--framing may be given {_FRAMINGS_MAX} times at most")
+    drafts: Iterator[Draft]
     if recording is not None:
         drafts = islice(read(iter(partial(recording.readline, LINE_BYTES_MAX), b"")), count or _COUNT_MAX)
     else:
         count = count or _COUNT
         drafts = islice(_simulate(start_ms, shape), count)
+    drafts = frame(drafts, framings)
     try:
         if output is not None:
             written = _save(output, drafts, count)

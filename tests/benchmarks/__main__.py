@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from consumer.simulator.relay import FRAMES
 from tests.benchmarks import growth, handover, latency, restore, scale, targets, throughput
 from tests.benchmarks.options import BOUNDS, Line, Options
 from tests.benchmarks.scratch import Scratch
@@ -52,13 +53,16 @@ def _read_options(given: argparse.Namespace, parser: argparse.ArgumentParser) ->
     for name, (least, most) in BOUNDS.items():
         if not least <= values[name] <= most:
             parser.error(f"--{name.replace('_', '-')} must be from {least} to {most}")
-    return Options(**values)
+    return Options(**values, framings=tuple(given.framing))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure on a real Kafka.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(_PARTS)}")
+    parser.add_argument("--framing", action="append", default=[], choices=FRAMES, help="of the records of throughput")
     for field in msgspec.structs.fields(Options):
+        if field.name not in BOUNDS:
+            continue
         least, most = BOUNDS[field.name]
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",

@@ -23,6 +23,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """How long restored conversations are updated."""
     updates_per_s: int = 300
     """Rate of those updates."""
+    framings: tuple[str, ...] = ()
+    """What is around each record in the throughput measurement, the outermost first."""
 
 
 BOUNDS = {
@@ -34,4 +36,4 @@ BOUNDS = {
     "churn_minutes": (0.1, 60.0),
     "updates_per_s": (1, 2_000),
 }
-"""Minimum and maximum of every option."""
+"""Minimum and maximum of every option that is a number."""

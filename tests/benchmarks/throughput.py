@@ -12,20 +12,21 @@ In every round these run one after the other over the same topic, in a process a
 The clock of a floor starts when its partitions are assigned, the worker's when its first lane is open: process start,
 imports and joining the group are left out, the first fetch is not. Broker and runs share the machine, so events per CPU
 second of the process is the steadier figure, and `of_decode_floor` is taken from it: the median over the rounds. What
-the native engine declined is a share of the records.
+the native engine declined is a share of the records. With `--framing` workers read framed records, floors plain ones.
 """
 
 import asyncio
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 
 from consumer.settings import Settings
+from consumer.simulator.relay import frame
 from consumer.simulator.traffic import Traffic, records
 from tests.benchmarks import exposition
 from tests.benchmarks.exposition import Observed
@@ -62,11 +63,11 @@ class Course:
         self._partitions = partitions
         self._input_topic = ""
 
-    async def write(self, traffic: Traffic) -> None:
+    async def write(self, traffic: Traffic, framings: Sequence[str] = ()) -> None:
         settings = self._scratch.settings()
         self._input_topic = settings.input_topic
         await self._scratch.create(settings, self._partitions)
-        await self._scratch.write(settings, islice(records(traffic), self._events), self._events)
+        await self._scratch.write(settings, islice(frame(records(traffic), framings), self._events), self._events)
 
     async def run(self, name: str) -> Speed:
         settings = self._scratch.settings(self._input_topic)
@@ -116,12 +117,15 @@ def recent(**fields: float) -> Traffic:
 
 
 async def measure(scratch: Scratch, options: Options) -> AsyncIterator[Line]:
-    course = Course(scratch, options.events)
-    await course.write(recent())
+    plain = course = Course(scratch, options.events)
+    await plain.write(recent())
+    if options.framings:
+        course = Course(scratch, options.events)
+        await course.write(recent(), options.framings)
     speeds: dict[str, list[Speed]] = defaultdict(list)
     for _ in range(options.rounds):
         for name in (*FLOORS, *WORKERS):
-            speeds[name].append(await course.run(name))
+            speeds[name].append(await (plain if name in FLOORS else course).run(name))
     floor = speeds["decode_floor"]
     for name, runs in speeds.items():
         ratios = [speed.events_per_cpu_s / base.events_per_cpu_s for speed, base in zip(runs, floor, strict=True)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from consumer.cli.generate import generate
 from consumer.simulator.recording import read
@@ -38,6 +39,16 @@ def test_stdout_holds_nothing_but_records() -> None:
     result = run("--count", 20, "--output", "-")
 
     assert len(list(read(result.stdout_bytes.splitlines()))) == 20
+
+
+def test_frames_are_put_around_the_same_records(tmp_path: Path) -> None:
+    for name, framing in (("plain", ()), ("framed", ("--framing", "confluent", "--framing", "byte_order_mark"))):
+        run("--count", 50, "--seed", 3, "--start-ms", 1_767_225_600_000, "--output", tmp_path / name, *framing)
+
+    plain, framed = (list(read((tmp_path / name).read_bytes().splitlines())) for name in ("plain", "framed"))
+    assert framed == [replace(draft, value=b"\0\0\0\0\x07\xef\xbb\xbf" + draft.value) for draft in plain]
+    assert run("--output", "-", *["--framing", "text"] * 9).exit_code == 2
+    assert run("--output", "-", "--framing", "envelope").exit_code == 2
 
 
 def test_the_shares_shape_the_traffic() -> None:
