@@ -259,7 +259,7 @@ def jars(version: str = KAFKA_VERSION) -> Path | str:
     if not _java_is_new_enough():
         return f"{missing}, no Java {_JAVA_MIN} or later"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "conversation-consumer" / f"kafka-{version}-with-tools"
+    folder = cache / "conversation-consumer" / f"kafka-{version}-with-tools-and-converter"
     if folder.is_dir():
         _archive_classes(folder)
         return folder

@@ -47,16 +47,15 @@ _CACHE_MAX = 20_000
 
 
 def expect(records: Iterable[Record], rules: model.Rules) -> Expectation:
-    """Run the model per key: records whose key is not their conversation id are dead letters."""
+    """Run the model per key: records whose key is not their conversation id, nor a spelling of it, are dead letters."""
     by_key: dict[bytes | None, list[Record]] = defaultdict(list)
     for record in records:
         by_key[record.key].append(record)
     expectation = Expectation()
-    for key, same_key in by_key.items():
+    for same_key in by_key.values():
         result = _look_up(same_key, rules)
         if result.document is not None:
-            assert key is not None
-            expectation.documents[key.decode()] = result.document
+            expectation.documents[result.document["conversationId"]] = result.document
         expectation.standing.update((transition["id"], transition) for transition in result.standing)
         for record, fate in zip(same_key, result.fates, strict=True):
             source = (record.partition, record.offset)
