@@ -1,12 +1,13 @@
 """What the worker reports, as metrics and as log lines: a wide line per interval, and a line per event of a lane.
 
 1. No line holds data of a record: only numbers, partitions and the service's own sentences.
-2. A lane that keeps failing is logged once per interval, with how often it failed since. Lines about failures and
-   standstills of all lanes together are limited; `others` counts the lines that were left out.
+2. A lane that keeps failing is logged once per interval, with how often it failed since. Warnings of all
+   lanes together are limited by event, so that no number of failures hides a standstill; `others` counts the lines
+   that were left out.
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -34,9 +35,18 @@ PROGRESS_S: Final = 10.0
 WINDOW_S: Final = 60.0
 """Least time between two logged failures of a lane with the same error."""
 WARNINGS_MAX: Final = 10
-"""Lines of all lanes together about failures and standstills in `WINDOW_S`."""
+"""Lines of all lanes together with the same event in `WINDOW_S`."""
 
 _GROUP_EVENTS: Final[dict[Rebalance, str]] = {"assigned": "group.assigned", "revoked": "group.revoked"}
+
+
+class _Warnings(Struct):
+    """The lines of one event."""
+
+    logged_s: deque[float] = field(default_factory=lambda: deque(maxlen=WARNINGS_MAX))
+    """When the last ones were logged."""
+    left_out: int = 0
+    """How many were not, since the last one that was."""
 
 
 class _Interval(Struct):
@@ -79,9 +89,8 @@ class ServiceTelemetry:
         """Partitions whose lane has opened and not failed since."""
         self._failures: dict[int, tuple[float, str, int]] = {}
         """By partition: when its last failure was logged, its error, and how many failures were not logged since."""
-        self._warned_s: deque[float] = deque(maxlen=WARNINGS_MAX)
-        """When the last lines about failures and standstills were logged."""
-        self._suppressed = 0
+        self._warnings = defaultdict[str, _Warnings](_Warnings)
+        """By event."""
         self._interval = _Interval()
 
     def committed(self, partition: int, stats: CommitStats, duration_s: float, lag_records: int | None) -> None:
@@ -153,13 +162,13 @@ class ServiceTelemetry:
         self._warn(event, partition=partition, error=str(error), repeated=repeated)
 
     def _warn(self, event: str, **fields: Any) -> None:
-        """Log a failure or a standstill, or count the line as left out."""
-        now_s = self._monotonic_s()
-        if len(self._warned_s) == WARNINGS_MAX and now_s - self._warned_s[0] < WINDOW_S:
-            self._suppressed += 1
+        """Log a warning of a lane, or count the line as left out."""
+        warnings, now_s = self._warnings[event], self._monotonic_s()
+        if len(warnings.logged_s) == WARNINGS_MAX and now_s - warnings.logged_s[0] < WINDOW_S:
+            warnings.left_out += 1
             return
-        self._warned_s.append(now_s)
-        others, self._suppressed = self._suppressed, 0
+        warnings.logged_s.append(now_s)
+        others, warnings.left_out = warnings.left_out, 0
         self._log.warning(event, **fields, **({"others": others} if others else {}))
 
     def restored(self, partition: int, restored: LaneRestored) -> None:

@@ -216,6 +216,14 @@ def test_an_outage_of_many_lanes_is_few_lines(scene: Scene) -> None:
     assert sum(line.get("others", 0) for line in lines) == 54
 
 
+def test_failures_hide_no_standstill(scene: Scene) -> None:
+    for partition in range(64):
+        scene.port.commit_failed(partition, RetriableError("commit: RequestTimedOutError"))
+    scene.port.stands_still(0, Standstill("unread", "4 records wait and none is read", 0.0), "see the broker")
+    events = [line["event"] for line in scene.lines()]
+    assert (events.count("lane.failed"), events.count("lane.stands_still")) == (10, 1)
+
+
 def test_only_an_open_lane_fails_to_commit(scene: Scene) -> None:
     error = RetriableError("commit: RequestTimedOutError")
     scene.port.restored(0, LaneRestored(0, 0, 0.1))
