@@ -4,6 +4,7 @@ No group is joined, and nothing is written, committed or created. A client that 
 create it, so the topics are known to exist before any client asks.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Self
@@ -19,13 +20,14 @@ from consumer.preflight.topic_admin import TopicAdmin
 from consumer.preflight.topic_checks import compaction, plans
 from consumer.settings import Settings
 from consumer.tools.read_spans import OnRead, read_spans
-from consumer.worker.ports import Committed, ConfigurationError, UnreadableError
+from consumer.worker.ports import Committed, ConfigurationError, ExternalError
 from consumer.worker.standstill import LogEnd
 
 _WAIT_MS = 20
 """A fetch that waits at the end of one partition delays the first fetch of the next."""
 _NEWEST_RECORDS = 10
 """Of each partition, of which one has to have a key."""
+_NEWEST_S = 5.0
 _OPEN_TRANSACTIONS_S = 20.0
 """How long after its timeout a transaction may stay open: the broker looks for such transactions every 10 s."""
 
@@ -79,15 +81,20 @@ class TopicsReader:
         return committed[partition]
 
     async def find_newest_key(self) -> bytes | None:
-        """The key of one of the newest records of the input; None if none of them has one, or they cannot be read."""
-        begins, ends = await self._reader.bounds(self._settings.input_topic, range(self.partitions))
-        starts = {number: max(begins[number], ends[number] - _NEWEST_RECORDS) for number in ends}
-        with suppress(UnreadableError):
-            async with aclosing(self._reader.read(self._settings.input_topic, starts, ends)) as slices:
-                async for records in slices:
-                    for record in records:
-                        if record.key:
-                            return record.key
+        """The key of one of the newest records of the input.
+
+        None if none of them has one, or if they cannot be read within `_NEWEST_S`: no permission, no leader.
+        """
+        topic = self._settings.input_topic
+        with suppress(ExternalError, TimeoutError):
+            async with asyncio.timeout(_NEWEST_S):
+                begins, ends = await self._reader.bounds(topic, range(self.partitions))
+                starts = {number: max(begins[number], ends[number] - _NEWEST_RECORDS) for number in ends}
+                async with aclosing(self._reader.read(topic, starts, ends)) as slices:
+                    async for records in slices:
+                        for record in records:
+                            if record.key:
+                                return record.key
         return None
 
     async def find_undecided(self, partitions: Sequence[int]) -> Mapping[int, LogEnd]:

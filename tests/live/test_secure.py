@@ -399,7 +399,7 @@ async def _wait_for_groups(pipeline: Pipeline) -> None:
 async def test_inspect_verify_and_export_need_only_to_read(
     pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker, tmp_path: Path
 ) -> None:
-    """They need Read on the topics and Describe on the group; a user that may only write is refused."""
+    """They need Read on the topics, `inspect` not on the input, and Describe on the group; Write alone is refused."""
     user = new_user(secure_broker)
     readers = secured(sasl_username=user, sasl_password=PASSWORD)
     needed = grants(readers.settings)
@@ -414,6 +414,13 @@ async def test_inspect_verify_and_export_need_only_to_read(
     for command in (f"inspect {key} --why", "verify", f"export {tmp_path / 'out'} --format csv --table states"):
         result = await ended(command, environ_of(readers.settings))
         assert result.exit_code == OK, result.printed
+    of_input = next(grant for grant in topics if grant.setting == "CC_INPUT_TOPIC")
+    secure_broker.forbid(user, of_input)
+    describing = Grant(TOPIC, readers.settings.input_topic, "CC_INPUT_TOPIC", ("Describe", "DescribeConfigs"))
+    secure_broker.allow(user, [describing])
+    inspected = await ended(f"inspect {key}", environ_of(readers.settings))
+    assert inspected.exit_code == OK, inspected.printed
+    secure_broker.allow(user, [of_input])
     secure_broker.forbid(user, next(grant for grant in topics if grant.setting == "CC_TRANSITIONS_TOPIC"))
     writing = Grant(TOPIC, readers.settings.transitions_topic, "CC_TRANSITIONS_TOPIC", ("Write", "DescribeConfigs"))
     secure_broker.allow(user, [writing])
