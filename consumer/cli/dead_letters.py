@@ -40,7 +40,9 @@ def _add_selection(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--until", type=Time(), help="Those before this time, such as 1h, or 'today 14:00'."),
         click.option("--since", type=Time(), help="Those that became dead letters at this time or later."),
         click.option("--partition", type=click.IntRange(0), multiple=True, help="Input partition; may be repeated."),
-        click.option("--key", multiple=True, help="Key of the original record; may be repeated."),
+        click.option(
+            "--key", multiple=True, help="Key of the original record, or the id that it spells; may be repeated."
+        ),
         click.option("--reason", type=click.Choice(DEAD_LETTER_REASONS), multiple=True, help="May be repeated."),
     ):
         command = option(command)

@@ -150,13 +150,8 @@ def _split_array(value: bytes) -> list[bytes]:
         return []
 
 
-def compare_key(key: bytes | None, conversation_id: str) -> tuple[Framing, ...] | None:
-    """How a record's key spells a conversation id, empty for the id itself; None if it is another key."""
-    expected = conversation_id.encode()
-    if key == expected:
-        return ()
-    if key is None:
-        return None
+def parse_key(key: bytes) -> Framed | None:
+    """The conversation id that a key spells, and how, but for its case; None if the key is a broken frame."""
     framings: list[Framing] = []
     if key.startswith(_CONFLUENT) and len(key) > _CONFLUENT_BYTES:
         key = key[_CONFLUENT_BYTES:]
@@ -170,11 +165,18 @@ def compare_key(key: bytes | None, conversation_id: str) -> tuple[Framing, ...] 
             framings.append("key_connect")
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if key != expected:
-        if key.lower() != expected.lower():
-            return None
-        framings.append("key_case")
-    return tuple(framings)
+    return Framed(key, tuple(framings))
+
+
+def compare_key(key: bytes | None, conversation_id: str) -> tuple[Framing, ...] | None:
+    """How a record's key spells a conversation id, empty for the id itself; None if it is another key."""
+    expected = conversation_id.encode()
+    if key == expected:
+        return ()
+    found = None if key is None else parse_key(key)
+    if found is None or found.value.lower() != expected.lower():
+        return None
+    return found.framings if found.value == expected else (*found.framings, "key_case")
 
 
 def spell_like(key: bytes, conversation_id: str) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from consumer.core.framing import parse_key
 from consumer.engine.commit_stats import CommitStats
 from consumer.engine.dead_letters import REASON_HEADER
 from consumer.engine.output import Output
@@ -34,7 +35,7 @@ class RecentLetter(Struct, frozen=True):
 
     committed_ms: int
     conversation_id: str
-    """The key of the record, empty if it has none or dead letters carry none."""
+    """The id that the key of the record spells, empty if it has none or dead letters carry none."""
     reason: str
     detail: str
     partition: str
@@ -93,9 +94,11 @@ class RecentActivity:
 
 
 def _letter(now_ms: int, output: Output) -> RecentLetter:
+    key = output.key or b""
+    spelled = parse_key(key)
     return RecentLetter(
         now_ms,
-        (output.key or b"").decode("utf-8", "replace")[:_TEXT_MAX],
+        (key if spelled is None else spelled.value).decode("utf-8", "replace")[:_TEXT_MAX],
         _text(output, REASON_HEADER),
         _text(output, HEADER_PREFIX + "detail"),
         _text(output, HEADER_PREFIX + "source-partition"),

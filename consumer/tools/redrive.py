@@ -25,6 +25,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from consumer.core.framing import parse_key
 from consumer.core.outcomes import DeadLettered
 from consumer.core.reasons import DeadLetterReason, Reason
 from consumer.core.record import Record
@@ -61,6 +62,7 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     reasons: frozenset[DeadLetterReason] = frozenset()
     keys: frozenset[bytes] = frozenset()
+    """Keys as they stand, or the ids that they spell."""
     partitions: frozenset[int] = frozenset()
     """Partitions of the input."""
     since_ms: int | None = None
@@ -72,11 +74,15 @@ class Selection(Struct, frozen=True, kw_only=True):
         """Whether a dead letter is selected. One whose payload was left out has no key."""
         return (
             (not self.reasons or letter.reason in self.reasons)
-            and (not self.keys or letter.original.key in self.keys)
+            and (not self.keys or self._selects(letter.original.key))
             and (not self.partitions or letter.original.partition in self.partitions)
             and (self.since_ms is None or letter.time_ms >= self.since_ms)
             and (self.until_ms is None or letter.time_ms < self.until_ms)
         )
+
+    def _selects(self, key: bytes | None) -> bool:
+        spelled = None if key is None else parse_key(key)
+        return key in self.keys or (spelled is not None and spelled.value in self.keys)
 
 
 class Destination(Struct, frozen=True):

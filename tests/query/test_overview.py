@@ -107,6 +107,13 @@ async def test_the_latest_operations_come_first() -> None:
     assert reader.read(1, []).dead_letters == [DeadLetterCount("late", 2), DeadLetterCount("no_time", 1)]
 
 
+def test_dead_letters_are_of_the_id_that_their_key_spells() -> None:
+    recent_activity = RecentActivity()
+    keys = (b"c1", b'"c1"', b"\0\0\0\0\5c1", b'{"schema":null,"payload":"c1"}', b'"c1', b"c2")
+    recent_activity.add(Effects(1, OffsetMetadata(), [], [], [Output(key, b"") for key in keys]), CommitStats())
+    assert len(OverviewReader({}, recent_activity).read_recent("c1").letters) == 4
+
+
 @given(st.lists(st.integers(0, 2) | st.integers(0, KEPT_MAX * 2), max_size=9))
 def test_only_the_latest_operations_are_kept(sizes: list[int]) -> None:
     """Whatever the sizes of the commits."""

@@ -176,6 +176,15 @@ def test_a_selection_matches_by_all_its_filters(selection: Selection, matches: b
     assert selection.matches(LETTER) is matches
 
 
+@pytest.mark.parametrize(
+    "key", [b"c1", b'"c1"', b"\0\0\0\0\5c1", b'{"schema":null,"payload":"c1"}', None, b'"c1', b"c2"]
+)
+def test_a_key_is_selected_by_the_id_that_it_spells(key: bytes | None) -> None:
+    letter = replace(LETTER, original=replace(LETTER.original, key=key))
+    assert Selection(keys=frozenset({b"c1"})).matches(letter) is (key not in {None, b'"c1', b"c2"})
+    assert key is None or Selection(keys=frozenset({key})).matches(letter)
+
+
 def reject(record: Record) -> DeadLetter:
     """The dead letter of a record, as it is read."""
     form = DeadLetterFormat(keep_payload=True, payload_bytes_max=10_000, version="1")
