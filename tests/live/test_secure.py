@@ -76,14 +76,18 @@ def new_user(broker: SecureBroker) -> str:
     return user
 
 
+def permit(secured: Secured, broker: SecureBroker) -> Pipeline:
+    """A pipeline whose workers are a user of their own, with all permissions that they need."""
+    workers = secured(sasl_username=new_user(broker), sasl_password=PASSWORD)
+    broker.allow(workers.settings.sasl_username, grants(workers.settings))
+    return workers
+
+
 async def test_exactly_once_with_the_listed_permissions(
     pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
 ) -> None:
     """One worker replaces another."""
-    user = new_user(secure_broker)
-    workers = secured(sasl_username=user, sasl_password=PASSWORD)
-    needed = grants(workers.settings)
-    secure_broker.allow(user, needed)
+    workers = permit(secured, secure_broker)
     await pipeline.write_traffic(traffic(1), COUNT)
     checked = await ended("check", environ_of(workers.settings))
     assert checked.exit_code == OK, checked.printed
@@ -198,10 +202,8 @@ async def test_permission_is_taken_away_and_given_back(
     pipeline: Pipeline, secured: Secured, secure_broker: SecureBroker
 ) -> None:
     """The worker ends and names what is missing. A worker that starts afterwards goes on, and no effect is repeated."""
-    user = new_user(secure_broker)
-    workers = secured(sasl_username=user, sasl_password=PASSWORD)
-    needed = grants(workers.settings)
-    secure_broker.allow(user, needed)
+    workers = permit(secured, secure_broker)
+    user, needed = workers.settings.sasl_username, grants(workers.settings)
     taken = (
         (TOPIC, "CC_INPUT_TOPIC", "Read", "Read on the input topic"),
         (TOPIC, "CC_STATE_TOPIC", "Write", "Read and Write on the state"),
