@@ -86,12 +86,19 @@ class LaneGauges(Collector):
     )  # fmt: skip
 
     def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float]) -> None:
-        self.read_states: ReadStates = dict
-        self.read_memory: ReadMemory = lambda: StateMemory(0, 0)
-        self.read_generation: ReadGeneration = lambda: -1
         self._reached: dict[int, Reach] = {}
         self._now_s = now_s
+        self.watch(dict)
         registry.register(self)
+
+    def watch(
+        self,
+        read_states: ReadStates,
+        read_memory: ReadMemory = lambda: StateMemory(0, 0),
+        read_generation: ReadGeneration = lambda: -1,
+    ) -> None:
+        """Read the states of the lanes, what they take, and the generation in which they are open, at each scrape."""
+        self._read_states, self._read_memory, self._read_generation = read_states, read_memory, read_generation
 
     def reach(self, partition: int) -> Reach:
         """The reach of a lane, for the caller to update."""
@@ -119,8 +126,8 @@ class LaneGauges(Collector):
         communications, generations, oldest, conversations, state_bytes, *others = self._empty()
         memory, memory_max, lag_s, standstill = others
         since: dict[str, str] = {}
-        generation = self.read_generation()
-        for partition, held in self.read_states().items():
+        generation = self._read_generation()
+        for partition, held in self._read_states().items():
             label = str(partition)
             for (media, state), count in _fold(held.live_index.states).items():
                 communications.add_metric([label, media, state], count)
@@ -131,7 +138,7 @@ class LaneGauges(Collector):
             state_bytes.add_metric([label], held.committed_bytes)
         for media, first in since.items():
             oldest.add_metric([media], timestamps.to_ms(first) / 1_000)
-        taken = self.read_memory()
+        taken = self._read_memory()
         memory.add_metric([], taken.bytes)
         memory_max.add_metric([], taken.bytes_max)
         now_s = self._now_s()

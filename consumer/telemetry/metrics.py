@@ -22,12 +22,11 @@ from consumer.engine.choice import EngineName
 from consumer.engine.commit_stats import DECLINED_REASONS, CommitStats
 from consumer.telemetry.families import Described, Families
 from consumer.telemetry.labels import CONNECTION_REFUSALS, MEDIA, OTHER, REFUSALS, STATES, TOPICS, Refusal
-from consumer.telemetry.lane_gauges import LaneGauges, ReadGeneration, ReadMemory, ReadStates
+from consumer.telemetry.lane_gauges import LaneGauges
 from consumer.version import VERSION
 from consumer.worker.ports import ACTIVITIES
 from consumer.worker.settlement import Verdict
 from consumer.worker.standstill import Lag
-from consumer.worker.state_memory import StateMemory
 from schemas.state import TimeClass
 
 TIME_CLASSES: Final[tuple[str, ...]] = get_args(TimeClass)
@@ -49,6 +48,7 @@ class Metrics:
         self._families = Families()
         self._assigned: set[int] = set()
         self._lanes = LaneGauges(self.registry, now_s)
+        self.watch = self._lanes.watch
         self._declare_contact_centre()
         self._declare_records()
         self._declare_lanes()
@@ -377,16 +377,6 @@ class Metrics:
     def breaker_opened(self, partition: int) -> None:
         """A lane stopped because of its dead letters."""
         self._breaker.labels(partition).set(1)
-
-    def watch(
-        self,
-        read_states: ReadStates,
-        read_memory: ReadMemory = lambda: StateMemory(0, 0),
-        read_generation: ReadGeneration = lambda: -1,
-    ) -> None:
-        """Read the states of the lanes, what they take, and the generation in which they are open, at each scrape."""
-        self._lanes.read_states, self._lanes.read_memory = read_states, read_memory
-        self._lanes.read_generation = read_generation
 
     def lane_closed(self, partition: int) -> None:
         """Remove every series of a partition."""

@@ -15,9 +15,8 @@ from typing import Any
 from consumer.__main__ import main
 from consumer.engine.commit_stats import CommitStats
 from consumer.kafka.publisher import AtLeastOncePublisher, TransactionalPublisher
-from consumer.telemetry.lane_gauges import ReadStates
+from consumer.telemetry.lane_gauges import LaneGauges, ReadStates
 from consumer.telemetry.log_events import ServiceTelemetry
-from consumer.telemetry.metrics import Metrics
 from consumer.worker.offset_metadata import Ends
 from consumer.worker.ports import Effects, LaneRestored
 
@@ -43,7 +42,7 @@ def install() -> None:
     next_offsets: dict[int, int] = {}
     states: ReadStates = dict
     written_s: dict[int, float] = {}
-    real_committed, real_restored, real_watch = ServiceTelemetry.committed, ServiceTelemetry.restored, Metrics.watch
+    real_committed, real_restored, real_watch = ServiceTelemetry.committed, ServiceTelemetry.restored, LaneGauges.watch
 
     def observe(commit: Callable[[Any, Effects], Awaitable[Ends]]) -> Any:
         async def commit_observed(self: Any, effects: Effects) -> Ends:
@@ -67,7 +66,7 @@ def install() -> None:
         real_restored(self, partition, restored)
         write_state(partition)
 
-    def watch(self: Metrics, read_states: ReadStates, *others: Any) -> None:
+    def watch(self: LaneGauges, read_states: ReadStates, *others: Any) -> None:
         nonlocal states
         real_watch(self, read_states, *others)
         states = read_states
@@ -82,7 +81,7 @@ def install() -> None:
         setattr(publisher, "commit", observe(publisher.commit))  # noqa: B010 - mypy lets no method be assigned
     ServiceTelemetry.committed = committed  # type: ignore[method-assign]
     ServiceTelemetry.restored = restored  # type: ignore[method-assign]
-    Metrics.watch = watch  # type: ignore[assignment,method-assign]
+    LaneGauges.watch = watch  # type: ignore[assignment,method-assign]
 
 
 def _write(event: str, **fields: Any) -> None:
