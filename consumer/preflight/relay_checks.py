@@ -49,7 +49,7 @@ class Habits:
         """Records whose timestamp is no plausible time."""
 
     def note(self, record: Record) -> None:
-        """Take in one more record."""
+        """Count one more record."""
         self.records += 1
         self.timeless += not timestamps.EARLIEST_MS <= record.timestamp_ms <= timestamps.LATEST_MS
         decoded = decode(record, self._rules)
@@ -74,7 +74,7 @@ async def check(settings: Settings, partitions: int) -> list[CheckResult]:
         async with asyncio.timeout(_READ_S):
             await _read(settings, partitions, habits)
     except TimeoutError:
-        pass  # what was read by then is told
+        pass  # the records that were read by then are described
     except ExternalError as error:
         return [CheckResult("relay", "warn", f"the newest records could not be read: {error}")]
     return describe(settings.input_topic, habits)

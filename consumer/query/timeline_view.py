@@ -20,6 +20,9 @@ from schemas.state import (
     ParticipantState,
 )
 
+_UNUSED = CommunicationDetails()
+"""They go into the context of transitions, and there is none in a view."""
+
 
 def communications(state: ConversationState, cycles_max: int, as_of: str | None = None) -> list[CommunicationView]:
     """Every communication that had begun by `as_of`, a published time, sorted by participant, media and id.
@@ -94,8 +97,7 @@ def _derive_transitions(
     entries: list[Entry],
 ) -> list[StandingTransition]:
     """The transitions, with the ids with which they were published."""
-    unused = CommunicationDetails()  # there is no context in the view
-    change = Change(participant.participant_id, media, communication_id, [], entries, participant.details, unused)
+    change = Change(participant.participant_id, media, communication_id, [], entries, participant.details, _UNUSED)
     return [
         StandingTransition(
             transition.id,

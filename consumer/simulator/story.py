@@ -248,7 +248,7 @@ class Story:
 
     def _transfer(self, array: str, queue_id: str) -> Iterator[Change]:
         """A transfer to another agent, whom the first one has consulted, or without a word; they leave at once."""
-        first, attended = self._agent, self.id[2] in "01234567"
+        first, attended = self._agent, self.id[2] in "01234567"  # a digit of a random id: one half of them
         self._disconnect(self._agent_leg, "transfer")
         self._agent["endTime"] = iso(self.now_ms)
         self._transfers.append(

@@ -42,7 +42,7 @@ class Health(Struct, frozen=True):
     problems: list[str]
     """What keeps the workers from their work, as far as it is known. Partitions that are missing come on top."""
     warnings: list[str]
-    """What somebody has to look at while the workers work."""
+    """What an operator has to look at although the workers work."""
     troubled: list[LaneView]
     """The partitions that are not read, or stand still."""
     cards: list[Card]

@@ -145,7 +145,7 @@ class LivePage:
                 "conversation.html",
                 id=conversation_id,
                 follow=as_of is None and is_held,
-                **self._tell(conversation_id, story, recent),
+                **self._timeline_values(conversation_id, story, recent),
             )
 
     async def _unknown(self, conversation_id: str, partition: int | None) -> web.Response:
@@ -159,7 +159,7 @@ class LivePage:
             command=inspect_command(conversation_id),
         )
 
-    def _tell(self, conversation_id: str, story: Story, recent: RecentPart | None) -> dict[str, Any]:
+    def _timeline_values(self, conversation_id: str, story: Story, recent: RecentPart | None) -> dict[str, Any]:
         """What the template of a conversation's timeline shows. `recent` is None if its owner does not answer."""
         operations, letters = (recent.operations, recent.letters) if recent else ([], [])
         transitions = [operation.transition for operation in operations]
@@ -226,7 +226,7 @@ class LivePage:
             story = await self._answers.story_of(found, None, self._wall_ms())
             recent = await self._answers.recent_part(conversation_id)
             async with self._answers.budget.run():
-                html = template.render(self._tell(conversation_id, story, recent))
+                html = template.render(self._timeline_values(conversation_id, story, recent))
             yield {"conversation": html}
 
     async def _stream(

@@ -225,7 +225,7 @@ async def test_last_token_is_used_until_it_expires(
     assert logged.count("oauth.token_renewed") == 1
     assert "token-" not in logged
     assert hastened[:3] == [1, 2, 3]
-    assert hastened.count(1) == 2  # failures are counted anew after a success
+    assert hastened.count(1) == 2  # a success sets the count of failures to zero
 
 
 async def test_call_waits_for_the_request_that_is_under_way(

@@ -268,7 +268,7 @@ async def unavailable(_: web.Request) -> web.Response:
 async def test_an_impostor_learns_no_token_and_is_not_believed(
     answer: Any, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever may join the group may name any address."""
+    """A client that may join the group may name any address."""
     monkeypatch.setattr(worker_client, "ANSWER_BYTES_MAX", 1_000_000)
     client = WorkerClient(WorkerSignature(TOKEN, lambda: NOW_MS))
     async with impostor(answer) as (address, seen):
