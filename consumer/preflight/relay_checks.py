@@ -127,7 +127,7 @@ def _describe_frames(habits: Habits) -> CheckResult:
 
 def _describe_keys(habits: Habits) -> CheckResult:
     spellings = _select(habits, of_keys=True)
-    if sum(spellings.values()) > 0 and len({*spellings.values()} - {habits.updates}) > 0:
+    if any(count != habits.updates for count in spellings.values()):
         message = f"keys are spelled in several ways, of {habits.updates} updates: {_list_counts(spellings)}"
         remedy = f"let the relay spell them alike, for equal keys share a partition, or {_REKEY}"
         return CheckResult("relay", "warn", message, remedy)

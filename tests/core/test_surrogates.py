@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.core.envelope import LONG_BYTES
 from consumer.core.escapes import JsonText
 from consumer.core.rules import Rules
 from consumer.core.snapshot import NoUpdate, Rejected, Snapshot, decode, identify
@@ -36,6 +37,13 @@ def test_half_a_character_unread_costs_nothing(half: bytes) -> None:
         (outcome,) = play([make_record(value)]).outcomes
         assert outcome.disposition == "applied"
         assert expect_applied(outcome).stored == play([make_record(update(b"x"))]).known["c1"]
+
+
+def test_half_a_character_in_a_long_value_costs_nothing() -> None:
+    """It is looked for in a stage of its own."""
+    filling = b"x" * LONG_BYTES
+    (outcome,) = play([make_record(update(filling + rb"\ud83d"))]).outcomes
+    assert expect_applied(outcome).stored == play([make_record(update(filling))]).known["c1"]
 
 
 @pytest.mark.parametrize(

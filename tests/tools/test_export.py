@@ -153,13 +153,13 @@ async def test_the_same_cut_gives_the_same_bytes(tmp_path: Path, file_format: Fi
 
 async def test_a_state_is_the_newest_before_the_cut(tmp_path: Path) -> None:
     topics = Topics([call(0, "alerting", 1), call(5, "connected", 9, "c2")])
-    newer = Topics([call(0, "alerting", 1), call(7, "connected", 5)]).logs[SETTINGS.state_topic, 0][-1]
+    newer = Topics([call(0, "alerting", 1), call(6, "connected", 5)]).logs[SETTINGS.state_topic, 0][-1]
     topics.publish(SETTINGS.state_topic, 0, newer.key, newer.value)
     await export(topics, tmp_path, tables=["states"])
     states = {row["conversation_id"]: row["state"] for row in rows_of(tmp_path, "states")}
     assert states == {"c1": "alerting", "c2": "connected"}
     topics.publish(SETTINGS.state_topic, 0, "c2", None)
-    topics.committed[0] = Committed(8, "")
+    topics.committed[0] = Committed(7, "")
     await export(topics, tmp_path / "later", tables=["states"])
     states = {row["conversation_id"]: row["state"] for row in rows_of(tmp_path / "later", "states")}
     assert states == {"c1": "connected"}

@@ -3,6 +3,7 @@
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from consumer.core import timestamps
 from consumer.core.record import Record
@@ -75,6 +76,10 @@ def test_a_correction_is_marked_where_the_transition_was() -> None:
         (40, f"corrected: connected at {at(40)}"),
         (40, f"corrected: alerting → connected at {at(40)}"),
     ]
+    before = [replace(operation, op="retract") for operation in operations]
+    found = draw(Timeline(0, "worker", "c1", None, 1, views), before + operations, BASE_MS + 100_000, 100)
+    assert found is not None
+    assert len(found.bars[0].marks) == 2, "what stands again is no correction"
 
 
 @given(histories(), st.integers(0, 100_000))
