@@ -16,6 +16,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from msgspec import Struct
@@ -23,6 +24,8 @@ from msgspec import Struct
 from consumer.core.record import Record
 from consumer.engine.dead_letters import is_marker
 from consumer.engine.state_store import StateStore
+from consumer.kafka.coordinator import Group, error_codes
+from consumer.kafka.protocol import StableOffsetsRequest
 from consumer.kafka.records import to_record
 from consumer.kafka.state_log import KafkaStateLog
 from consumer.preflight.topic_admin import TopicAdmin
@@ -38,6 +41,7 @@ PARTITIONS = 4
 _STEP_S = 15.0
 """Timeout of one request to a broker or a worker, which takes a hundredth of it."""
 _MISMATCHES_MAX = 20
+_UNSTABLE_OFFSET_COMMIT = 88
 
 
 class Pipeline:
@@ -107,8 +111,13 @@ class Pipeline:
         except (KafkaError, TimeoutError, OSError):
             return 1
 
+    async def settled_lag(self) -> int:
+        """Records of the input that the group has not committed, once no commit is under way."""
+        await self._wait_for_offset_markers()
+        return await self.lag()
+
     async def lag(self, ends: dict[TopicPartition, int] | None = None) -> int:
-        """Records that the group has not committed, of those before `ends`."""
+        """Records that the group has not committed, of those before `ends`; a commit under way may be left out."""
         consumer = await self._consumer()
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
         try:
@@ -136,6 +145,7 @@ class Pipeline:
 
     async def committed(self) -> dict[TopicPartition, OffsetAndMetadata]:
         """The offsets that the group has committed."""
+        await self._wait_for_offset_markers()
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
         async with asyncio.timeout(_STEP_S):
             await admin.start()
@@ -232,6 +242,19 @@ class Pipeline:
             for topic in topics:
                 while await self.ends(topic) != await self.ends(topic, "read_uncommitted"):
                     await asyncio.sleep(0.2)
+
+    async def _wait_for_offset_markers(self) -> None:
+        """Wait until no commit of the group is under way: until then a broker gives the offsets before it."""
+        client = AIOKafkaClient(bootstrap_servers=self.settings.bootstrap_servers)
+        request = StableOffsetsRequest(self.settings.group_id, self.settings.input_topic, [*range(PARTITIONS)])
+        async with asyncio.timeout(WAIT_S):
+            try:
+                await client.bootstrap()
+                group = Group(client, self.settings.group_id)
+                while _UNSTABLE_OFFSET_COMMIT in error_codes(await group.ask(request)):
+                    await asyncio.sleep(0.1)
+            finally:
+                await client.close()
 
     async def _restore(self) -> dict[str, bytes]:
         """The states that the lanes have in memory after a restore."""

@@ -280,7 +280,7 @@ async def test_refused_state_commits_no_offset(pipeline: Pipeline, admin: AIOKaf
     await pipeline.write_traffic(traffic(6), COUNT)
     assert await worker.ended() == CONFIG
     assert "max.message.bytes" in str(worker.events("consumer.failed")[0]["error"])
-    assert await pipeline.lag() == COUNT
+    assert await pipeline.settled_lag() == COUNT
     await configure(admin, topic, cleanup_policy="compact")
     await consume_input(pipeline)
     assert (await pipeline.judge()).records == COUNT
@@ -296,7 +296,7 @@ async def test_input_in_a_missing_codec_ends_the_worker(pipeline: Pipeline, code
     worker = await pipeline.start_worker("tests.live.without_codecs")
     assert await worker.ended() == CONFIG, worker.text()
     assert "a codec is not installed: install" in str(worker.events("consumer.failed")[0]["error"])
-    assert await pipeline.lag() == 1
+    assert await pipeline.settled_lag() == 1
 
 
 async def test_output_in_a_missing_codec_ends_the_worker(pipeline: Pipeline) -> None:
@@ -358,7 +358,7 @@ async def test_unusable_input_opens_the_breakers(pipeline: Pipeline) -> None:
     async with asyncio.timeout(WAIT_S):
         while len(worker.events("breaker.opened")) < PARTITIONS:
             await asyncio.sleep(0.1)
-    assert await pipeline.lag() == 600 - dead
+    assert await pipeline.settled_lag() == 600 - dead
     await write_unusable(100)
     await asyncio.sleep(
         2 + pipeline.settings.max_poll_interval_ms / 1_000

@@ -99,7 +99,7 @@ async def test_sigterm_under_load_drains_and_commits(pipeline: Pipeline, number:
     await worker.logged("witness.committed")
     assert await worker.end(number, pipeline.settings.drain_s) == 0
     assert worker.events("consumer.drained")[0]["in_time"]
-    left = await pipeline.lag()
+    left = await pipeline.settled_lag()
     assert 0 < left < COUNT
     worker = await pipeline.start_worker("tests.live.witness")
     await pipeline.caught_up()
