@@ -74,13 +74,13 @@ def parse(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Settin
     stand_ins: dict[str, Any] = {name: "" for name in unusable if fields[name].required}
     settings = Settings(**values, **stand_ins)
     # A value that stands for an unusable one shows no conflict.
-    problems.extend(problem for problem in conflicts(settings) if not unusable & _named(problem))
+    problems.extend(problem for problem in conflicts(settings) if not unusable & _find_names(problem))
     if problems:
         raise SettingsError(problems)
     return settings
 
 
-def _named(problem: str) -> set[str]:
+def _find_names(problem: str) -> set[str]:
     """The settings whose variables a sentence names."""
     return {name.lower() for name in re.findall(rf"{PREFIX}([A-Z0-9_]+)", problem)}
 

@@ -1,7 +1,7 @@
 """What the relay does, by the newest records of the input: their frames, keys, times, and whether they can be used.
 
 1. Nothing here prevents the start: a record that cannot be used becomes a dead letter, and the newest ones may be of a
-   relay that was mended since.
+   relay that was fixed since.
 2. Values and keys are never shown, only where records are and which rule they break.
 """
 

@@ -110,7 +110,9 @@ WRAPS: dict[str, tuple[Wrap, tuple[Framing, ...]]] = {
 def test_a_framed_event_has_the_outcome_of_the_plain_one(name: str, event: Any) -> None:
     wrap, framings = WRAPS[name]
     plain, record = make_record(encode(event)), make_record(wrap(event))
-    outcome, expected = (expect_applied(step(each, RULES, None, lambda _: None)) for each in (record, plain))
+    outcome, expected = (
+        expect_applied(step(input_record, RULES, None, lambda _: None)) for input_record in (record, plain)
+    )
     assert outcome.framings == framings
     assert replace(outcome, framings=()) == expected
     assert identify(plain, RULES) == Identity("c1", BASE_MS)
@@ -270,9 +272,9 @@ def test_conversations_in_one_record_are_split_by_rekey() -> None:
     record = make_record(b"\xef\xbb\xbf" + encode(events), seconds=10)
     assert expect_dead_letter(step(record, RULES, None, lambda _: None)).reason == "key_mismatch"
     rekeyed = [rekey_record(part, "target", RULES) for part in split(record, RULES)]
-    assert [each.output.key for each in rekeyed] == [b"c1", b"c2", b"c1"]
-    assert [json.loads(each.output.value or b"") for each in rekeyed] == events
-    assert [dict(each.output.headers).get("snapshot-time") for each in rekeyed] == [
+    assert [record.output.key for record in rekeyed] == [b"c1", b"c2", b"c1"]
+    assert [json.loads(record.output.value or b"") for record in rekeyed] == events
+    assert [dict(record.output.headers).get("snapshot-time") for record in rekeyed] == [
         str(BASE_MS + 2_000).encode(), str(BASE_MS + 3_000).encode(), None,
     ]  # fmt: skip
     plain = make_record(events[0])
