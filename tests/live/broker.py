@@ -17,6 +17,7 @@ from typing import Protocol
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
+from tests.live.jars import fetch_jars
 from tests.live.lost_markers import LostMarker, find_lost_markers
 from tests.sockets import find_free_ports
 
@@ -28,10 +29,8 @@ KAFKA_VERSION = os.environ.get("KAFKA_VERSION") or PINNED_VERSION
 """The version of the brokers that the tests start."""
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _DOCKER_S = 10
-_DOWNLOAD_S = 300
 _READY_S = 600  # 5 s on an idle machine
 _STOP_S = 20
-_JAVA_MIN = 17  # what Kafka 4 brokers run on
 _STARTED = "Kafka Server started"
 _QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """Options of Java with which a broker starts in half the time. It is slower where it has much to do."""
@@ -254,30 +253,10 @@ def find_broker(*, is_measured: bool = False) -> Broker | str:
 
 
 def jars(version: str = KAFKA_VERSION) -> Path | str:
-    """The folder of Kafka's jars, or why there is none. Maven fetches them once; they are kept outside the tree."""
-    missing = "no KAFKA_BOOTSTRAP_SERVERS, no Docker that answers"
-    if not _java_is_new_enough():
-        return f"{missing}, no Java {_JAVA_MIN} or later"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "conversation-consumer" / f"kafka-{version}-with-tools-and-converter"
-    if folder.is_dir():
-        _archive_classes(folder)
-        return folder
-    if shutil.which("mvn") is None:
-        return f"{missing}, no Maven to fetch Kafka's jars"
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-    command = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies"]
-    command += [f"-Dkafka.version={version}", f"-DoutputDirectory={partial}"]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_S)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        output = error.stdout if isinstance(error, subprocess.CalledProcessError) else f"no end in {_DOWNLOAD_S} s"
-        return f"{missing}, and Maven could not fetch Kafka's jars: {output}"[:2_000]
-    try:
-        partial.rename(folder)
-    except OSError:  # another session was faster
-        shutil.rmtree(partial, ignore_errors=True)
+    """The folder of Kafka's jars, or why there is none."""
+    folder = fetch_jars(_POM, f"kafka-{version}-with-tools-and-converter", f"-Dkafka.version={version}")
+    if isinstance(folder, str):
+        return f"no KAFKA_BOOTSTRAP_SERVERS, no Docker that answers, {folder}"
     _archive_classes(folder)
     return folder
 
@@ -319,11 +298,3 @@ def _docker_responds() -> bool:
     except subprocess.TimeoutExpired:
         return False
     return answer.returncode == 0
-
-
-def _java_is_new_enough() -> bool:
-    if shutil.which("java") is None:
-        return False
-    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=_STOP_S, check=False)
-    version = re.search(r'version "(\d+)', answer.stderr)
-    return version is not None and int(version[1]) >= _JAVA_MIN
