@@ -32,16 +32,18 @@ API_PATHS = {
     for path in json.loads(file.read_text(encoding="utf-8"))["paths"]
 }
 OTHER_PROGRAMS = {
-    "_CONVERSATION_CONSUMER_COMPLETE=fish_source",
     ".venv/bin/pip",
+    "_CONVERSATION_CONSUMER_COMPLETE=fish_source",
     "curl",
     "docker",
     "echo",
     "export",
+    "java",
     "kafka-consumer-groups",
     "kubectl",
     "make",
     "pip",
+    "psql",
     "python3",
 }
 
