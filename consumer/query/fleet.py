@@ -8,7 +8,7 @@
 4. At most `_ANSWERS_MAX` pages are made at a time. For each at most `_ASKED_MAX` workers are asked at a time, within
    the time of the whole answer. A worker that was silent for so long is not asked again for `_SILENT_S`, so that it
    does not hold up every answer.
-5. What was published of one conversation lately, its owner alone is asked for.
+5. Only the owner of a conversation is asked for what was published of it lately.
 """
 
 import asyncio
