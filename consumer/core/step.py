@@ -13,27 +13,13 @@ from consumer.core import conversation, state_codec, transitions
 from consumer.core.envelope import Envelope
 from consumer.core.framing import Framed
 from consumer.core.outcomes import Applied, DeadLettered, Ignored, Outcome, Unchanged
+from consumer.core.reading import Checked, Envelopes, NoUpdate, Opened, Parts, Rejected, Stage, Unread, begin, read
 from consumer.core.reasons import Anomaly
 from consumer.core.record import Record
 from consumer.core.refold import Change
 from consumer.core.retention import advance, is_late
 from consumer.core.rules import Rules
-from consumer.core.snapshot import (
-    Checked,
-    Decoded,
-    Envelopes,
-    NoUpdate,
-    Opened,
-    Parts,
-    Rejected,
-    Snapshot,
-    Stage,
-    Unread,
-    begin,
-    decode,
-    decode_body,
-    read,
-)
+from consumer.core.snapshot import Decoded, Snapshot, decode, decode_body
 from consumer.core.state_codec import StoredState
 from schemas.state import Source
 

@@ -12,9 +12,10 @@ from contextlib import aclosing
 from typing import Final
 
 from consumer.core import timestamps
+from consumer.core.reading import NoUpdate, Rejected
 from consumer.core.record import Record
 from consumer.core.rules import Rules
-from consumer.core.snapshot import NoUpdate, Rejected, Snapshot, decode
+from consumer.core.snapshot import Snapshot, decode
 from consumer.kafka.partition_reader import PartitionReader
 from consumer.kafka.records import find_candidates
 from consumer.preflight.check_result import CheckResult

@@ -20,8 +20,8 @@ from typing import Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from consumer.core.reading import split
 from consumer.core.record import Record
-from consumer.core.snapshot import split
 from consumer.kafka import coordinator
 from consumer.kafka.acls import GROUP, TOPIC, Grant
 from consumer.kafka.errors import call

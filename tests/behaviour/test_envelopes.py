@@ -7,9 +7,10 @@ from msgspec.structs import replace
 
 from consumer.core import timestamps
 from consumer.core.envelope import SNAPSHOT_TIME_HEADER
+from consumer.core.reading import NoUpdate, Rejected
 from consumer.core.record import Record
 from consumer.core.rules import Rules
-from consumer.core.snapshot import Identity, NoUpdate, Rejected, Snapshot, decode, identify
+from consumer.core.snapshot import Identity, Snapshot, decode, identify
 from consumer.tools.republish import rekey_record
 from tests import model
 from tests.core.play import play

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from consumer.core.outcomes import Outcome
+from consumer.core.reading import NoUpdate, Rejected
 from consumer.core.rules import Rules
-from consumer.core.snapshot import NoUpdate, Rejected, Snapshot, decode, identify
+from consumer.core.snapshot import Snapshot, decode, identify
 from tests import model
 from tests.core.play import play
 from tests.outcomes import expect_applied, expect_dead_letter

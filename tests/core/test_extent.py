@@ -11,8 +11,9 @@ from consumer.core.details import CONTROLLED_MAX
 from consumer.core.escapes import JsonText
 from consumer.core.extent import ELEMENTS_MAX, NESTING_MAX, find_excess
 from consumer.core.outcomes import Outcome
+from consumer.core.reading import Rejected
 from consumer.core.rules import Rules
-from consumer.core.snapshot import PARTICIPANTS_MAX, Rejected, Snapshot, decode, identify
+from consumer.core.snapshot import PARTICIPANTS_MAX, Snapshot, decode, identify
 from consumer.core.step import step
 from tests import model
 from tests.outcomes import expect_dead_letter

@@ -14,9 +14,10 @@ from msgspec.structs import replace
 from consumer.core import framing
 from consumer.core.envelope import LONG_BYTES
 from consumer.core.framing import FRAMINGS, FRAMINGS_MAX, SNAPSHOTS_MAX, Framed, Framing, compare_key, spell_like
+from consumer.core.reading import NoUpdate, Rejected, split
 from consumer.core.record import Record
 from consumer.core.rules import Rules
-from consumer.core.snapshot import Identity, NoUpdate, Rejected, Snapshot, decode, identify, split
+from consumer.core.snapshot import Identity, Snapshot, decode, identify
 from consumer.core.step import LongStep, step
 from consumer.tools.republish import rekey_record
 from tests import model

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from consumer.core.envelope import LONG_BYTES
 from consumer.core.escapes import JsonText
+from consumer.core.reading import NoUpdate, Rejected
 from consumer.core.rules import Rules
-from consumer.core.snapshot import NoUpdate, Rejected, Snapshot, decode, identify
+from consumer.core.snapshot import Snapshot, decode, identify
 from consumer.core.surrogates import ESCAPES_MAX, replace_lone
 from tests.core.play import play
 from tests.outcomes import expect_applied

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from consumer.core.reading import Rejected
 from consumer.core.record import Record
 from consumer.core.rules import Rules
-from consumer.core.snapshot import Rejected, decode
+from consumer.core.snapshot import decode
 from consumer.simulator.traffic import DORMANT_PER_ACTIVE_MAX, Draft, Traffic, records
 from schemas.inbound import FlatParticipant, Participant, Payload
 

@@ -1,5 +1,5 @@
 //! Read the envelope of a value: its topic, its body and the time of its snapshot. As `core/envelope.py`,
-//! `core/extent.py` and the checks of a whole record in `core/snapshot.py`.
+//! `core/extent.py` and the checks of a whole record in `core/reading.py` and `core/snapshot.py`.
 
 use memchr::memchr_iter;
 
