@@ -81,7 +81,9 @@ async def _serve(settings: Settings, started: asyncio.Event, stop: asyncio.Event
     refuse([engine_check.check(settings.engine)])
     async with TopicAdmin(settings) as admin:
         partitions = await admin.verify()
-        for result in await admin.brokers():
+        brokers = await admin.brokers()
+        refuse(brokers)
+        for result in brokers:
             _warn("consumer.broker_defect", result)
         _warn("consumer.descriptors_low", admin.descriptors(partitions))
     for result in security_checks.all_checks(settings, find_secret_files(environ())):

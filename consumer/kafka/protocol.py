@@ -7,7 +7,7 @@
 | OffsetFetch          | 7       | `require_stable` reports an offset whose transaction is open; Kafka 2.5         |
 | DescribeProducers    | 0       | where the open transaction of a producer begins; Kafka 2.8                      |
 | DescribeTransactions | 0       | how the last transaction of a transactional id ended; Kafka 2.8                 |
-| ApiVersions          | 3       | which features a broker's software supports; Kafka 2.7                          |
+| ApiVersions          | 3       | which requests and features a broker's software supports; Kafka 2.4, 2.7        |
 
 To send one raises NotImplementedError if the broker does not have the version, and IncompatibleBrokerVersion if it does
 not have the request at all.
@@ -50,7 +50,9 @@ def _by_partition(*fields: tuple[str, Any]) -> tuple[str, Any]:
     return ("topics", CompactArray(("topic", CompactString("utf-8")), ("partitions", partitions), _TAGS))
 
 
-class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types
+class Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types
+    """The 16 bytes of an id."""
+
     @classmethod
     def encode(cls, value: bytes) -> bytes:
         """The value itself, which has 16 bytes."""
@@ -84,7 +86,7 @@ class _TopicsResponse(Response):  # type: ignore[misc]  # as above
             CompactArray(
                 ("error_code", Int16),
                 ("topic", CompactString("utf-8")),
-                ("topic_id", _Uuid),
+                ("topic_id", Uuid),
                 ("is_internal", Boolean),
                 (
                     "partitions",
@@ -114,7 +116,7 @@ class _TopicsRequest(RequestStruct):  # type: ignore[misc]  # as above
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _TopicsResponse
     SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", _Uuid), ("topic", CompactString("utf-8")), _TAGS)),
+        ("topics", CompactArray(("topic_id", Uuid), ("topic", CompactString("utf-8")), _TAGS)),
         ("allow_auto_topic_creation", Boolean),
         ("include_cluster_authorized_operations", Boolean),
         ("include_topic_authorized_operations", Boolean),
@@ -334,6 +336,10 @@ class _FeaturesResponse(Response):  # type: ignore[misc]  # as above
     _SUPPORTED_FEATURES = CompactArray(
         ("name", CompactString("utf-8")), ("min_version", Int16), ("max_version", Int16), _TAGS
     )
+
+    def highest_versions(self) -> dict[int, int]:
+        """The highest version of each request that the broker takes, by the key of the request."""
+        return {key: highest for key, _, highest, _ in self.api_versions}
 
     def supported_features(self) -> dict[str, int]:
         """The highest level of each feature that the broker's software supports; the cluster may use a lower one."""

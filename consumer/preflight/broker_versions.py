@@ -1,8 +1,12 @@
-"""Which Kafka the brokers run, and whether that version loses the end of transactions (KAFKA-20734).
+"""Whether the brokers take the requests of `exactly_once`, and whether their version loses the end of transactions.
 
-When a transaction ends while one of its partitions has no leader, brokers from Kafka 4.3 on skip the marker of that
-partition for good and report success; brokers up to 4.2 wait for the leader. The defect is in the software. So the
-highest `metadata.version` that a broker supports counts, even if the cluster has finalized a lower one.
+By its answer to ApiVersions a broker takes all requests of `NEEDED` from Kafka 2.8 on. The KRaft mode of 2.8 takes none
+that begins or ends a transaction.
+
+KAFKA-20734: when a transaction ends while one of its partitions has no leader, brokers from Kafka 4.3 on skip the
+marker of that partition for good and report success; brokers up to 4.2 wait for the leader. The defect is in the
+software. So the highest `metadata.version` that a broker supports counts, even if the cluster has finalized a lower
+one.
 """
 
 import asyncio
@@ -12,8 +16,15 @@ from typing import Final
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+from aiokafka.protocol import transaction
+from msgspec import Struct
 
-from consumer.kafka.protocol import FeaturesRequest
+from consumer.kafka.protocol import (
+    DescribeProducersRequest,
+    DescribeTransactionRequest,
+    FeaturesRequest,
+    StableOffsetsRequest,
+)
 from consumer.kafka.timeouts import wait
 from consumer.preflight.check_result import CheckResult
 
@@ -22,6 +33,19 @@ RELEASES: Final = {21: "3.9 or earlier", 25: "4.0", 27: "4.1", 29: "4.2", 30: "4
 """Releases of Kafka by the highest `metadata.version` that each supports, in ascending order."""
 MARKERS_LOST_FROM: Final = 30
 """The first `metadata.version` whose brokers lose markers. There is no last one until a release contains the fix."""
+OLDEST_RELEASE: Final = "2.8"
+"""The first release whose brokers take all requests of `NEEDED`."""
+NEEDED: Final = {
+    "InitProducerId": (transaction.InitProducerIdRequest.API_KEY, 0),
+    "AddPartitionsToTxn": (transaction.AddPartitionsToTxnRequest.API_KEY, 0),
+    "AddOffsetsToTxn": (transaction.AddOffsetsToTxnRequest.API_KEY, 0),
+    "TxnOffsetCommit": (transaction.TxnOffsetCommitRequest.API_KEY, 0),
+    "EndTxn": (transaction.EndTxnRequest.API_KEY, 0),
+    "OffsetFetch": (StableOffsetsRequest.API_KEY, 7),
+    "DescribeProducers": (DescribeProducersRequest.API_KEY, 0),
+    "DescribeTransactions": (DescribeTransactionRequest.API_KEY, 0),
+}
+"""The requests of `exactly_once` that not all brokers take: the key of each, and the version that is needed."""
 
 _SHOWN_MAX = 5
 _LOST = (
@@ -33,15 +57,33 @@ _REMEDY = (
     "__transaction_state among them, so that a partition is seldom without a leader; lanes repair their own "
     "transactions"
 )
+_TOO_OLD_REMEDY = (
+    f"run Kafka {OLDEST_RELEASE} or later, with ZooKeeper if it is {OLDEST_RELEASE}; without transactions only "
+    f"CC_DELIVERY=at_least_once is possible"
+)
 
 
-def check(levels: Mapping[int, int | None]) -> CheckResult:
-    """Whether any broker loses markers, given the highest `metadata.version` by node id; None where it is not known."""
+class BrokerFound(Struct, frozen=True):
+    """What a broker says of its software; nothing is known of one that does not answer."""
+
+    level: int | None = None
+    """The highest `metadata.version` that it supports; None where that is not known."""
+    missing: tuple[str, ...] = ()
+    """The requests of `NEEDED` that it does not take."""
+
+
+def check(brokers: Mapping[int, BrokerFound]) -> CheckResult:
+    """Whether any broker lacks what `exactly_once` takes, which fails, or loses markers; brokers by node id."""
+    incapable = [node for node, found in sorted(brokers.items()) if found.missing]
+    if incapable:
+        requests = ", ".join(name for name in NEEDED if any(name in brokers[node].missing for node in incapable))
+        message = f"{_list_nodes(incapable)}: no {requests}, which CC_DELIVERY=exactly_once takes"
+        return CheckResult("brokers", "fail", message, _TOO_OLD_REMEDY)
     by_level: dict[int, list[int]] = defaultdict(list)
-    for node, level in sorted(levels.items()):
-        if level is not None:
-            by_level[level].append(node)
-    unknown = [node for node, level in sorted(levels.items()) if level is None]
+    for node, found in sorted(brokers.items()):
+        if found.level is not None:
+            by_level[found.level].append(node)
+    unknown = [node for node, found in sorted(brokers.items()) if found.level is None]
     parts = [
         f"{_list_nodes(nodes)}: {_name_release(level)} ({FEATURE} {level})" for level, nodes in sorted(by_level.items())
     ]
@@ -65,16 +107,19 @@ def _name_release(level: int) -> str:
     return f"Kafka {release}" if release else f"later than Kafka {RELEASES[max(RELEASES)]}"
 
 
-async def find(client: AIOKafkaClient, timeout_s: float) -> dict[int, int | None]:
-    """The highest `metadata.version` that each broker of the cluster supports; None where it does not answer."""
+async def find(client: AIOKafkaClient, timeout_s: float) -> dict[int, BrokerFound]:
+    """What each broker of the cluster says of its software."""
     nodes = [broker.nodeId for broker in client.cluster.brokers()]
     return dict(zip(nodes, await asyncio.gather(*(_ask(client, node, timeout_s) for node in nodes)), strict=True))
 
 
-async def _ask(client: AIOKafkaClient, node: int, timeout_s: float) -> int | None:
+async def _ask(client: AIOKafkaClient, node: int, timeout_s: float) -> BrokerFound:
     try:
         response = await wait(timeout_s, client.send(node, FeaturesRequest()))
-    except (KafkaError, NotImplementedError, TimeoutError, OSError):
-        return None
-    level: int | None = response.supported_features().get(FEATURE)
-    return level
+    except NotImplementedError:  # before Kafka 2.4
+        return BrokerFound(missing=tuple(NEEDED))
+    except (KafkaError, TimeoutError, OSError):
+        return BrokerFound()
+    highest = response.highest_versions()
+    missing = tuple(name for name, (key, version) in NEEDED.items() if highest.get(key, -1) < version)
+    return BrokerFound(response.supported_features().get(FEATURE), missing)

@@ -1,7 +1,4 @@
-"""What a worker that joins the consumer group now will meet: other members, committed offsets, records to read.
-
-Only a group of the classic protocol can be described. One of the newer protocol (KIP-848) looks empty.
-"""
+"""What a worker that joins the consumer group now will meet: other members, committed offsets, records to read."""
 
 import asyncio
 import time
@@ -14,6 +11,7 @@ from aiokafka.errors import for_code
 from msgspec import Struct
 
 from consumer.kafka import coordinator
+from consumer.kafka.newer_groups import find_newer_members
 from consumer.kafka.offsets import find_begins, find_ends, retry
 from consumer.kafka.protocol import AuthorizedGroupsRequest
 from consumer.kafka.records import OffsetRange
@@ -45,6 +43,8 @@ class GroupFound(Struct, frozen=True):
     protocol_type: str = ""
     assignor: str = ""
     members: tuple[Member, ...] = ()
+    newer_members: tuple[str, ...] = ()
+    """The hosts of members that speak the newer protocol; `members` is empty then."""
     committed: Mapping[int, int] = {}
     """The next offset to read, by partition of the input topic."""
     input_spans: Mapping[int, OffsetRange] = {}
@@ -73,6 +73,12 @@ def _check_kind(group_id: str, group: GroupFound) -> CheckResult:
     name = f"group {group_id!r} (CC_GROUP_ID)"
     if group.protocol_type not in {"", _PROTOCOL_TYPE}:
         message = f"{name} is used for something else than consumers: {group.protocol_type!r}"
+        return CheckResult("group", "fail", message, _OTHER_GROUP)
+    if group.newer_members:
+        message = (
+            f"{name} has members that speak the newer protocol (group.protocol=consumer), at "
+            f"{_list_some(sorted(set(group.newer_members)))}: no workers, but partitions are assigned to them"
+        )
         return CheckResult("group", "fail", message, _OTHER_GROUP)
     if group.members and group.assignor not in {"", _ASSIGNOR}:
         message = f"{name} has members that share partitions by {group.assignor!r}, not by {_ASSIGNOR!r}"
@@ -212,6 +218,7 @@ async def find(
     Raises KafkaError; waits while the cluster is starting or a leader moves: the caller bounds it.
     """
     state, protocol_type, assignor, members = await _describe(client, settings.group_id)
+    newer_members = () if members else await find_newer_members(client, settings.group_id)
     numbers = range(partitions[settings.input_topic])
     committed = await coordinator.find_committed(client, settings.group_id, settings.input_topic, numbers)
     offsets = {number: offset.next_offset for number, offset in committed.items() if offset is not None}
@@ -219,7 +226,9 @@ async def find(
     inputs, states = settings.input_topic, settings.state_topic
     input_spans = await _find_spans(client, inputs, partitions[inputs])
     state_spans = await _find_spans(client, states, partitions[states])
-    return GroupFound(state, protocol_type, assignor, members, offsets, input_spans, state_spans, undecided)
+    return GroupFound(
+        state, protocol_type, assignor, members, newer_members, offsets, input_spans, state_spans, undecided
+    )
 
 
 async def _describe(client: AIOKafkaClient, group_id: str) -> tuple[str, str, str, tuple[Member, ...]]:

@@ -133,7 +133,7 @@ class TopicAdmin:
         return descriptors.check(partitions, len(self._admin.brokers))
 
     async def brokers(self) -> list[CheckResult]:
-        """Whether any broker runs a version that loses markers of transactions."""
+        """Whether any broker is too old for transactions as lanes need them, or loses their markers."""
         if self._settings.delivery != "exactly_once":
             return []
         timeout_s = min(self._settings.tuning.request_timeout_ms / 1_000, _VERSIONS_S)

@@ -20,6 +20,7 @@ from schemas.state import TimeClass
 from schemas.transition import TRANSITION_SCHEMA, Transition
 from tests.data.worked_examples import TIME_NAMES, WORKED_EXAMPLES, Example
 from tests.docs.pages import ROOT, table, text_of
+from tests.live.broker import LOWEST_LEVELS, PINNED_VERSION, TESTED_VERSIONS
 from tests.live.standstills import CAUSES, Cause
 from tests.strategies import BASE_MS
 
@@ -178,3 +179,10 @@ def test_signal_that_does_not_come_has_a_reason(cause: Cause) -> None:
 def test_reasons_to_decline_are_those_of_the_engine() -> None:
     rows = table(DOCS / "explanation" / "engine.md", "| reason | the record, or its conversation |")
     assert tuple(words(row)[0] for row in rows) == DECLINED_REASONS
+
+
+def test_versions_of_kafka_are_those_that_are_tested() -> None:
+    rows = table(DOCS / "how-to" / "upgrade.md", "| Kafka | features | what is run | result |")
+    named = {version for row in rows for version in re.findall(r"[0-9]+\.[0-9]+\.[0-9]+", row[0])}
+    assert named == set(TESTED_VERSIONS)
+    assert [row[0] for row in rows if f"`{LOWEST_LEVELS}`" in row[1]] == [PINNED_VERSION]

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,17 @@ KEEPS_MARKERS = "4.2.2"
 """The newest version whose brokers lose no transaction markers (KAFKA-20734)."""
 KAFKA_VERSION = os.environ.get("KAFKA_VERSION") or PINNED_VERSION
 """The version of the brokers that the tests start."""
+FORMAT = tuple(os.environ.get("KAFKA_FORMAT", "").split())
+"""Options with which their storage is formatted: the levels of features, such as `--feature transaction.version=0`."""
+OLDEST_VERSION = "3.3.2"
+"""The oldest version whose KRaft mode is meant for production; no older one is tested at every change."""
+TESTED_VERSIONS = (OLDEST_VERSION, "3.9.1", KEEPS_MARKERS, PINNED_VERSION)
+"""The versions that `docs/how-to/upgrade.md` names, in ascending order."""
+LOWEST_LEVELS = "3.3-IV3"
+"""The release with the lowest levels of features that brokers of Kafka 4 can be formatted with: transactions of
+version 0, and no groups of the newer protocol."""
+KEEPS_LATE_OFFSETS_OUT = (4, 0)
+"""The first release whose coordinators of groups never let a late offset of a transaction displace a newer one."""
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _DOCKER_S = 10
 _READY_S = 600  # 5 s on an idle machine
@@ -56,6 +68,12 @@ SETTINGS = {
 }
 
 
+def release_of(version: str) -> tuple[int, int]:
+    """The release of a version: 4 and 2 of `4.2.2`."""
+    major, minor, _ = version.split(".", 2)
+    return int(major), int(minor)
+
+
 class Broker(Protocol):
     """A running Kafka."""
 
@@ -77,8 +95,11 @@ class LocalBroker:
     Where `is_measured`, it gets all of Java's optimizations, and starts later.
     """
 
-    def __init__(self, jars: Path, more_ports: int = 0, *, is_measured: bool = False) -> None:
+    def __init__(
+        self, jars: Path, more_ports: int = 0, *, is_measured: bool = False, format_options: Sequence[str] = FORMAT
+    ) -> None:
         self._jars = jars
+        self._format_options = format_options
         self._java_options = ["-Xmx512m", *(() if is_measured else _QUICK_START)]
         self._home = Path(tempfile.mkdtemp(prefix="test-broker-"))
         self._port, self._controller, self.behind_port, self.front_port, *self._more_ports = find_free_ports(
@@ -136,6 +157,10 @@ class LocalBroker:
         self.stop()
         self.start()
 
+    def replace_jars(self, jars: Path) -> None:
+        """Start from these jars from now on, with the same data."""
+        self._jars = jars
+
     def pause(self) -> None:
         """Stop the process: it keeps its connections and answers no request."""
         self._signal(signal.SIGSTOP)
@@ -176,7 +201,9 @@ class LocalBroker:
     def _format(self) -> None:
         self._config.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
         cluster = f"--cluster-id={self._cluster_id}"  # an id may begin with a dash, which would be read as an option
-        command = self._java("kafka.tools.StorageTool", "format", cluster, "-c", str(self._config))
+        command = self._java(
+            "kafka.tools.StorageTool", "format", cluster, "-c", str(self._config), *self._format_options
+        )
         formatted = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_READY_S)
         if formatted.returncode != 0:
             raise BrokerError(f"the storage could not be formatted: {formatted.stdout}{formatted.stderr}"[-4_000:])

@@ -12,7 +12,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError
 
 from consumer.kafka.coordinator import find
-from tests.live.broker import LocalBroker
+from tests.live.broker import FORMAT, LocalBroker
 from tests.live.lost_markers import LostMarker
 from tests.live.proxy import END_TXN, Proxy
 
@@ -25,8 +25,8 @@ _FOUND_S = 120.0
 class Node(LocalBroker):
     """One of several brokers; `peers` has to be set before it starts."""
 
-    def __init__(self, jars: Path, number: int, replicas: int = NODES) -> None:
-        super().__init__(jars)
+    def __init__(self, jars: Path, number: int, replicas: int = NODES, format_options: Sequence[str] = FORMAT) -> None:
+        super().__init__(jars, format_options=format_options)
         self.number = number
         self._replicas = replicas
         self.peers: Sequence[Node] = ()
@@ -52,15 +52,16 @@ class Cluster:
     that is when brokers lose markers.
     """
 
-    def __init__(self, jars: Path, replicas: int = NODES) -> None:
+    def __init__(self, jars: Path, replicas: int = NODES, format_options: Sequence[str] = FORMAT) -> None:
         self._replicas = replicas
+        self._format_options = format_options
         self.nodes = self._make_nodes(jars)
         for node in self.nodes:
             node._cluster_id = self.nodes[0]._cluster_id
         self.proxies = [Proxy(node.front_port, node.behind_port) for node in self.nodes]
 
     def _make_nodes(self, jars: Path) -> Sequence[Node]:
-        nodes = [Node(jars, number, self._replicas) for number in range(1, NODES + 1)]
+        nodes = [Node(jars, number, self._replicas, self._format_options) for number in range(1, NODES + 1)]
         for node in nodes:
             node.peers = nodes
         return nodes

@@ -1,6 +1,7 @@
 """Workers on three brokers under faults: a schedule drawn from a seed, and a report of the outcome.
 
-`python -m tests.live.faults --minutes 10 [--seed N] [--only NAME]... [--replicas N] [--back-to-back]` is the long run.
+`python -m tests.live.faults --minutes 10 [--seed N] [--only NAME]... [--replicas N] [--back-to-back]` is the long run;
+with `--once` every fault comes once.
 Every fault is over when its method returns; the workers must recover without help. Bounds on time are generous, so
 that a slow machine keeps them; the outputs are compared strictly.
 """
@@ -17,7 +18,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from consumer.simulator.traffic import Traffic, records
+from consumer.simulator.traffic import Draft, Traffic, records
 from consumer.tools.traffic_writer import TrafficWriter
 from consumer.worker.ports import ExternalError
 from tests.live.broker import BrokerError, LocalBroker, jars
@@ -405,7 +406,10 @@ async def run(plan: Plan, report: Report, logs: Path) -> None:
     async with _stage(plan, report, chance, logs) as (scene, pipeline, cluster):
         await scene.restart_workers()
         over = asyncio.Event()
-        tasks = [asyncio.create_task(_write_traffic(pipeline, plan.seed, over)), asyncio.create_task(scene.sample())]
+        tasks = [
+            asyncio.create_task(write_steadily(pipeline, steady_traffic(plan.seed), over)),
+            asyncio.create_task(scene.sample()),
+        ]
         waited_for_share = 0.0 if plan.minutes is None or plan.back_to_back else _WAITED_FOR_SHARE
         waiting = random.Random(plan.seed)
         try:
@@ -477,9 +481,13 @@ def _count_repairs(pipeline: Pipeline) -> Counter[str]:
     return Counter(event["verdict"] for event in events)
 
 
-async def _write_traffic(pipeline: Pipeline, seed: int, over: asyncio.Event) -> None:
+def steady_traffic(seed: int, broken: float = 0.01) -> Iterator[Draft]:
+    """The traffic that `write_steadily` writes; of `broken` records something is damaged."""
+    return records(Traffic(seed=seed, start_ms=now_ms(), records_per_s=_RATE, conversations=200, broken=broken))
+
+
+async def write_steadily(pipeline: Pipeline, stream: Iterator[Draft], over: asyncio.Event) -> None:
     """Write traffic steadily and retry what failed; a retry may write a record twice, as producers do."""
-    stream = records(Traffic(seed=seed, start_ms=now_ms(), records_per_s=_RATE, conversations=200, broken=0.01))
     batch = list(islice(stream, _RATE))
     while not over.is_set():
         try:
@@ -497,6 +505,7 @@ def parse(arguments: Sequence[str]) -> Plan:
     """The plan from a command line. Exits with the error and the names of all faults if it is invalid."""
     parser = argparse.ArgumentParser(description="Workers under faults, against three brokers of their own.")
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--once", action="store_const", const=None, dest="minutes", help="every fault once")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument(
         "--only", metavar="NAME", action="append", choices=list(Scene.faults()), default=[],

@@ -9,7 +9,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from click.testing import CliRunner, Result
+from confluent_kafka import Consumer
 from msgspec.structs import replace
 
 from consumer.cli.check import check
@@ -254,6 +256,37 @@ async def test_check_reports_conflicts_in_the_group(
     assert "a member at 127.0.0.1 has the id 'worker-0'" in messages
     assert "partition 0 at 9, which holds 0 to 0" in messages
     assert "3 offsets to read of 5" in messages
+
+
+async def test_check_reports_members_of_the_newer_protocol(
+    settings: Settings, create_topics: CreateTopics, unique_name: UniqueName
+) -> None:
+    """A broker shares the partitions among members of both protocols, and describes none of them as before."""
+    settings = replace(settings, group_id=unique_name("group"))
+    await create_topics(settings.bootstrap_servers, valid_topics(settings))
+    other = Consumer(
+        {"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.group_id, "group.protocol": "consumer"}
+    )
+    member = AIOKafkaConsumer(
+        settings.input_topic, bootstrap_servers=settings.bootstrap_servers, enable_auto_commit=False,
+        group_id=settings.group_id, partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+    )  # fmt: skip
+    other.subscribe([settings.input_topic])
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            while not other.assignment():
+                await asyncio.to_thread(other.poll, 0.1)
+            await member.start()
+            while not member.assignment():
+                await asyncio.to_thread(other.poll, 0.1)
+        async with TopicAdmin(settings) as admin:
+            topics_by_name = await admin.find()
+            result, *_ = await admin.group(topics_by_name, await find_log_ends(settings, range(3)))
+    finally:
+        await member.stop()
+        await asyncio.to_thread(other.close)
+    assert result.status == "fail"
+    assert "the newer protocol (group.protocol=consumer), at 127.0.0.1: no workers" in result.message
 
 
 async def test_check_says_what_the_relay_does(settings: Settings, create_topics: CreateTopics) -> None:

@@ -1,4 +1,4 @@
-"""The versions of brokers, and which of them lose markers of transactions."""
+"""The versions of brokers: which are too old, and which lose markers of transactions."""
 
 import asyncio
 
@@ -7,6 +7,7 @@ from aiokafka.client import AIOKafkaClient
 
 from consumer.kafka.embedded import EmbeddedBroker
 from consumer.preflight import broker_versions
+from consumer.preflight.broker_versions import NEEDED, BrokerFound
 from consumer.preflight.check_result import CheckStatus
 
 
@@ -34,7 +35,7 @@ from consumer.preflight.check_result import CheckStatus
 )
 def test_one_broker_from_4_3_on_is_a_warning(levels: dict[int, int | None], status: CheckStatus, message: str) -> None:
     """A broker of unknown version is none; a version that is newer than all known ones is affected."""
-    result = broker_versions.check(levels)
+    result = broker_versions.check({node: BrokerFound(level) for node, level in levels.items()})
     assert result.status == status
     assert result.message.startswith(message)
     assert ("KAFKA-20734" in result.message) == (status == "warn")
@@ -43,13 +44,22 @@ def test_one_broker_from_4_3_on_is_a_warning(levels: dict[int, int | None], stat
         assert result.message == message
 
 
-async def test_broker_without_features_has_no_known_version() -> None:
-    """librdkafka's mock has no features, as brokers before 2.7 have none."""
+def test_one_broker_without_a_needed_request_is_a_failure() -> None:
+    """Whatever the others do, and the requests in the order of a transaction."""
+    found = {1: BrokerFound(30), 2: BrokerFound(None, ("DescribeProducers",)), 3: BrokerFound(7, ("EndTxn",))}
+    result = broker_versions.check(found)
+    assert (result.status, result.is_transient) == ("fail", False)
+    assert result.message == "brokers 2, 3: no EndTxn, DescribeProducers, which CC_DELIVERY=exactly_once takes"
+    assert "2.8 or later" in result.remedy
+
+
+async def test_broker_that_is_too_old_to_say_takes_none() -> None:
+    """librdkafka's mock speaks ApiVersions as brokers before 2.4 do."""
     with EmbeddedBroker() as broker:
         client = AIOKafkaClient(bootstrap_servers=broker.bootstrap_servers)
         await client.bootstrap()
         try:
             async with asyncio.timeout(10):
-                assert list((await broker_versions.find(client, 5.0)).values()) == [None]
+                assert list((await broker_versions.find(client, 5.0)).values()) == [BrokerFound(None, tuple(NEEDED))]
         finally:
             await client.close()

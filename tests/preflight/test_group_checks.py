@@ -21,6 +21,7 @@ GROUP = GroupFound(
     "consumer",
     "roundrobin",
     (WORKER,),
+    (),
     {0: 5, 1: 20},
     {0: OffsetRange(5, 10), 1: OffsetRange(0, 20)},
     {0: OffsetRange(0, 7), 1: OffsetRange(1, 4)},
@@ -51,6 +52,12 @@ def test_new_group_passes_with_everything_to_read() -> None:
     [
         ("group", {"protocol_type": "connect"}, "fail", "something else than consumers: 'connect': choose another"),
         ("group", {"assignor": "range"}, "fail", "by 'range', not by 'roundrobin': choose another CC_GROUP_ID"),
+        (
+            "group",
+            {"newer_members": ("h", "h")},
+            "fail",
+            "the newer protocol (group.protocol=consumer), at h:",
+        ),
         ("group", {"assignor": "range", "members": ()}, "pass", "'g' (CC_GROUP_ID) is Stable"),
         ("group", {"state": "PreparingRebalance", "assignor": ""}, "pass", "is PreparingRebalance"),
         ("group", {"members": (Member("h", "", ("in", "b", "a")),)}, "warn", "also read a, b: give each service"),
