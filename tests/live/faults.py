@@ -48,7 +48,7 @@ MISMATCHES = "mismatches"
 
 _RATE = 200
 _REQUEST_TIMEOUT_MS = 3_000
-_DEATH_S = 120.0
+_DEATH_S = 300.0
 _DECIDED_S = 0.02
 """The end of a transaction takes about this time from the proxy to the partitions."""
 _DRAIN_S = 60.0
