@@ -15,7 +15,10 @@ LATEST_MS = 253_402_300_799_999
 DAY_MS = 86_400_000
 
 _TEXT_LENGTH_MAX = 40  # "YYYY-MM-DDTHH:MM:SS.nnnnnnnnn+HH:MM" has 35; nothing longer is worth caching
-_TEXT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII)
+_TEXT = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ]((?:[01]\d|2[0-3]):\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII
+)
+"""Hour 24 is no time here; Python takes it for midnight from 3.14 on."""
 _PUBLISHED = re.compile(
     r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z", re.ASCII
 )
