@@ -19,7 +19,11 @@ CORE := -k 'not at_least_once' tests/live/test_exactly_once.py tests/live/test_l
 FAULTS := --only 'worker stopped past its session' --only 'leader of a partition killed' \
 	--only 'coordinator of the group killed' --only 'coordinator of transactions killed' \
 	--only 'answer to a commit lost' --only 'rebalance storm during restore'
-.PHONY: help demo check test test-4.2 test-brokers engine engine-of-tests fuzz fuzz-http lint lint-engine format lock docs schemas dashboards picture screenshots bench soak deploy-check sbom audit clean
+BUILDER := docker
+IMAGE := conversation-consumer
+LAYOUT := build/image
+OPTIONS :=
+.PHONY: help demo check test test-4.2 test-brokers engine engine-of-tests fuzz fuzz-http lint lint-engine format lock docs schemas dashboards picture screenshots bench soak deploy-check image sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -131,10 +135,29 @@ deploy-check: $(VENV)/.test ## Prove deploy/ on a real API server, a simulated c
 	$(BIN)/python -m tests.deploy.binaries
 	$(BIN)/python -m pytest tests/deploy -m 'deep or not deep'
 
-sbom: $(TOOLS)/.tools ## Write the bill of materials of the image's lock to build/
+# What the image says of itself, as git knows it. An address is given as others can use it, and without credentials.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+SOURCE = $(shell git remote get-url origin 2>/dev/null | \
+	sed -nE -e 's,^https://([^/@]*@)?,https://,p' -e 's,^(ssh://)?git@([^:/]+)[:/],https://\2/,p')
+REVISION = $(or $(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null),unknown)
+EPOCH = $(or $(shell git log -1 --format=%ct 2>/dev/null),946684800)
+CREATED = $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ 2>/dev/null)
+BUILD = --file deploy/Dockerfile $(OPTIONS) \
+	$(foreach name,VERSION SOURCE REVISION CREATED,--build-arg $(name)=$($(name))) --tag $(IMAGE):$(VERSION)
+
+image: sbom ## Build the image with BUILDER, docker or buildah, as an OCI layout in LAYOUT; the same commit gives the same digest
+	rm -rf $(LAYOUT)
+ifeq ($(BUILDER),buildah)
+	buildah bud --timestamp $(EPOCH) $(BUILD) .
+	buildah push --quiet $(IMAGE):$(VERSION) oci:$(LAYOUT):$(VERSION)
+else
+	SOURCE_DATE_EPOCH=$(EPOCH) docker buildx build --provenance=false \
+		--output type=oci,tar=false,dest=$(LAYOUT),rewrite-timestamp=true $(BUILD) .
+endif
+
+sbom: ## Write the bill of materials of the image to build/: its packages and crates
 	mkdir -p build
-	$(TOOLS)/bin/cyclonedx-py requirements \
-		--output-reproducible --pyproject pyproject.toml --output-file build/sbom.cdx.json requirements/run.txt
+	$(PYTHON) generate/bill.py >build/sbom.cdx.json
 
 # Strict: a package whose vulnerabilities cannot be asked for, as with most mirrors, is a failure.
 audit: $(TOOLS)/.tools ## Look for known vulnerabilities in the locks of the image, of its build and of the tools
@@ -146,7 +169,7 @@ lock: $(TOOLS)/.tools ## Resolve the dependencies again
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) --extra demo pyproject.toml -o requirements/demo.txt
 	printf '%s\n' 'setuptools>=77' 'setuptools-rust>=1.10' | $(COMPILE) - -o requirements/build.txt
-	printf '%s\n' 'uv' 'cyclonedx-bom>=7.5' 'pip-audit>=2.9' | $(COMPILE) - -o requirements/tools.txt
+	printf '%s\n' 'uv' 'pip-audit>=2.9' | $(COMPILE) - -o requirements/tools.txt
 	$(COMPILE) --extra demo --extra parquet --group dev pyproject.toml -o requirements/test.txt
 
 clean: ## Remove the environment and all caches

@@ -1,4 +1,4 @@
-"""The commands of Kubernetes, kwok and actionlint, built from their Go modules once and kept outside the tree.
+"""The commands of Kubernetes, kwok, actionlint and oras, built from their Go modules once and kept outside the tree.
 
 The name of a folder has a digest of everything that its bytes depend on, so that no binary is of other sources than the
 checkout's. `python -m tests.deploy.binaries` builds what is missing: about 8 minutes on two cores.
@@ -84,6 +84,7 @@ KUBERNETES: Final = GoModule(
     f"-X {_VERSION}.gitVersion=v{KUBERNETES_VERSION} -X {_VERSION}.gitMajor={_MAJOR} -X {_VERSION}.gitMinor={_MINOR}",
 )
 TOOLS: Final = GoModule(HERE / "go" / "tools", ("kwok", "actionlint"), ("tool",), "")
+ORAS: Final = GoModule(HERE / "go" / "oras", ("oras",), ("tool",), "")
 
 
 @cache
@@ -107,7 +108,7 @@ def _keep_stages(module: Path, target: Path) -> None:
     (target / "stages.yaml").write_text("\n---\n".join(texts), encoding="utf-8")
 
 
-def main(modules: Sequence[GoModule] = (KUBERNETES, TOOLS)) -> None:
+def main(modules: Sequence[GoModule] = (KUBERNETES, TOOLS, ORAS)) -> None:
     for module in modules:
         print(module.build(), file=sys.stderr)
 

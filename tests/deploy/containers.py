@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,10 +19,13 @@ from tests.deploy.binaries import HERE
 from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind
 
 DOCKERFILE: Final = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-BASE, RUST = (DOCKERFILE.partition(f"\nARG {name}=")[2].partition("\n")[0] for name in ("BASE", "RUST"))
+DEFAULTS: Final = dict(re.findall(r"^ARG (\w+)=(.*)$", DOCKERFILE, re.MULTILINE))
+BASE: Final = f"{DEFAULTS['BASE_NAME']}@{DEFAULTS['BASE_DIGEST']}"
+RUST: Final[str] = DEFAULTS["RUST"]
 _STAND_IN: Final = "localhost/python-stand-in:3.13-trixie"
 _RUST_STAND_IN: Final = "localhost/rust-stand-in:trixie"
 _SUITE: Final = "trixie"
+_VERSION: Final[str] = DEFAULTS["VERSION"]
 _PULL_S: Final = 120
 _BUILD_S: Final = 600
 _ASK_S: Final = 60
@@ -70,37 +76,46 @@ def _stand_in(tag: str, packages: str, local: Path | None = None) -> str:
             [
                 "mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}",
                 '--aptopt=APT::Sandbox::User "root"', *(f"--dpkgopt=path-exclude=/usr/share/{name}/*"
-                for name in ("doc", "locale", "man")), _SUITE, str(archive),
+                for name in ("doc", "locale", "man")),
+                *([f"--customize-hook=sync-in {local} /usr/local"] if local else []), _SUITE, str(archive),
             ],
             capture_output=True, text=True, timeout=_BUILD_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        if local is not None:
-            append = ["tar", "--append", f"--file={archive}", "--transform=s,^\\.,usr/local,", "-C", str(local), "."]
-            subprocess.run(append, timeout=_BUILD_S, check=True)
         imported = podman("import", "--quiet", str(archive), tag, timeout_s=_BUILD_S)
         assert imported.returncode == 0, imported.stderr
     return tag
 
 
-def build(tag: str, from_: str) -> None:
-    """Build deploy/Dockerfile unchanged, on this base."""
+def build(image: str, from_: str, layout: Path, source: Path = ROOT, **variables: str) -> str:
+    """`make image` of the checkout in `source`, on this base, with other variables if given; returns the tag."""
     certificates, settings = Path("/etc/ssl/certs"), Path("/etc/pip.conf")  # may be needed for the package indexes
     mounts = [f"--volume={path}:{path}:ro" for path in (certificates, settings) if path.exists()]
+    name, _, digest = from_.partition("@")
+    arguments = {
+        "BASE": from_, "BASE_NAME": name, "BASE_DIGEST": digest or inspect(from_)["Digest"], "RUST": compiler(),
+    }  # fmt: skip
+    options = [f"--build-arg={key}={value}" for key, value in arguments.items()]
+    values = variables | {
+        "BUILDER": "buildah",
+        "IMAGE": image,
+        "LAYOUT": str(layout),
+        "OPTIONS": shlex.join(["--isolation=chroot", "--network=host", "--pull-never", *mounts, *options]),
+        "PYTHON": sys.executable,
+        "VERSION": _VERSION,
+    }
     done = subprocess.run(
-        [
-            "buildah", "bud", "--isolation=chroot", "--network=host", "--pull-never", *mounts,
-            f"--build-arg=BASE={from_}", f"--build-arg=RUST={compiler()}",
-            f"--file={DEPLOY / 'Dockerfile'}", f"--tag={tag}", str(ROOT),
-        ],
-        capture_output=True, text=True, timeout=_BUILD_S, check=False,
+        ["make", "--directory", source, "image", *(f"{key}={value}" for key, value in values.items())],
+        capture_output=True, text=True, timeout=2 * _BUILD_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    return f"{image}:{_VERSION}"
 
 
-def inspect(tag: str) -> Any:
+def inspect(tag: str) -> dict[str, Any]:
     """The output of `podman image inspect`."""
-    return json.loads(podman("image", "inspect", tag).stdout)[0]
+    found: list[dict[str, Any]] = json.loads(podman("image", "inspect", tag).stdout)
+    return found[0]
 
 
 @contextmanager

@@ -3,20 +3,16 @@
 import asyncio
 import base64
 import copy
-import os
-import re
-import shutil
+import json
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.error
 import urllib.request
 import uuid
-import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from email import message_from_bytes
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -26,14 +22,18 @@ from consumer.__main__ import main
 from consumer.cli import exit_codes
 from consumer.cli.exit_codes import INTERRUPTED
 from consumer.simulator.traffic import Traffic
+from consumer.version import VERSION
+from generate.bill import write_bill
 from tests.deploy import containers
+from tests.deploy.binaries import ORAS
 from tests.deploy.containers import container, podman
 from tests.deploy.manifests import DEPLOY, ROOT, Manifest, of_kind, one
+from tests.deploy.readme import commands
 from tests.live.conftest import UniqueName
 from tests.live.harness import PARTITIONS, Pipeline, now_ms
 from tests.sockets import find_free_ports
 
-TAG = "localhost/conversation-consumer:deploy-check"
+IMAGE = "localhost/conversation-consumer-deploy-check"
 RECORDS = 3_000
 DRAIN_S = 20.0
 NOT_PODMANS = {"serviceAccountName", "topologySpreadConstraints"}
@@ -41,9 +41,7 @@ NOT_PODMANS = {"serviceAccountName", "topologySpreadConstraints"}
 _READY_S = 60.0
 _ASK_S = 5.0
 _MB = 1_000_000
-_COMPILE_S = 580.0
-CRATE = ROOT / "consumer" / "engine" / "rust"
-EXTENSION = "consumer/engine/_native.abi3.so"
+BILL = "/opt/conversation-consumer/sboms/image.cdx.json"
 
 
 def test_the_dockerfile_is_linted() -> None:
@@ -54,89 +52,21 @@ def test_the_dockerfile_is_linted() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("has_compiler", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_wheel_has_all_files_of_the_packages_and_no_others(
-    tmp_path: Path,
-    has_compiler: bool,  # noqa: FBT001 - a column
-) -> None:
-    """With the engine where a Rust compiler is, and without it the same source installs as well."""
-    if has_compiler and shutil.which("cargo") is None:
-        assert "CI" not in os.environ, "CI builds the native engine, and there is no cargo"
-        pytest.skip("there is no cargo")
-    wheel = build_wheel(tmp_path, has_compiler=has_compiler)
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-        (scripts,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
-        assert "conversation-consumer = consumer.__main__:main" in archive.read(scripts).decode()
-        (found,) = [name for name in archive.namelist() if name.endswith("METADATA")]
-        metadata = message_from_bytes(archive.read(found))
-    assert metadata.get_all("Provides-Extra") == ["demo", "parquet"], "what only developers need is not published"
-    sources = {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("consumer", "schemas")
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and not path.is_relative_to(CRATE)
-    }
-    assert packed == sources - {EXTENSION} | ({EXTENSION} if has_compiler else set())
-    assert engine_of(wheel, tmp_path) == ("native" if has_compiler else "python")
-
-
-def build_wheel(folder: Path, *, has_compiler: bool) -> Path:
-    """Build the wheel from a copy: setuptools keeps earlier builds in the folder, with deleted modules."""
-    source = folder / "source"
-    source.mkdir()
-    for name in ("LICENSE", "README.md", "pyproject.toml"):
-        shutil.copy(ROOT / name, source)
-    for name in ("consumer", "schemas"):
-        ignored = shutil.ignore_patterns("__pycache__", "target", "_native*.so")
-        shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    environ = os.environ | {"CARGO_TARGET_DIR": str(CRATE / "target")}  # which `make engine` has filled
-    if not has_compiler:
-        folders = environ["PATH"].split(os.pathsep)
-        environ["PATH"] = os.pathsep.join(name for name in folders if not (Path(name) / "cargo").exists())
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, source],
-        check=True, timeout=_COMPILE_S, capture_output=True, env=environ,
-    )  # fmt: skip
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
-def engine_of(wheel: Path, folder: Path) -> str:
-    """The engine that runs from an unpacked wheel."""
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "unpacked")
-    program = "from consumer.engine.choice import name_engine; print(name_engine('auto'))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder / "unpacked", check=True, capture_output=True, text=True, timeout=60
-    )
-    return done.stdout.strip()
-
-
-def test_the_locks_are_of_the_runtime_only() -> None:
-    runtime = (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8")
-    demo = (ROOT / "requirements" / "demo.txt").read_text(encoding="utf-8")
-    assert not re.search(r"^(confluent-kafka|duckdb|pyarrow)==", runtime, re.MULTILINE)
-    assert "confluent-kafka==" in demo
-    pins = {line for line in runtime.splitlines() if "==" in line}
-    assert pins <= set(demo.splitlines()), "the image and the demo differ in a version"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["build-system"]["requires"] == [
-        "setuptools>=77",
-        "setuptools-rust>=1.10",
-    ]  # what `make lock` locks for the image's build
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `image` leaves the image as an OCI layout."""
+    return tmp_path_factory.mktemp("image") / "layout"
 
 
 @pytest.fixture(scope="module")
-def image() -> Iterator[str]:
+def image(layout: Path) -> Iterator[str]:
     """The tag of the image of this checkout."""
     missing = containers.missing()
     if missing:
         pytest.fail(f"not installed: {', '.join(missing)}")
-    containers.build(TAG, containers.base())
-    yield TAG
-    podman("image", "rm", "--force", TAG)
+    tag = containers.build(IMAGE, containers.base(), layout)
+    yield tag
+    podman("image", "rm", "--force", tag)
 
 
 @pytest.mark.deep
@@ -148,7 +78,15 @@ def test_the_image_fits_a_platform(image: str) -> None:
     assert config["Entrypoint"] == ["conversation-consumer"]
     assert config["Cmd"] == ["run"]
     assert config["StopSignal"] == "SIGTERM"
-    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert labels["licenses"] == "Apache-2.0"
+    assert labels["version"] == VERSION
+    assert labels["revision"].removesuffix("-dirty") == head.stdout.strip()
+    assert datetime.fromisoformat(labels["created"]) == datetime.fromisoformat(inspected["Created"])
+    base, _, digest = containers.base().partition("@")
+    assert labels["base.name"] == base
+    assert labels["base.digest"] == (digest or containers.inspect(base)["Digest"])
     added = inspected["Size"] - containers.inspect(containers.base())["Size"]
     print(f"image {inspected['Size'] / _MB:.0f} MB, of which this project {added / _MB:.0f} MB, on {containers.base()}")
     assert added < 60 * _MB
@@ -159,6 +97,30 @@ def test_the_image_fits_a_platform(image: str) -> None:
     python = "/opt/conversation-consumer/bin/python"
     listed = podman("run", "--rm", "--network=none", f"--entrypoint={python}", image, "-c", tools)
     assert listed.stdout.strip() == "[]", listed.stderr
+    bill = podman("run", "--rm", "--network=none", "--entrypoint=cat", image, BILL)
+    assert bill.stdout == write_bill(ROOT, has_packages=True)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("image")
+def test_the_bill_goes_with_the_image(layout: Path, tmp_path: Path) -> None:
+    """By the commands of the README, to another layout in place of a registry."""
+    oras, elsewhere = ORAS.build() / "oras", f"{tmp_path / 'elsewhere'}:{VERSION}"
+    bill = tmp_path / "build" / "sbom.cdx.json"
+    bill.parent.mkdir()
+    bill.write_text(write_bill(ROOT, has_packages=True), encoding="utf-8")
+    attach, copy_to = commands("oras")
+    attach = [argument.replace("build/image", str(layout)) for argument in attach]
+    copy_to = [argument.replace("build/image", str(layout)) for argument in copy_to[:-1]]
+    discover = ["discover", "--oci-layout", elsewhere, "--format", "json"]
+    for arguments in (attach, [*copy_to, "--to-oci-layout", elsewhere], discover):
+        done = subprocess.run(
+            [oras, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=_READY_S, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    (referrer,) = json.loads(done.stdout)["referrers"]
+    assert referrer["artifactType"] == "application/vnd.cyclonedx+json"
 
 
 @pytest.mark.deep
@@ -178,7 +140,9 @@ async def test_a_hardened_container_works_and_stops_in_time(
         await _wait_for_answer(port, "/readyz", worker)
         await pipeline.write_traffic(traffic, RECORDS)
         await pipeline.caught_up(_READY_S)
-        assert _sum(_get(port, "/metrics"), "conversation_records_total") == RECORDS
+        exposition = _get(port, "/metrics")
+        assert _sum(exposition, "conversation_records_total") == RECORDS
+        assert 'engine="native"' in exposition
         print(f"{_assert_confined(worker) / _MB:.0f} MB in memory after {RECORDS} records")
         await pipeline.write_traffic(traffic, RECORDS, skip=RECORDS)  # it is stopped while it consumes these
         began_s = time.monotonic()
@@ -248,8 +212,11 @@ async def test_the_services_of_the_compose_file_work_together(
 
     with service("topics") as topics:
         assert await _wait(topics) == exit_codes.OK
+    probe = [argument.replace("8080", str(port)) for argument in services["worker"]["healthcheck"]["test"][1:]]
     with service("worker") as worker, service("generator") as generator:
         await _wait_for_answer(port, "/readyz", worker)
+        probed = podman("exec", worker, *probe)
+        assert probed.returncode == 0, probed.stderr
         deadline = time.monotonic() + _READY_S
         while _sum(_get(port, "/metrics"), "conversation_records_total") < RECORDS / 10:
             assert time.monotonic() < deadline, podman("logs", generator).stderr

@@ -42,6 +42,7 @@ OTHER_PROGRAMS = {
     "kafka-consumer-groups",
     "kubectl",
     "make",
+    "oras",
     "pip",
     "psql",
     "python3",
