@@ -1,25 +1,31 @@
 """The compose file is valid, and its parts fit together."""
 
+import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from consumer.__main__ import main
 from consumer.environment import parse
 from consumer.settings import is_unspecified
+from consumer.web.admin_port import AdminServer
 from tests.deploy.binaries import HERE
 from tests.deploy.containers import BASE, RUST
 from tests.deploy.manifests import DEPLOY
 from tests.live.broker import PINNED_VERSION
 
 COMPOSE = DEPLOY / "compose"
+_PROBE_S = 60
 CONFIG: Any = yaml.safe_load((COMPOSE / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: Any = CONFIG["services"]
 OURS = sorted(name for name, service in SERVICES.items() if service["image"] == "conversation-consumer")
@@ -44,6 +50,29 @@ def test_our_services_have_valid_settings_and_arguments(name: str) -> None:
 def test_the_worker_has_more_time_than_a_drain_takes() -> None:
     settings = parse(SERVICES["worker"]["environment"], lambda path: path)
     assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= settings.drain_s + 20
+
+
+@pytest.mark.parametrize(("problem", "exit_code"), [(None, 0), ("it has no partitions yet", 1)])
+async def test_the_probe_of_the_worker_tells_whether_it_is_ready(problem: str | None, exit_code: int) -> None:
+    """With the Python of the image and nothing else, and whatever proxy the environment names."""
+    settings = parse(SERVICES["worker"]["environment"], lambda path: path)
+    kind, python, flags, program = SERVICES["worker"]["healthcheck"]["test"]
+    assert (kind, python) == ("CMD", "python3")
+    assert f'"127.0.0.1", {settings.admin_port},' in program
+    server = AdminServer(CollectorRegistry(), dict, lambda: {"assignment": problem}, print)
+    port = await server.start("127.0.0.1", 0)
+    command = [sys.executable, flags, program.replace(str(settings.admin_port), str(port))]
+    environ = os.environ | {"http_proxy": "http://127.0.0.1:9"}
+    try:
+        assert await _exit_code(command, environ) == exit_code
+    finally:
+        await server.stop()
+    assert await _exit_code(command, environ) != 0, "nothing listens any more"
+
+
+async def _exit_code(command: list[str], environ: dict[str, str]) -> int:
+    process = await asyncio.create_subprocess_exec(*command, env=environ, stderr=asyncio.subprocess.DEVNULL)
+    return await asyncio.wait_for(process.wait(), _PROBE_S)
 
 
 def test_the_live_page_of_every_worker_is_published_on_this_machine_only() -> None:
