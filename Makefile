@@ -23,7 +23,7 @@ BUILDER := docker
 IMAGE := conversation-consumer
 LAYOUT := build/image
 OPTIONS :=
-.PHONY: help demo check test test-4.2 test-brokers engine engine-of-tests fuzz fuzz-http lint lint-engine format lock docs schemas dashboards picture screenshots bench soak deploy-check image sbom audit clean
+.PHONY: help demo check test test-4.2 test-brokers test-pythons engine engine-of-tests fuzz fuzz-http lint lint-engine format lock docs schemas dashboards picture screenshots bench soak deploy-check image sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -84,6 +84,9 @@ test-brokers: export KAFKA_FORMAT := $(FORMAT)
 test-brokers: $(VENV)/.test engine-of-tests ## Run the tests of transactions and some faults on Kafka KAFKA, with storage formatted by FORMAT
 	env -u KAFKA_BOOTSTRAP_SERVERS $(BIN)/python -m pytest $(SIDE_BY_SIDE) 6 $(CORE)
 	$(BIN)/python -m tests.live.faults --once $(FAULTS)
+
+test-pythons: $(VENV)/.test ## Install the wheel on every supported Python that is found, and run the demo with each
+	$(BIN)/python -m tests.pythons
 
 lint: $(VENV)/.test lint-engine ## Check style, types and layers
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import yaml
 
 from tests.deploy.binaries import TOOLS
 from tests.deploy.manifests import ROOT
+from tests.pythons import supported
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 PINNED = re.compile(r"^[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+(\.\d+)*$")
@@ -32,6 +33,14 @@ def test_jobs_have_least_permissions_and_a_time_limit(path: Any) -> None:
         assert job["timeout-minutes"]
         (checkout,) = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
         assert checkout["with"]["persist-credentials"] is False
+
+
+def test_ci_has_every_python_that_is_supported() -> None:
+    """All run the demo, and the oldest and the newest run all tests."""
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yaml").read_text(encoding="utf-8"))["jobs"]
+    (setup,) = [step for step in jobs["pythons"]["steps"] if "setup-python" in step.get("uses", "")]
+    assert sorted(setup["with"]["python-version"].split()) == supported()
+    assert jobs["test"]["strategy"]["matrix"]["python"] == [supported()[0], supported()[-1]]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
