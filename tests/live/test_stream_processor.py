@@ -15,7 +15,7 @@ from consumer.simulator.traffic import Traffic
 from tests.live.commands import WAIT_S
 from tests.live.conftest import CreateTopics
 from tests.live.harness import Pipeline, now_ms
-from tests.live.readers import needed_readers
+from tests.live.readers import java, needed_readers
 
 SOURCE = Path(__file__).parents[2] / "docs" / "examples" / "ConnectedByQueue.java"
 COUNT = 6_000
@@ -28,8 +28,7 @@ async def streaming(pipeline: Pipeline, counts: str, home: Path) -> AsyncIterato
     settings = pipeline.settings
     with (home / "streams.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            "java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{needed_readers()}/*",
-            *(f"-Dstreams.{name}={value}" for name, value in options.items()),
+            *java(needed_readers(), home), *(f"-Dstreams.{name}={value}" for name, value in options.items()),
             str(SOURCE), settings.bootstrap_servers, settings.transitions_topic, counts, f"{settings.group_id}-streams",
             stdout=log, stderr=log,
         )  # fmt: skip

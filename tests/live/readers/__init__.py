@@ -22,3 +22,9 @@ def needed(part: Path | str) -> Path:
 def needed_readers() -> Path:
     """The jars of Kafka Connect with its sink, and of Kafka Streams."""
     return needed(fetch_jars(_POM, "readers"))
+
+
+def java(jars: Path, home: Path) -> tuple[str, ...]:
+    """Java with these jars. Libraries that it unpacks go into `home`: where it is killed it leaves them."""
+    quick_start = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+    return ("java", *quick_start, f"-Djava.io.tmpdir={home}", "-cp", f"{jars}/*")

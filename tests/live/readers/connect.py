@@ -10,6 +10,7 @@ from typing import Any
 
 from consumer.settings import Settings
 from tests.live.commands import WAIT_S
+from tests.live.readers import java
 from tests.live.readers.postgres import PASSWORD, USER
 from tests.sockets import find_free_ports
 
@@ -52,7 +53,7 @@ class Connect:
         config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                "java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{self._jars}/*",
+                *java(self._jars, self._home),
                 "org.apache.kafka.connect.cli.ConnectStandalone", str(config),
                 *(str(self._home / f"{name}.json") for name in self._sinks),
                 env=os.environ | {
