@@ -17,7 +17,7 @@ from tests.benchmarks.options import Line, Options
 from tests.benchmarks.restore import time_logged_s
 from tests.benchmarks.scratch import STEP_S, Scratch, end, until, within_s
 from tests.benchmarks.throughput import recent
-from tests.live.harness import WorkerProcess
+from tests.live.worker_process import WorkerProcess
 
 _LANES = 16
 _PER_S = 500

@@ -20,7 +20,8 @@ from consumer.tools.traffic_writer import TrafficWriter
 from tests.benchmarks import states
 from tests.benchmarks.options import Line, Options
 from tests.benchmarks.scratch import STEP_S, Scratch, Spent, end, until, within_s
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess
+from tests.live.harness import PARTITIONS, Pipeline
+from tests.live.worker_process import WorkerProcess
 
 _LOOK_S = 15.0
 _TICK_S = 0.1

@@ -21,7 +21,8 @@ from consumer.preflight.topic_checks import plans
 from consumer.settings import Settings
 from consumer.simulator.traffic import Draft
 from consumer.tools.traffic_writer import TrafficWriter
-from tests.live.harness import Pipeline, WorkerProcess
+from tests.live.harness import Pipeline
+from tests.live.worker_process import WorkerProcess
 
 STEP_S = 30.0
 """The longest duration of a step whose work does not depend on the options."""

@@ -22,9 +22,10 @@ from deploy.generate.__main__ import MONITORING
 from tests.deploy.promql import fill_variables
 from tests.deploy.tools import tool
 from tests.live.broker import LocalBroker, find_broker
-from tests.live.harness import Pipeline, WorkerProcess, now_ms
+from tests.live.harness import Pipeline, now_ms
 from tests.live.prometheus import Prometheus
 from tests.live.stream import damaged, flow, framed, skewed, write
+from tests.live.worker_process import WorkerProcess
 
 PICTURES = Path(__file__).parent.parent.parent / "deploy"
 NAMES = ("conversations", "pipeline")

@@ -33,9 +33,10 @@ from consumer.worker.ports import ExternalError
 from tests.live.broker import BrokerError, LocalBroker, jars
 from tests.live.cluster import NODES, Cluster
 from tests.live.crashing import STEPS
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
 from tests.live.proxy import END_TXN, PRODUCE
 from tests.live.soak_table import Report, Sample
+from tests.live.worker_process import WorkerProcess
 
 WORKERS = 2
 RECOVERY_S = 180.0

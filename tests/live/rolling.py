@@ -13,7 +13,8 @@ from aiokafka.errors import KafkaError
 from consumer.simulator.traffic import Draft
 from tests.live.commands import WAIT_S
 from tests.live.faults import write_steadily
-from tests.live.harness import Judgement, Pipeline, WorkerProcess
+from tests.live.harness import Judgement, Pipeline
+from tests.live.worker_process import WorkerProcess
 
 _READY = 200
 

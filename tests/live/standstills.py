@@ -35,7 +35,7 @@ from tests.kafka.batches import bomb, send
 from tests.live.broker import LocalBroker
 from tests.live.commands import WAIT_S, ended, environ_of
 from tests.live.conftest import UniqueName, needed_jars
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
 from tests.live.placed_cluster import PlacedCluster
 from tests.live.prometheus import Prometheus
 from tests.live.proxy import Proxy
@@ -44,6 +44,7 @@ from tests.live.secure_broker import SecureBroker
 from tests.live.stream import damaged, of_partition, write
 from tests.live.test_damage import configure
 from tests.live.tokens import put
+from tests.live.worker_process import WorkerProcess
 
 FRAGILE: Final = 1
 """The partition that the fragile broker leads: one of one topic, and nothing else."""

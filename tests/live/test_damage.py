@@ -21,7 +21,8 @@ from consumer.tools.traffic_writer import TrafficWriter
 from consumer.worker.ports import ExternalError, RetriableError
 from tests.live.commands import WAIT_S
 from tests.live.conftest import UniqueName
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.live.worker_process import WorkerProcess
 
 COUNT = 1_000
 CONFIG = 78

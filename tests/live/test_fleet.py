@@ -22,7 +22,8 @@ from consumer.query.timeline_view import communications
 from consumer.simulator.traffic import Traffic
 from schemas.state import ConversationState
 from tests.live.commands import WAIT_S
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.live.worker_process import WorkerProcess
 
 RECORDS = 600
 SLOW = ("no answer within", "the group could not be described within")

@@ -25,9 +25,10 @@ from consumer.simulator.traffic import Draft, Traffic
 from consumer.worker.ports import RetriableError
 from tests.live.cluster import NODES, Cluster
 from tests.live.conftest import UniqueName, needed_jars
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
 from tests.live.placed_cluster import CONSUMER_OFFSETS, PlacedCluster
 from tests.live.stream import of_partition, write
+from tests.live.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.timeout(600)
 

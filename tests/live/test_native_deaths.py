@@ -17,7 +17,8 @@ from tests.engines import engine_class
 from tests.live.commands import WAIT_S
 from tests.live.conftest import UniqueName
 from tests.live.crashing import INSIDE, NATIVE_STEPS
-from tests.live.harness import Pipeline, WorkerProcess, now_ms
+from tests.live.harness import Pipeline, now_ms
+from tests.live.worker_process import WorkerProcess
 
 COUNT = 2_000
 FAILING = ("denied", "before-send_batch", "1")

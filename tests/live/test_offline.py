@@ -9,8 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from consumer.preflight.topic_checks import plans
 from consumer.telemetry.labels import TOPICS
 from tests.live.conftest import UniqueName, needed_jars
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess
+from tests.live.harness import PARTITIONS, Pipeline
 from tests.live.placed_cluster import PlacedCluster
+from tests.live.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -20,9 +20,10 @@ from deploy.generate.pipeline import PIPELINE
 from tests.deploy.promql import fill_variables
 from tests.deploy.tools import tool
 from tests.live.commands import WAIT_S
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
 from tests.live.prometheus import Prometheus, Series
 from tests.live.stream import damaged, flow, framed, skewed, write
+from tests.live.worker_process import WorkerProcess
 
 FLOW_S = 9
 COUNTED_ONCE = "namespace_job_media_state:conversation_communications:sum"

@@ -12,7 +12,8 @@ from consumer.kafka.state_lookup import KafkaStateLookup
 from consumer.query.lookup import Found, Unfinished
 from consumer.simulator.traffic import Traffic
 from tests.live.commands import WAIT_S
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.live.worker_process import WorkerProcess
 
 RECORDS = 1_500
 LOOKUPS = 60

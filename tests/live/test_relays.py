@@ -23,7 +23,8 @@ from consumer.core.snapshot import Snapshot, decode
 from consumer.kafka.records import partition_of
 from tests.live.commands import WAIT_S, ended, environ_of
 from tests.live.conftest import UniqueName, needed_jars
-from tests.live.harness import PARTITIONS, Pipeline, WorkerProcess, now_ms
+from tests.live.harness import PARTITIONS, Pipeline, now_ms
+from tests.live.worker_process import WorkerProcess
 from tests.strategies import NESTED_TOPICS, iso, websocket
 
 SOURCE = Path(__file__).with_name("JsonConverterProducer.java")

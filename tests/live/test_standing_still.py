@@ -24,10 +24,11 @@ from deploy.generate.__main__ import MONITORING
 from tests.deploy.tools import tool
 from tests.live.commands import WAIT_S, ended, environ_of, environment
 from tests.live.conftest import UniqueName
-from tests.live.harness import Pipeline, WorkerProcess, now_ms
+from tests.live.harness import Pipeline, now_ms
 from tests.live.prometheus import Prometheus
 from tests.live.standstills import CAUSES, Cause, Place, Scene, recreate
 from tests.live.stream import of_partition, write
+from tests.live.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.timeout(600)
 
