@@ -1,5 +1,6 @@
 """Which engine a worker runs: the native one where it is built, unless `CC_ENGINE` says otherwise."""
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -40,7 +41,11 @@ def name_engine(choice: EngineChoice) -> EngineName:
 
 
 def import_native() -> EngineClass:
-    """Import the native engine. Raises EngineMissingError where it is not built."""
+    """Import the native engine. Raises EngineMissingError where it is not built.
+
+    A panic prints no backtrace: that allocates under a lock, and an allocation that fails then waits for the same lock.
+    """
+    os.environ["RUST_BACKTRACE"] = "0"
     try:
         from consumer.engine.native import NativeEngine  # noqa: PLC0415 - it needs the extension
     except ImportError as error:

@@ -60,8 +60,12 @@ async def test_worker_killed_inside_a_native_call(pipeline: Pipeline) -> None:
     await pipeline.judge()
 
 
-async def test_worker_whose_allocations_fail(pipeline: Pipeline) -> None:
-    """It ends, or its lanes fail and open again; either way nothing is lost or done twice."""
+async def test_worker_whose_allocations_fail(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends, or its lanes fail and open again; either way nothing is lost or done twice.
+
+    With backtraces it would hang now and then.
+    """
+    monkeypatch.setenv("RUST_BACKTRACE", "1")
     for room_bytes in ROOMS_BYTES:
         worker = await pipeline.start_worker()
         await worker.logged("lane.opened")
@@ -69,6 +73,7 @@ async def test_worker_whose_allocations_fail(pipeline: Pipeline) -> None:
         await write(pipeline, COUNT)
         await end_starved(worker, pipeline)
     assert any((worker.exit_code or 0) not in {0, -signal.SIGKILL} for worker in pipeline.workers)
+    assert not any("stack backtrace" in worker.text() for worker in pipeline.workers)
     await pipeline.start_worker()
     await pipeline.caught_up()
     await pipeline.judge()
